@@ -1,0 +1,1 @@
+//! TLS and HTTP plumbing: serving, connecting, WebSocket and SPDY stream protocols.

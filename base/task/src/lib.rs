@@ -1,0 +1,1 @@
+//! Bounded queues, cancellation, backoff and clocks: the concurrency vocabulary of every daemon part.

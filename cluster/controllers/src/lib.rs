@@ -1,0 +1,1 @@
+//! Every reconciler: pure decisions, one thin executor.

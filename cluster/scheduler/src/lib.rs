@@ -1,0 +1,1 @@
+//! Placement: a framework of filter and score plugins over a queue with backoff.

@@ -1,0 +1,1 @@
+//! Resource facts: the compact schema table and what derives from it.

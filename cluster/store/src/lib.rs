@@ -1,0 +1,1 @@
+//! Durable state: a small contract, an in-memory store and the segment log.

@@ -1,0 +1,1 @@
+//! Content store, registries, archives and layers.

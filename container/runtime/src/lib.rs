@@ -1,0 +1,1 @@
+//! The OCI runtime: namespaces, root file system, cgroups, seccomp and the life of one container.

@@ -1,0 +1,1 @@
+//! Pod sandboxes and containers: creation, logs, streams, stats and recovery.

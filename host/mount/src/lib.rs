@@ -1,0 +1,1 @@
+//! Mounts, overlays and propagation.

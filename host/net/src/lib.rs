@@ -1,0 +1,1 @@
+//! Links, addresses, routes, address allocation, nftables transactions and the DNS wire format.

@@ -1,0 +1,1 @@
+//! Service tables: services and endpoint slices to one nftables transaction.

@@ -1,0 +1,1 @@
+//! Volumes inside a pod: emptyDir, hostPath, configMap, secret, projected.

@@ -1,0 +1,2 @@
+//! Strata: the whole cloud-native stack in one binary.
+fn main() {}
