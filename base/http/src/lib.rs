@@ -1,1 +1,30 @@
-//! TLS and HTTP plumbing: serving, connecting, WebSocket and SPDY stream protocols.
+//! TLS and HTTP plumbing: serving, connecting, and the stream protocols that kubectl
+//! speaks over an upgraded connection.
+//!
+//! Not for: routing, authentication or anything that knows a Kubernetes kind. A
+//! [`Handler`] gets a request and a [`Peer`], and decides.
+//!
+//! Start at [`serve`], with [`ServerTls`] (hot-swappable certificate) on the way in and
+//! [`HttpsClient`] on the way out. [`remotecommand`] (exec, attach) and [`portforward`]
+//! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included.
+
+mod body;
+mod client;
+mod error;
+mod io;
+pub mod portforward;
+pub mod proxy;
+pub mod remotecommand;
+mod resolve;
+mod serve;
+pub mod spdy;
+mod tls;
+pub mod websocket;
+
+pub use body::{Body, BodySender, BoxError};
+pub use client::{Connection, HttpsClient, connect_tcp};
+pub use error::Error;
+pub use io::{BoxedIo, Io};
+pub use resolve::resolve;
+pub use serve::{Handler, Limits, Peer, serve};
+pub use tls::{ClientTls, ServerTls, certificates_from_pem, install_crypto};

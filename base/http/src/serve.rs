@@ -1,0 +1,275 @@
+//! Accepting connections and giving their requests to a handler.
+
+use crate::{Body, ServerTls};
+use futures::future::BoxFuture;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use std::{
+    any::Any,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// One request; the future may outlive nothing of the server.
+    fn call(&self, request: http::Request<Incoming>, peer: Peer) -> BoxFuture<'static, http::Response<Body>>;
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+    /// The client's certificate chain, leaf first, if it leads to the client CA.
+    pub certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
+    /// Why a certificate that was presented is not believed; such a caller is not anonymous but refused.
+    pub certificate_error: Option<Arc<str>>,
+    /// Whatever the handler wants to remember for the life of the connection, such as the parsed identity.
+    pub memo: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
+}
+
+/// The bounds of a server.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Bytes of a request's header.
+    pub header_bytes: usize,
+    /// Requests at a time on an HTTP/2 connection (upstream: 100 unless set; 250 in kube-apiserver).
+    pub streams_per_connection: u32,
+    /// From accepting to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From the first wait for a request to the end of its header; closes idle HTTP/1.1 connections too.
+    pub header_timeout: Duration,
+    /// How long requests may finish after cancellation.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 8192,
+            header_bytes: 64 << 10,
+            streams_per_connection: 250,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Unacknowledged data for this long ends a connection: the peer has gone without a word.
+const USER_TIMEOUT_MILLIS: u32 = 60_000;
+/// Wait after accept fails for want of descriptors, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until cancelled, then lets requests finish within the grace and returns.
+///
+/// Errors: when the listener itself fails.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    limits: Limits,
+    cancel: CancellationToken,
+    handler: Arc<dyn Handler>,
+) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let limits = Arc::new(limits);
+    let connections = TaskTracker::new();
+    let abort = CancellationToken::new();
+    let _abort_on_drop = abort.clone().drop_guard();
+    loop {
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = accept(&listener, &slots) => accepted?,
+        };
+        let Some((stream, address, slot)) = accepted else {
+            continue;
+        };
+        let connection = serve_connection(
+            stream,
+            address,
+            tls.clone(),
+            limits.clone(),
+            cancel.clone(),
+            handler.clone(),
+        );
+        let abort = abort.clone();
+        connections.spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                () = abort.cancelled() => {}
+                () = connection => {}
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(limits.shutdown_grace, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::debug!(
+            connections = connections.len(),
+            "cutting connections off after the grace period"
+        );
+        abort.cancel();
+        connections.wait().await;
+    }
+    Ok(())
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Option<Accepted>> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    match listener.accept().await {
+        Ok((stream, address)) => {
+            tune(&stream);
+            Ok(Some((stream, address, slot)))
+        }
+        // accept(2): errors of the connection, and of resources that come back.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends at once and notices dead peers. A socket that refuses an option still works.
+pub(crate) fn tune(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let results = [
+        sockopt::set_tcp_nodelay(stream, true),
+        sockopt::set_socket_keepalive(stream, true),
+        sockopt::set_tcp_keepidle(stream, PING_INTERVAL),
+        sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10)),
+        sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MILLIS),
+    ];
+    if let Some(error) = results.into_iter().find_map(Result::err) {
+        tracing::debug!(%error, "setting socket options");
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Arc<ServerTls>,
+    limits: Arc<Limits>,
+    cancel: CancellationToken,
+    handler: Arc<dyn Handler>,
+) {
+    let handshake = tokio::time::timeout(limits.handshake_timeout, tls.acceptor().accept(stream));
+    let stream = tokio::select! {
+        () = cancel.cancelled() => return,
+        result = handshake => match result {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
+        },
+    };
+    let peer = peer_of(&stream, address, &tls);
+    let service = service_fn(move |request| {
+        let response = handler.call(request, peer.clone());
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let result = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(stream, service, &limits, &cancel).await
+    } else {
+        serve_http1(stream, service, &limits, &cancel).await
+    };
+    if let Err(error) = result {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr, tls: &ServerTls) -> Peer {
+    let mut peer = Peer {
+        address,
+        certificates: None,
+        certificate_error: None,
+        memo: Arc::default(),
+    };
+    if let Some(chain) = stream.get_ref().1.peer_certificates() {
+        match tls.verify_client(chain) {
+            Ok(()) => peer.certificates = Some(Arc::new(chain.iter().map(|c| c.clone().into_owned()).collect())),
+            Err(error) => peer.certificate_error = Some(error.to_string().into()),
+        }
+    }
+    peer
+}
+
+async fn serve_http2<S>(
+    stream: TlsStream<TcpStream>,
+    service: S,
+    limits: &Limits,
+    cancel: &CancellationToken,
+) -> hyper::Result<()>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = cancel.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn serve_http1<S>(
+    stream: TlsStream<TcpStream>,
+    service: S,
+    limits: &Limits,
+    cancel: &CancellationToken,
+) -> hyper::Result<()>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(8192) * 2)
+        .half_close(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = cancel.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
