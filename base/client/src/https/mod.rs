@@ -1,0 +1,284 @@
+//! The HTTPS transport.
+
+mod connect;
+mod frames;
+mod tls;
+
+use crate::{Error, ListParams, ListRequest, ObjectList, Transport, WatchRequest, client, request};
+use bytes::Bytes;
+use connect::Connector;
+use frames::Frames;
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client as HyperClient,
+    rt::{TokioExecutor, TokioTimer},
+};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use strata_meta::{Object, Revision, WatchEvent};
+
+/// From sending a request to the head of the answer; upstream servers give up after 60 s.
+const HEAD_DEADLINE: Duration = Duration::from_secs(65);
+/// For the whole of an answer that is no watch.
+const BODY_DEADLINE: Duration = Duration::from_secs(120);
+/// What the server is asked to end a watch after, so that load moves between servers.
+const WATCH_SECONDS: u64 = 480;
+/// A watch that is silent for longer than it may live is dead.
+const WATCH_SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 60);
+/// The largest answer that is no watch.
+const BODY_MAX: usize = 256 << 20;
+/// How long a token that was read from a file is used; upstream reads it again each minute.
+const TOKEN_AGE: Duration = Duration::from_secs(60);
+/// Finds a dead peer on an idle HTTP/2 connection.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// How to reach and trust a server, and who to be there.
+#[derive(Clone, Debug)]
+pub struct HttpsConfig {
+    /// `https://host:port`.
+    pub server: String,
+    /// The certificates of the authority that signed the server's.
+    pub ca_pem: Vec<u8>,
+    /// Who to be.
+    pub auth: ClientAuth,
+}
+
+/// Who the client is.
+#[derive(Clone)]
+pub enum ClientAuth {
+    /// The subject of a client certificate.
+    Certificate {
+        /// The chain, leaf first.
+        cert_pem: Vec<u8>,
+        /// Its private key.
+        key_pem: Vec<u8>,
+    },
+    /// The bearer of a token.
+    Token(String),
+    /// The bearer of the token in a file, which is read again as it is renewed.
+    TokenFile(PathBuf),
+    /// Nobody in particular.
+    None,
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate { .. } => "Certificate",
+            Self::Token(_) => "Token",
+            Self::TokenFile(_) => "TokenFile",
+            Self::None => "None",
+        })
+    }
+}
+
+/// Speaks HTTP/2 or HTTP/1.1 over TLS to one server.
+pub struct HttpsTransport {
+    client: HyperClient<Connector, Full<Bytes>>,
+    /// Scheme and authority.
+    server: Uri,
+    auth: ClientAuth,
+    token: Mutex<Option<(HeaderValue, Instant)>>,
+}
+
+impl HttpsTransport {
+    /// Connects at the first request.
+    pub fn new(config: HttpsConfig) -> Result<Self, Error> {
+        let invalid = |why: &dyn fmt::Display| Error::Transport(format!("server address {:?}: {why}", config.server));
+        let server: Uri = config.server.trim_end_matches('/').parse().map_err(|e| invalid(&e))?;
+        if server.scheme() != Some(&http::uri::Scheme::HTTPS) || server.authority().is_none() {
+            return Err(invalid(&"must be https://HOST:PORT"));
+        }
+        let tls = tls::client_config(&config.ca_pem, &config.auth)?;
+        let client = HyperClient::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(90))
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(Duration::from_secs(15))
+            .http2_keep_alive_while_idle(false)
+            .http2_adaptive_window(true)
+            .build(Connector::new(Arc::new(tls)));
+        Ok(Self {
+            client,
+            server,
+            auth: config.auth,
+            token: Mutex::default(),
+        })
+    }
+
+    /// Sends and waits for the head of the answer.
+    async fn head(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, Error> {
+        let mut parts = self.server.clone().into_parts();
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|e| Error::Transport(format!("request address: {e}")))?;
+        if let Some(token) = self.authorization().await? {
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
+        request
+            .headers_mut()
+            .entry(header::USER_AGENT)
+            .or_insert(HeaderValue::from_static("strata"));
+        let answer = self.client.request(request.map(Full::new));
+        match tokio::time::timeout(HEAD_DEADLINE, answer).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Error::Transport(format!("{}: {}", self.server, chain(&error)))),
+            Err(_) => Err(Error::Transport(format!(
+                "{}: no answer in {HEAD_DEADLINE:?}",
+                self.server
+            ))),
+        }
+    }
+
+    async fn whole(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let (parts, body) = self.head(request).await?.into_parts();
+        let bytes = read(body).await?;
+        Ok(Response::from_parts(parts, bytes))
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
+        match &self.auth {
+            ClientAuth::Certificate { .. } | ClientAuth::None => Ok(None),
+            ClientAuth::Token(token) => bearer(token).map(Some),
+            ClientAuth::TokenFile(path) => {
+                if let Some((header, read)) = &*self.token.lock().expect("no holder panics")
+                    && read.elapsed() < TOKEN_AGE
+                {
+                    return Ok(Some(header.clone()));
+                }
+                let text = tokio::fs::read_to_string(path)
+                    .await
+                    .map_err(|e| Error::Transport(format!("reading token {}: {e}", path.display())))?;
+                let header = bearer(text.trim())?;
+                *self.token.lock().expect("no holder panics") = Some((header.clone(), Instant::now()));
+                Ok(Some(header))
+            }
+        }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| Error::Transport("the token holds characters that no header may".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Error> {
+    match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, BODY_MAX).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Error::Transport(format!("the answer is larger than {BODY_MAX} bytes")))
+        }
+        Ok(Err(error)) => Err(Error::Transport(format!("reading the answer: {error}"))),
+        Err(_) => Err(Error::Transport(format!(
+            "the answer took longer than {BODY_DEADLINE:?}"
+        ))),
+    }
+}
+
+/// An error and what caused it; hyper's own text leaves the cause out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl Transport for HttpsTransport {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, Error>> {
+        Box::pin(self.whole(request))
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<ObjectList, Error>> {
+        Box::pin(async move {
+            let path = request::list_path(request.resource, request.namespace.as_deref(), &request.params);
+            let get = request::request(http::Method::GET, path, "", None)?;
+            let body = client::successful(self.whole(get).await?)?;
+            decode_list(request.resource.gvk(), &body)
+        })
+    }
+
+    fn watch(
+        &self,
+        request: WatchRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchEvent, Error>>, Error>> {
+        Box::pin(async move {
+            let get = request::request(http::Method::GET, watch_path(&request), "", None)?;
+            let response = self.head(get).await?;
+            if !response.status().is_success() {
+                let code = response.status();
+                return Err(client::failure(code, &read(response.into_body()).await?).into());
+            }
+            Ok(Frames::new(response.into_body(), WATCH_SILENCE).into_stream().boxed())
+        })
+    }
+}
+
+fn watch_path(request: &WatchRequest) -> String {
+    let params = ListParams {
+        label_selector: request.label_selector.clone(),
+        field_selector: request.field_selector.clone(),
+        resource_version: request.from.to_string(),
+        ..ListParams::default()
+    };
+    request::with_query(
+        request::list_path(request.resource, request.namespace.as_deref(), &params),
+        &[
+            ("watch", "true"),
+            ("allowWatchBookmarks", if request.bookmarks { "true" } else { "" }),
+            ("timeoutSeconds", &WATCH_SECONDS.to_string()),
+        ],
+    )
+}
+
+#[derive(serde::Deserialize)]
+struct RawList {
+    metadata: RawListMeta,
+    #[serde(default)]
+    items: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawListMeta {
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    continue_token: String,
+}
+
+fn decode_list(kind: Arc<strata_meta::GroupVersionKind>, body: &[u8]) -> Result<ObjectList, Error> {
+    let list: RawList = serde_json::from_slice(body)?;
+    let text = &list.metadata.resource_version;
+    let revision =
+        Revision::parse(text).ok_or_else(|| Error::Decode(format!("resourceVersion {text:?} is no number")))?;
+    let item = |value: serde_json::Value| -> Result<Arc<Object>, Error> {
+        Ok(Arc::new(Object::from_value(
+            kind.clone(),
+            client::revision(&value)?,
+            &value,
+        )?))
+    };
+    let items = list
+        .items
+        .unwrap_or_default()
+        .into_iter()
+        .map(item)
+        .collect::<Result<_, _>>()?;
+    Ok(ObjectList {
+        items,
+        revision,
+        continue_token: list.metadata.continue_token,
+    })
+}
