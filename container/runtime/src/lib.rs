@@ -1,1 +1,3 @@
 //! The OCI runtime: namespaces, root file system, cgroups, seccomp and the life of one container.
+
+pub mod spec;
