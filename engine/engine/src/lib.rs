@@ -1,1 +1,25 @@
 //! Pod sandboxes and containers: creation, logs, streams, stats and recovery.
+//!
+//! For: turning a sandbox or container configuration into running processes through the
+//! shims, knowing at any time what runs, and surviving the daemon's restart.
+//! Not for: pods, probes, restarts or back-off (the node agent decides those), image
+//! pulling (`strata-image`), or anything inside the container (the shim does that).
+//!
+//! Start at [`Engine`]; [`SandboxConfig`] and [`ContainerConfig`] say what can be asked
+//! for, `spec.rs` turns them into an OCI specification, `recover.rs` finds the shims again.
+
+mod container;
+mod engine;
+mod error;
+mod event;
+mod sandbox;
+mod session;
+
+pub use container::{
+    ContainerConfig, ContainerState, ContainerStatus, Device, Mount, Propagation, Resources, Seccomp, Security, Stats,
+};
+pub use engine::{Engine, EngineOptions};
+pub use error::Error;
+pub use event::EngineEvent;
+pub use sandbox::{ContainerId, Network, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus};
+pub use session::{AttachOptions, ExecOptions, ExecResult, ExecSession, NO_TIMEOUT, SessionParts};
