@@ -1,1 +1,15 @@
-//! Resource facts: the compact schema table and what derives from it.
+//! Resource facts: the compact schema table of every built-in kind and what derives from it.
+//!
+//! For: which kinds there are and how they are served ([`Schema::kinds`]), decoding checks,
+//! defaulting, normalising, pruning, strategic merge patch, server-side apply, protobuf coding and
+//! the OpenAPI description. Not for: validation, strategies of single kinds, storage, HTTP.
+//!
+//! The table is text made by `cargo xtask generate-schema` from the public API description and
+//! read once ([`Schema::builtin`]). Start at [`KindInfo`] for resources, [`TypeInfo`] for types,
+//! and [`decode`] for what happens to a request body.
+
+mod kinds;
+mod table;
+
+pub use kinds::{KindInfo, Subresource};
+pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};
