@@ -1,1 +1,29 @@
-//! Links, addresses, routes, address allocation, nftables transactions and the DNS wire format.
+//! What any sandbox on a host needs from the network: links, addresses, routes, address
+//! allocation, nftables transactions, and the DNS wire format.
+//!
+//! Not for: Kubernetes objects (services are `node/service`, names are `node/dns`), async
+//! code (every call blocks for microseconds to a millisecond and belongs on a blocking
+//! thread), or any subprocess: the kernel is spoken to over netlink only.
+//!
+//! Start at [`PodNetwork`], which gives sandboxes their address and link; then
+//! [`NodeRoutes`] for traffic between nodes, [`nft`] for transactions, [`dns`] for messages.
+
+mod addresses;
+mod cidr;
+mod cleanup;
+mod error;
+mod instance;
+mod namespace;
+mod netlink;
+pub mod nft;
+mod pod;
+mod routes;
+
+pub use addresses::REUSE_DELAY;
+pub use cidr::Cidr;
+pub use cleanup::cleanup;
+pub use error::Error;
+pub use instance::Instance;
+pub use namespace::NetworkNamespace;
+pub use pod::{PodAddress, PodNetwork, PodNetworkOptions};
+pub use routes::NodeRoutes;
