@@ -1,0 +1,225 @@
+//! The cluster's certificate authority: ECDSA P-256, made at first start.
+
+use crate::{Error, files};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const CA_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
+const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Certificates start this long ago, for peers whose clock lags.
+const BACKDATE: Duration = Duration::from_secs(300);
+
+/// Signs the cluster's certificates.
+pub struct ClusterCa {
+    certificate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    leaf_lifetime: Duration,
+}
+
+/// A certificate and its key.
+#[derive(Clone)]
+pub struct Leaf {
+    /// The certificate.
+    pub cert_pem: String,
+    /// The private key, PKCS #8. Secret.
+    pub key_pem: String,
+    /// When the certificate begins to be valid.
+    pub not_before: SystemTime,
+    /// When it ceases to be.
+    pub not_after: SystemTime,
+}
+
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaf")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterCa {
+    /// Reads `ca.crt` and `ca.key` of a directory, or makes them. Errors: one file without the other, or one damaged.
+    pub fn open_or_create(directory: &Path) -> Result<Self, Error> {
+        files::create_private_dir(directory)?;
+        let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
+        let certificate = files::read_text(&certificate_path)?;
+        let key = files::read_text(&key_path)?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Self::from_pem(certificate, &key, &certificate_path),
+            // The key is written first: alone, it has signed nothing yet.
+            (None, Some(key)) => Self::create(&certificate_path, KeyPair::from_pem(&key)?),
+            (None, None) => {
+                let key = KeyPair::generate()?;
+                files::write_private(&key_path, key.serialize_pem().as_bytes())?;
+                Self::create(&certificate_path, key)
+            }
+            (Some(_), None) => Err(Error::Content {
+                path: key_path,
+                why: "is missing beside ca.crt".into(),
+            }),
+        }
+    }
+
+    /// Takes a certificate and a key made elsewhere.
+    pub fn from_pem(certificate_pem: String, key_pem: &str, path: &Path) -> Result<Self, Error> {
+        let wrong = |why: String| Error::Content {
+            path: PathBuf::from(path),
+            why,
+        };
+        let key = KeyPair::from_pem(key_pem).map_err(|why| wrong(format!("its key cannot be read: {why}")))?;
+        let (_, pem) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes())
+            .map_err(|_| wrong("is not a PEM certificate".into()))?;
+        let parsed = pem.parse_x509().map_err(|_| wrong("is not a certificate".into()))?;
+        if !parsed.is_ca() {
+            return Err(wrong("is not the certificate of an authority".into()));
+        }
+        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err(wrong("does not belong to the key beside it".into()));
+        }
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
+        Ok(Self {
+            certificate_pem,
+            issuer,
+            leaf_lifetime: LEAF_LIFETIME,
+        })
+    }
+
+    fn create(path: &Path, key: KeyPair) -> Result<Self, Error> {
+        let mut params = params("strata-ca", &[], CA_LIFETIME);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+        ];
+        let certificate = params.self_signed(&key)?.pem();
+        files::write_private(path, certificate.as_bytes())?;
+        Self::from_pem(certificate, &key.serialize_pem(), path)
+    }
+
+    /// The same authority, whose leaves live that long instead of a year.
+    #[must_use]
+    pub fn with_leaf_lifetime(mut self, lifetime: Duration) -> Self {
+        self.leaf_lifetime = lifetime;
+        self
+    }
+
+    /// The authority's own certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// A certificate for a server; the first name becomes its common name.
+    pub fn issue_server(&self, names: &[String], addresses: &[IpAddr]) -> Result<Leaf, Error> {
+        let key = KeyPair::generate()?;
+        let params = self.server_params(names, addresses)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(self.leaf(certificate.pem(), key.serialize_pem()))
+    }
+
+    /// A certificate for a client: its name and groups.
+    pub fn issue_client(&self, common_name: &str, organizations: &[&str]) -> Result<Leaf, Error> {
+        let key = KeyPair::generate()?;
+        let params = self.client_params(common_name, organizations)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(self.leaf(certificate.pem(), key.serialize_pem()))
+    }
+
+    /// Signs the key of a request for a client; everything but the key is decided here, not by the request.
+    pub fn sign_client_request(&self, request_pem: &str, common_name: &str, groups: &[&str]) -> Result<String, Error> {
+        self.sign(request_pem, self.client_params(common_name, groups)?)
+    }
+
+    /// Signs the key of a request for a server; everything but the key is decided here, not by the request.
+    pub fn sign_server_request(
+        &self,
+        request_pem: &str,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<String, Error> {
+        self.sign(request_pem, self.server_params(names, addresses)?)
+    }
+
+    fn sign(&self, request_pem: &str, params: CertificateParams) -> Result<String, Error> {
+        let request =
+            CertificateSigningRequestParams::from_pem(request_pem).map_err(|why| Error::Request(why.to_string()))?;
+        Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
+    }
+
+    fn server_params(&self, names: &[String], addresses: &[IpAddr]) -> Result<CertificateParams, Error> {
+        let common_name = names.first().map_or("strata", String::as_str);
+        let mut params = params(common_name, &[], self.leaf_lifetime);
+        for name in names {
+            params
+                .subject_alt_names
+                .push(SanType::DnsName(name.as_str().try_into()?));
+        }
+        params
+            .subject_alt_names
+            .extend(addresses.iter().copied().map(SanType::IpAddress));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Ok(params)
+    }
+
+    fn client_params(&self, common_name: &str, organizations: &[&str]) -> Result<CertificateParams, Error> {
+        if organizations.len() > 2 {
+            return Err(Error::Request("a certificate names at most two groups".into()));
+        }
+        let mut params = params(common_name, organizations, self.leaf_lifetime);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Ok(params)
+    }
+
+    fn leaf(&self, cert_pem: String, key_pem: String) -> Leaf {
+        let now = SystemTime::now();
+        Leaf {
+            cert_pem,
+            key_pem,
+            not_before: now,
+            not_after: now + self.leaf_lifetime,
+        }
+    }
+}
+
+impl fmt::Debug for ClusterCa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterCa")
+    }
+}
+
+impl Leaf {
+    /// Two thirds of its life: when to ask for the next one.
+    pub fn renew_at(&self) -> SystemTime {
+        let life = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);
+        self.not_before + life * 2 / 3
+    }
+}
+
+fn params(common_name: &str, organizations: &[&str], lifetime: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, common_name);
+    // rcgen keeps one value per type; the same type by number counts as another one, which makes two.
+    let types = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
+    for (organization, kind) in organizations.iter().zip(types) {
+        subject.push(kind, *organization);
+    }
+    params.distinguished_name = subject;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(DAY);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + since_epoch.saturating_sub(BACKDATE);
+    params.not_after = epoch + since_epoch + lifetime;
+    params.use_authority_key_identifier_extension = true;
+    params
+}
