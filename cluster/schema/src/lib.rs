@@ -8,8 +8,15 @@
 //! read once ([`Schema::builtin`]). Start at [`KindInfo`] for resources, [`TypeInfo`] for types,
 //! and [`decode`] for what happens to a request body.
 
+pub mod decode;
+mod error;
 mod kinds;
 mod table;
 
+pub use decode::{
+    Decoded, Identity, decode, decode_check, decode_untyped, decode_value, identify, normalise, prune_unknown,
+    syntax_error,
+};
+pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};

@@ -157,6 +157,7 @@ impl Loader {
         let value = expression.trim_start_matches('*');
         let mut field = Field {
             name,
+            via: Vec::new(),
             shape: self.shape(package, value),
             pointer: value.len() < expression.len(),
             omit_empty: false,
@@ -233,7 +234,10 @@ impl Loader {
         for (number, field) in &self.declared[at] {
             match (&field.shape, field.name) {
                 (Shape::Struct(inner), "-") => {
+                    let first = fields.len();
                     self.flatten(inner.0 as usize, fields);
+                    let name = self.types[inner.0 as usize].name;
+                    fields[first..].iter_mut().for_each(|field| field.via.insert(0, name));
                     wire.push(Wire::Inline(*number, *inner));
                 }
                 _ => {

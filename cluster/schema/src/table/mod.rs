@@ -44,6 +44,8 @@ pub struct TypeInfo {
 pub struct Field {
     /// JSON name.
     pub name: &'static str,
+    /// Names of the inlined structs it lies in, outermost first; messages show them.
+    pub via: Vec<&'static str>,
     /// What its value is.
     pub shape: Shape,
     /// Whether absent and zero differ.
@@ -223,6 +225,38 @@ impl Schema {
         }
     }
 
+    /// What messages call a shape: `int32`, `[]v1.Container`, `v1.PullPolicy`.
+    pub fn go_name(&self, shape: &Shape) -> String {
+        match shape {
+            Shape::String => "string".to_owned(),
+            Shape::Bool => "bool".to_owned(),
+            Shape::Int32 => "int32".to_owned(),
+            Shape::Int64 => "int64".to_owned(),
+            Shape::Uint64 => "uint64".to_owned(),
+            Shape::Uint32 => "uint32".to_owned(),
+            Shape::Float64 => "float64".to_owned(),
+            Shape::Bytes => "[]uint8".to_owned(),
+            Shape::Quantity => "resource.Quantity".to_owned(),
+            Shape::Time => "v1.Time".to_owned(),
+            Shape::MicroTime => "v1.MicroTime".to_owned(),
+            Shape::Duration => "v1.Duration".to_owned(),
+            Shape::IntOrString => "intstr.IntOrString".to_owned(),
+            Shape::Raw => "runtime.RawExtension".to_owned(),
+            Shape::Fields => "v1.FieldsV1".to_owned(),
+            Shape::Json => "v1.JSON".to_owned(),
+            Shape::SchemaOrArray => "v1.JSONSchemaPropsOrArray".to_owned(),
+            Shape::SchemaOrBool => "v1.JSONSchemaPropsOrBool".to_owned(),
+            Shape::SchemaOrStrings => "v1.JSONSchemaPropsOrStringArray".to_owned(),
+            Shape::Struct(id) => self.type_info(*id).go_name(),
+            Shape::Named(index) => {
+                let named = self.named(*index);
+                format!("{}.{}", named.package_name, named.name)
+            }
+            Shape::List(item) => format!("[]{}", self.go_name(item)),
+            Shape::Map(key, value) => format!("map[{}]{}", self.go_name(key), self.go_name(value)),
+        }
+    }
+
     /// Every struct type.
     pub fn types(&self) -> impl Iterator<Item = (TypeId, &TypeInfo)> {
         self.types
@@ -244,11 +278,21 @@ impl Schema {
 impl TypeInfo {
     /// The field of a JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
+        Some(&self.fields[self.position(name)?])
+    }
+
+    /// The place among [`TypeInfo::fields`] of a JSON name.
+    pub fn position(&self, name: &str) -> Option<usize> {
         let at = self
             .by_name
             .binary_search_by(|at| self.fields[usize::from(*at)].name.cmp(name))
             .ok()?;
-        Some(&self.fields[usize::from(self.by_name[at])])
+        Some(usize::from(self.by_name[at]))
+    }
+
+    /// The name messages call it by: `v1.Pod`.
+    pub fn go_name(&self) -> String {
+        format!("{}.{}", self.package_name, self.name)
     }
 
     fn index(&mut self) {
