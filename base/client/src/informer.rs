@@ -5,7 +5,10 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, RwLock},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use strata_meta::{Object, ObjectError, ObjectKey, Revision, Uid, WatchEvent};
@@ -66,6 +69,8 @@ struct Shared<T> {
     /// Held while a change is applied and told, so that a new handler misses none and sees none twice.
     handlers: Mutex<Vec<Handler<T>>>,
     synced: watch::Sender<bool>,
+    /// The newest revision that the cache shows.
+    revision: AtomicU64,
 }
 
 struct Entry<T> {
@@ -97,6 +102,7 @@ impl<T: Send + Sync + 'static> Informer<T> {
             cache: RwLock::default(),
             handlers: Mutex::default(),
             synced: watch::Sender::new(false),
+            revision: AtomicU64::new(0),
         });
         let stop = cancel.child_token();
         let follower = Follower {
@@ -126,6 +132,12 @@ impl<T: Send + Sync + 'static> Informer<T> {
     /// Whether [`Informer::synced`] would return at once.
     pub fn is_synced(&self) -> bool {
         *self.shared.synced.borrow()
+    }
+
+    /// The newest revision that the cache shows. Once it has reached that of a write to this
+    /// resource, the write is in the cache.
+    pub fn revision(&self) -> Revision {
+        Revision(self.shared.revision.load(Ordering::Acquire))
     }
 
     /// The cached projection of one object.
@@ -171,7 +183,7 @@ impl<T> Shared<T> {
     }
 
     /// Puts one state into the cache and tells the difference to what was there.
-    fn put(&self, key: ObjectKey, entry: Entry<T>) {
+    fn put(&self, key: ObjectKey, entry: Entry<T>, in_order: bool) {
         let handlers = self.handlers.lock().expect("no handler panics");
         let (uid, new) = (entry.uid.clone(), entry.value.clone());
         let old = {
@@ -182,7 +194,13 @@ impl<T> Shared<T> {
             {
                 return;
             }
-            cache.insert(key.clone(), entry)
+            let revision = entry.revision;
+            let old = cache.insert(key.clone(), entry);
+            // The items of a list come in no order of revisions; those of a watch do.
+            if in_order {
+                self.reached(revision);
+            }
+            old
         };
         match old {
             Some(old) if old.uid != uid => {
@@ -212,6 +230,10 @@ impl<T> Shared<T> {
                 },
             ),
         }
+    }
+
+    fn reached(&self, revision: Revision) {
+        self.revision.fetch_max(revision.0, Ordering::AcqRel);
     }
 
     fn remove(&self, key: &ObjectKey) {
@@ -277,10 +299,11 @@ impl<T: Send + Sync + 'static> Follower<T> {
                 .await?;
             for object in &page.items {
                 gone.remove(&object.key);
-                self.apply(object);
+                self.apply(object, false);
             }
             if page.continue_token.is_empty() {
                 gone.iter().for_each(|key| self.shared.remove(key));
+                self.shared.reached(page.revision);
                 return Ok(page.revision);
             }
             params.continue_token = page.continue_token;
@@ -323,17 +346,18 @@ impl<T: Send + Sync + 'static> Follower<T> {
         let mut events = self.client.watch(request).await?;
         while let Some(event) = events.next().await {
             let event = event?;
+            *revision = event.revision();
             match &event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => self.apply(object),
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => self.apply(object, true),
                 WatchEvent::Deleted(object) => self.shared.remove(&object.key),
                 WatchEvent::Bookmark(_) => {}
             }
-            *revision = event.revision();
+            self.shared.reached(*revision);
         }
         Ok(())
     }
 
-    fn apply(&self, object: &Arc<Object>) {
+    fn apply(&self, object: &Arc<Object>, in_order: bool) {
         match (self.decode)(object) {
             Ok(value) => self.shared.put(
                 object.key.clone(),
@@ -342,6 +366,7 @@ impl<T: Send + Sync + 'static> Follower<T> {
                     revision: object.revision,
                     value: Arc::new(value),
                 },
+                in_order,
             ),
             Err(error) => {
                 tracing::warn!(resource = self.resource.plural, key = %object.key, %error, "object left out of the cache");

@@ -1,5 +1,7 @@
 //! The informer against a server that can cut its watches and forget its history.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use serde_json::{Value, json};
