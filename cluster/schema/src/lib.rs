@@ -9,6 +9,7 @@
 //! and [`decode`] for what happens to a request body.
 
 pub mod decode;
+mod defaults;
 mod error;
 mod kinds;
 mod table;
@@ -17,6 +18,7 @@ pub use decode::{
     Decoded, Identity, decode, decode_check, decode_untyped, decode_value, identify, normalise, prune_unknown,
     syntax_error,
 };
+pub use defaults::apply_defaults;
 pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};

@@ -17,6 +17,7 @@ use strata_meta::GroupVersionKind;
 use visit::{Context, ShapeSeed, UntypedSeed};
 
 pub use syntax::syntax_error;
+pub(crate) use zero::is_empty;
 
 /// A decoded body.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,6 +21,13 @@ pub struct Schema {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(u32);
 
+impl TypeId {
+    /// The place among [`Schema::types`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A struct type.
 #[derive(Debug)]
 pub struct TypeInfo {
