@@ -5,7 +5,33 @@
 //! sockets of another network namespace. Not for: policy. What is mounted where, and who may do
 //! what, is decided by the callers.
 //!
-//! Start with [`process`] and [`message`].
+//! No std and no C library: the small program of `container/shim` is built from this without
+//! either. Errors are [`Errno`]; [`describe`] gives their sentence.
+//!
+//! Start with [`process`] and [`mount`].
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod arch;
+pub mod capability;
+mod errno;
+pub mod file;
 pub mod message;
+pub mod mount;
+pub mod namespace;
 pub mod process;
+pub mod seccomp;
+pub mod signal;
+pub mod terminal;
+pub mod time;
+
+pub use arch::{Arguments, syscall};
+pub use errno::describe;
+pub use rustix::io::Errno;
+
+/// A result with the kernel's error.
+pub type Result<T> = core::result::Result<T, Errno>;

@@ -1,13 +1,14 @@
 //! Datagrams with descriptors attached, over Unix sockets of type SEQPACKET.
 
+use crate::{Errno, Result};
+use alloc::{format, vec::Vec};
+use core::mem::MaybeUninit;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// Most descriptors one datagram carries.
 pub const DESCRIPTORS: usize = 16;
@@ -16,7 +17,7 @@ pub const DESCRIPTORS: usize = 16;
 const ADDRESS_LIMIT: usize = 107;
 
 /// Two connected sockets, closed on exec.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -26,7 +27,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Listens at `path`, which must not exist, with mode 0600.
-pub fn listen(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
+pub fn listen(path: &str, backlog: i32) -> Result<OwnedFd> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -41,46 +42,36 @@ pub fn listen(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
 }
 
 /// Connects to the socket at `path`; blocking.
-pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+pub fn connect(path: &str) -> Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     with_address(path, |address| rustix::net::connect(&socket, address))?;
     Ok(socket)
 }
 
 /// Calls `f` with an address for `path`; one that is too long goes through its directory's descriptor.
-fn with_address(path: &Path, f: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>) -> io::Result<()> {
-    if path.as_os_str().len() <= ADDRESS_LIMIT {
-        return Ok(f(&SocketAddrUnix::new(path)?)?);
+fn with_address(path: &str, f: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>) -> Result<()> {
+    if path.len() <= ADDRESS_LIMIT {
+        return f(&SocketAddrUnix::new(path)?);
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    use rustix::fs::{Mode, OFlags};
-    let directory = rustix::fs::open(
-        parent,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let short = Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(name);
-    Ok(f(&SocketAddrUnix::new(short)?)?)
+    let (parent, name) = path.rsplit_once('/').ok_or(Errno::NAMETOOLONG)?;
+    let directory = crate::file::open_directory(parent)?;
+    f(&SocketAddrUnix::new(&*format!(
+        "/proc/self/fd/{}/{name}",
+        directory.as_raw_fd()
+    ))?)
 }
 
 /// Sends one datagram.
-pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "too many descriptors for one message",
-        ));
+        return Err(Errno::INVAL);
     }
     loop {
         match rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
             Ok(_) => return Ok(()),
         }
     }
@@ -88,8 +79,8 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 
 /// Receives one datagram into `buffer`: its length and its descriptors, closed on exec. Length 0 is the end.
 ///
-/// Errors: `InvalidData` if it did not fit.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// Errors: `EMSGSIZE` if it did not fit.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
@@ -99,8 +90,8 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<O
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
         ) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
             Ok(received) => break received,
         }
     };
@@ -111,15 +102,12 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<O
         }
     }
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "message longer than its limit",
-        ));
+        return Err(Errno::MSGSIZE);
     }
     Ok((received.bytes, descriptors))
 }
 
 /// Process, user and group at the other end of a connected socket.
-pub fn peer(socket: impl AsFd) -> io::Result<rustix::net::UCred> {
-    Ok(rustix::net::sockopt::socket_peercred(&socket)?)
+pub fn peer(socket: impl AsFd) -> Result<rustix::net::UCred> {
+    rustix::net::sockopt::socket_peercred(&socket)
 }

@@ -1,3 +1,9 @@
 //! The OCI runtime: namespaces, root file system, cgroups, seccomp and the life of one container.
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 pub mod spec;

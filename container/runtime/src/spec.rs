@@ -2,9 +2,8 @@
 //!
 //! Unknown members are ignored, as the specification demands; absent ones take their defaults.
 
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// A whole `config.json`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -159,7 +158,7 @@ pub struct Scheduler {
 #[serde(default)]
 pub struct Root {
     /// Absolute, or relative to the bundle.
-    pub path: PathBuf,
+    pub path: String,
     /// Mount it read-only.
     pub readonly: bool,
 }
@@ -169,12 +168,12 @@ pub struct Root {
 #[serde(default, rename_all = "camelCase")]
 pub struct Mount {
     /// Absolute path inside the container.
-    pub destination: PathBuf,
+    pub destination: String,
     /// File system type; `bind` or empty with a `bind` option for binds.
     #[serde(rename = "type")]
     pub kind: String,
     /// Device, or the path to bind (relative to the bundle).
-    pub source: PathBuf,
+    pub source: String,
     /// Mount flags and data.
     pub options: Vec<String>,
     /// User mapping of an id-mapped mount.
@@ -206,7 +205,7 @@ pub struct Hooks {
 #[serde(default)]
 pub struct Hook {
     /// Absolute path.
-    pub path: PathBuf,
+    pub path: String,
     /// argv, including argv[0].
     pub args: Vec<String>,
     /// Environment.
@@ -289,7 +288,7 @@ pub struct Namespace {
     pub kind: NamespaceKind,
     /// Join this one instead of making a new one.
     #[serde(default)]
-    pub path: PathBuf,
+    pub path: String,
 }
 
 /// The kinds of namespace.
@@ -319,7 +318,7 @@ pub enum NamespaceKind {
 #[serde(default, rename_all = "camelCase")]
 pub struct Device {
     /// Path inside the container.
-    pub path: PathBuf,
+    pub path: String,
     /// `c`, `b`, `u` or `p`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -475,7 +474,7 @@ pub struct Seccomp {
     /// `SECCOMP_FILTER_FLAG_…`.
     pub flags: Vec<String>,
     /// Unix socket that receives a listener for SCMP_ACT_NOTIFY.
-    pub listener_path: PathBuf,
+    pub listener_path: String,
     /// Text sent along with the listener.
     pub listener_metadata: String,
     /// Rules in order; the first that matches decides.
@@ -515,7 +514,7 @@ pub struct SeccompArg {
 #[serde(rename_all = "snake_case")]
 pub enum Rootfs {
     /// A directory, used as it is.
-    Path(PathBuf),
+    Path(String),
     /// An overlay, mounted in the container's own mount namespace alone.
     Overlay(Overlay),
 }
@@ -525,13 +524,13 @@ pub enum Rootfs {
 #[serde(default)]
 pub struct Overlay {
     /// Read-only layers, bottom first; any number.
-    pub lower: Vec<PathBuf>,
+    pub lower: Vec<String>,
     /// Writable layer; `None` makes a read-only view.
-    pub upper: Option<PathBuf>,
+    pub upper: Option<String>,
     /// Work directory on the same file system as `upper`.
-    pub work: Option<PathBuf>,
+    pub work: Option<String>,
     /// An existing directory that the container's mount namespace covers with the overlay.
-    pub target: PathBuf,
+    pub target: String,
     /// Skip syncing the upper layer: right for containers whose writable layer does not outlive a
     /// crash of the machine.
     pub volatile: bool,

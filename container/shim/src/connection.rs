@@ -2,9 +2,12 @@
 
 use crate::frame;
 use crate::protocol::*;
+use std::boxed::Box;
+use std::format;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::string::{String, ToString};
+use std::vec::Vec;
 use strata_runtime::spec::{ConsoleSize, NamespaceKind, Resources};
 
 /// Why a call failed.
@@ -40,9 +43,9 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the shim listening at `socket` (see [`ShimRef::socket`]).
-    pub fn open(socket: &Path) -> Result<Self, Error> {
+    pub fn open(socket: &str) -> Result<Self, Error> {
         Ok(Connection {
-            socket: strata_sys::message::connect(socket).map_err(Error::Gone)?,
+            socket: strata_sys::message::connect(socket).map_err(gone)?,
         })
     }
 
@@ -54,7 +57,7 @@ impl Connection {
     ///
     /// Errors: [`Error::Refused`] when the answer is [`Reply::Error`].
     pub fn call(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(Reply, Vec<OwnedFd>), Error> {
-        frame::send(&self.socket, request, descriptors).map_err(Error::Gone)?;
+        frame::send(&self.socket, request, descriptors).map_err(gone)?;
         match self.receive()? {
             (Reply::Error(failure), _) => Err(Error::Refused(failure)),
             answer => Ok(answer),
@@ -63,11 +66,10 @@ impl Connection {
 
     /// The next message, without having asked.
     pub(crate) fn receive(&mut self) -> Result<(Reply, Vec<OwnedFd>), Error> {
-        match frame::receive(&self.socket) {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(Error::Gone(io::ErrorKind::UnexpectedEof.into())),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Error::Protocol(error.to_string())),
-            Err(error) => Err(Error::Gone(error)),
+        match frame::receive(&self.socket).map_err(gone)? {
+            Some((Ok(reply), descriptors)) => Ok((reply, descriptors)),
+            Some((Err(error), _)) => Err(Error::Protocol(error.to_string())),
+            None => Err(Error::Gone(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 
@@ -276,4 +278,8 @@ impl AsFd for Events {
 
 fn unexpected(reply: &Reply) -> Error {
     Error::Protocol(format!("{reply:?}"))
+}
+
+fn gone(error: strata_sys::Errno) -> Error {
+    Error::Gone(error.into())
 }

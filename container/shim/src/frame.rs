@@ -1,12 +1,10 @@
 //! One JSON message per datagram; long ones in a sealed memfd.
 
 use crate::protocol::MESSAGE_LIMIT;
+use alloc::{vec, vec::Vec};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::{Serialize, de::DeserializeOwned};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use strata_sys::message;
+use strata_sys::{Errno, message};
 
 /// Longest datagram: what is longer goes into a memfd.
 const INLINE_LIMIT: usize = 32 << 10;
@@ -14,35 +12,26 @@ const INLINE_LIMIT: usize = 32 << 10;
 /// The datagram that says "the text is in the first descriptor".
 const IN_MEMFD: &[u8] = b"M";
 
-/// Sends `value` and `descriptors`.
-pub(crate) fn send<T: Serialize>(socket: impl AsFd, value: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let text = serde_json::to_vec(value)?;
+/// Sends `value` and `descriptors`. Errors: `EMSGSIZE` if it is longer than the limit.
+pub(crate) fn send<T: Serialize>(socket: impl AsFd, value: &T, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let text = serde_json::to_vec(value).map_err(|_| Errno::INVAL)?;
     if text.len() <= INLINE_LIMIT {
         return message::send(socket, &text, descriptors);
     }
     if text.len() > MESSAGE_LIMIT {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "message longer than the limit of 4 MiB",
-        ));
+        return Err(Errno::MSGSIZE);
     }
-    let mut file = File::from(rustix::fs::memfd_create(
-        "strata-message",
-        rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING,
-    )?);
-    file.write_all(&text)?;
-    use rustix::fs::SealFlags;
-    rustix::fs::fcntl_add_seals(
-        &file,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
+    let file = strata_sys::file::sealed("strata-message", &text)?;
     let mut all = vec![file.as_fd()];
     all.extend_from_slice(descriptors);
     message::send(socket, IN_MEMFD, &all)
 }
 
+/// A received message: its value, or why its text makes no sense, and its descriptors.
+pub(crate) type Received<T> = (Result<T, serde_json::Error>, Vec<OwnedFd>);
+
 /// Receives one message; `None` when the other side closed.
-pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<Option<Received<T>>, Errno> {
     let mut buffer = vec![0; INLINE_LIMIT];
     let (length, mut descriptors) = message::receive(socket, &mut buffer)?;
     if length == 0 {
@@ -51,29 +40,10 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Opti
     buffer.truncate(length);
     if buffer == IN_MEMFD {
         if descriptors.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "message without its text"));
+            return Err(Errno::PROTO);
         }
-        buffer = read_sealed(descriptors.remove(0))?;
+        // Sealed, so that reading it cannot block and it cannot change meanwhile.
+        buffer = strata_sys::file::read_sealed(descriptors.remove(0), MESSAGE_LIMIT)?;
     }
-    Ok(Some((serde_json::from_slice(&buffer)?, descriptors)))
-}
-
-/// The text of a sealed memfd: sealed, so that reading it cannot block and it cannot shrink meanwhile.
-fn read_sealed(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
-    use rustix::fs::SealFlags;
-    let wanted = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    let file = File::from(descriptor);
-    if !rustix::fs::fcntl_get_seals(&file)?.contains(wanted) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message text is not sealed"));
-    }
-    let length = file.metadata()?.len();
-    if length > MESSAGE_LIMIT as u64 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "message longer than the limit of 4 MiB",
-        ));
-    }
-    let mut text = vec![0; length as usize];
-    file.read_exact_at(&mut text, 0)?;
-    Ok(text)
+    Ok(Some((serde_json::from_slice(&buffer), descriptors)))
 }

@@ -4,12 +4,14 @@ use crate::connection::{Connection, Error};
 use crate::frame;
 use crate::protocol::{LaunchSpec, Launched, ShimRef};
 use rustix::fs::{MemfdFlags, SealFlags};
+use std::format;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::string::ToString;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The helper: a process of `strata-runtime helper` that forks shims, so that the daemon never does.
@@ -52,8 +54,9 @@ impl Helper {
             .map_err(|error| Error::Launch(error.to_string()))?;
         drop(theirs);
         match frame::receive::<Launched>(&ours) {
-            Ok(Some((Launched::Shim(shim), _))) => Ok((shim, Connection::from_socket(ours))),
-            Ok(Some((Launched::Failed(why), _))) => Err(Error::Launch(why)),
+            Ok(Some((Ok(Launched::Shim(shim)), _))) => Ok((shim, Connection::from_socket(ours))),
+            Ok(Some((Ok(Launched::Failed(why)), _))) => Err(Error::Launch(why)),
+            Ok(Some((Err(error), _))) => Err(Error::Launch(error.to_string())),
             Ok(None) => Err(Error::Launch("the helper ended before it answered".into())),
             Err(error) => Err(Error::Launch(error.to_string())),
         }
@@ -70,7 +73,7 @@ impl Helper {
         process.child.wait()?;
         *process = start(&self.inner.program)?;
         match &process.socket {
-            Some(helper) => frame::send(helper, spec, &[socket.as_fd()]),
+            Some(helper) => Ok(frame::send(helper, spec, &[socket.as_fd()])?),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -130,7 +133,7 @@ impl ShimRef {
     /// Reads the identity that a shim left in its state directory.
     pub fn load(state_dir: &Path) -> io::Result<ShimRef> {
         let text = std::fs::read(state_dir.join("shim.json"))?;
-        Ok(serde_json::from_slice(&text)?)
+        serde_json::from_slice(&text).map_err(io::Error::other)
     }
 
     /// Whether that very process still runs.

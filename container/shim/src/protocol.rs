@@ -6,9 +6,9 @@
 //! [`Request::Wait`] is answered when the process has ended and [`Request::Subscribe`] turns the
 //! connection into a stream of [`Event`]s, so a client opens a connection of its own for either.
 
+use alloc::{boxed::Box, collections::BTreeMap, string::String};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+
 use strata_runtime::spec::{ConsoleSize, NamespaceKind, Process, Resources, Rootfs, Spec};
 
 /// Version of this protocol. A shim outlives the engine that started it, so a newer engine must go
@@ -202,7 +202,7 @@ pub struct SandboxSpec {
     /// A network namespace of its own (loopback is up when the request returns).
     pub network: bool,
     /// An existing network namespace to use instead.
-    pub network_path: Option<PathBuf>,
+    pub network_path: Option<String>,
     /// An IPC namespace of its own.
     pub ipc: bool,
     /// A UTS namespace of its own.
@@ -230,7 +230,7 @@ pub struct ContainerSpec {
     /// Root file system; `None` takes `spec.root`.
     pub rootfs: Option<Rootfs>,
     /// Directory that relative paths of `spec` start at and that hooks are told.
-    pub bundle: PathBuf,
+    pub bundle: String,
     /// Where output goes besides attached clients; `None` discards it.
     pub log: Option<LogSpec>,
     /// Keep a standard input that clients may attach to; otherwise it is `/dev/null`.
@@ -244,7 +244,7 @@ pub struct ContainerSpec {
 #[serde(default)]
 pub struct LogSpec {
     /// Absolute path of the file; made when missing, mode 0640.
-    pub path: PathBuf,
+    pub path: String,
     /// Rotate when the file grows beyond this; 0 never.
     pub max_bytes: u64,
     /// Files kept in all, the present one included (`PATH`, `PATH.1`, `PATH.2` …).
@@ -377,7 +377,7 @@ pub struct LaunchSpec {
     pub sandbox_id: String,
     /// Directory of the shim's socket (`shim.sock`, 0600), identity (`shim.json`) and state
     /// (`state.json`); made with mode 0700 when missing.
-    pub state_dir: PathBuf,
+    pub state_dir: String,
     /// cgroup for the shim itself, absolute in each hierarchy; made when missing. Empty leaves it
     /// where the helper is.
     pub cgroup: String,
@@ -404,7 +404,7 @@ pub struct ShimRef {
     /// Start time in clock ticks since boot.
     pub start_time: u64,
     /// Its socket.
-    pub socket: PathBuf,
+    pub socket: String,
     /// Protocol version it speaks.
     pub version: u32,
 }

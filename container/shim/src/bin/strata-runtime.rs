@@ -1,0 +1,3 @@
+//! The program: helper, shim and OCI command line.
+
+fn main() {}
