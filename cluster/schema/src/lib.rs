@@ -12,6 +12,7 @@ pub mod decode;
 mod defaults;
 mod error;
 mod kinds;
+mod patch;
 mod table;
 
 pub use decode::{
@@ -21,4 +22,5 @@ pub use decode::{
 pub use defaults::apply_defaults;
 pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
+pub use patch::strategic_merge;
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};
