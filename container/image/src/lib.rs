@@ -7,14 +7,30 @@
 //!
 //! Start at [`ImageStore`]; its pull path is `pull.rs` (what is fetched), `registry.rs`
 //! (how), `layer.rs` (one streaming pass), `unpack.rs` (the only code that writes what a
-//! stranger sent).
+//! stranger sent). `records.rs` shows the layout on disk.
 
+mod archive;
+mod builtin;
+mod compose;
 mod config;
 mod digest;
+mod disk;
+mod durable;
 mod error;
+mod hosts;
 mod image;
+mod layer;
+mod login;
+mod prune;
+mod pull;
+mod records;
 mod reference;
+mod registry;
+mod resolver;
 mod store;
+mod tar_stream;
+mod transport;
+mod unpack;
 
 pub use config::{ImageConfig, Platform};
 pub use digest::{Digest, DigestError};
