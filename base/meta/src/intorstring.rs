@@ -21,7 +21,11 @@ impl IntOrString {
             Self::String(text) => {
                 let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
                 let product = percent * i64::from(total);
-                let value = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+                let value = if round_up {
+                    (product + 99).div_euclid(100)
+                } else {
+                    product.div_euclid(100)
+                };
                 i32::try_from(value).ok()
             }
         }

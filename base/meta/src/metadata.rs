@@ -55,7 +55,9 @@ pub struct ObjectMeta {
 impl ObjectMeta {
     /// The owner that manages this object, of which there is at most one.
     pub fn controller(&self) -> Option<&OwnerReference> {
-        self.owner_references.iter().find(|owner| owner.controller == Some(true))
+        self.owner_references
+            .iter()
+            .find(|owner| owner.controller == Some(true))
     }
 }
 

@@ -17,7 +17,11 @@ fn max_len(n: usize) -> String {
 }
 
 fn regex_error(msg: &str, fmt: &str, examples: &[&str]) -> String {
-    let list = examples.iter().map(|e| format!("'{e}'")).collect::<Vec<_>>().join(",  or ");
+    let list = examples
+        .iter()
+        .map(|e| format!("'{e}'"))
+        .collect::<Vec<_>>()
+        .join(",  or ");
     format!("{msg} (e.g. {list}, regex used for validation is '{fmt}')")
 }
 
@@ -79,7 +83,8 @@ pub fn dns1035_label(text: &str) -> Vec<String> {
 fn is_qualified_part(text: &str) -> bool {
     let b = text.as_bytes();
     matches!((b.first(), b.last()), (Some(f), Some(l)) if f.is_ascii_alphanumeric() && l.is_ascii_alphanumeric())
-        && b.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+        && b.iter()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
 }
 
 /// Problems of a label value; empty when valid.
@@ -107,7 +112,11 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(dns1123_subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
+                errors.extend(
+                    dns1123_subdomain(prefix)
+                        .into_iter()
+                        .map(|e| format!("prefix part {e}")),
+                );
             }
             *name
         }

@@ -193,7 +193,10 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 /// The stored form of a JSON object: `metadata` first, without apiVersion, kind and resourceVersion.
 pub fn encode_body(value: &Value) -> Result<Bytes, ObjectError> {
     let object = value.as_object().ok_or(ObjectError::NoMetadata)?;
-    let metadata = object.get("metadata").and_then(Value::as_object).ok_or(ObjectError::NoMetadata)?;
+    let metadata = object
+        .get("metadata")
+        .and_then(Value::as_object)
+        .ok_or(ObjectError::NoMetadata)?;
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(br#"{"metadata":"#);
     write_members(&mut out, metadata, &["resourceVersion"])?;
@@ -301,7 +304,12 @@ mod tests {
     #[test]
     fn a_body_without_metadata_is_refused() {
         let kind = Arc::new(GroupVersionKind::new("", "v1", "ConfigMap"));
-        for bad in [json!({}), json!([]), json!({"metadata": {}}), json!({"metadata": {"resourceVersion": "1"}})] {
+        for bad in [
+            json!({}),
+            json!([]),
+            json!({"metadata": {}}),
+            json!({"metadata": {"resourceVersion": "1"}}),
+        ] {
             assert!(Object::from_value(kind.clone(), Revision(1), &bad).is_err(), "{bad}");
         }
     }

@@ -230,7 +230,11 @@ impl fmt::Display for Quantity {
         let mut unit = 10i128.pow(27);
         for (si, exponent) in suffixes {
             if self.nano % unit == 0 {
-                let suffix = if self.format == Format::DecimalExponent { exponent } else { si };
+                let suffix = if self.format == Format::DecimalExponent {
+                    exponent
+                } else {
+                    si
+                };
                 return write!(f, "{}{suffix}", self.nano / unit);
             }
             unit /= 1000;
@@ -265,7 +269,11 @@ impl<'de> Deserialize<'de> for Quantity {
             serde_json::Value::String(text) => text,
             serde_json::Value::Number(number) => number.to_string(),
             serde_json::Value::Null => "0".to_owned(),
-            other => return Err(D::Error::custom(format!("quantity: expected text or number, found {other}"))),
+            other => {
+                return Err(D::Error::custom(format!(
+                    "quantity: expected text or number, found {other}"
+                )));
+            }
         };
         text.parse().map_err(D::Error::custom)
     }

@@ -87,7 +87,10 @@ impl Selector {
                 break;
             }
             if !parser.take(",") {
-                return Err(SelectorError(format!("found '{}', expected: ',' or 'end of string'", parser.rest)));
+                return Err(SelectorError(format!(
+                    "found '{}', expected: ',' or 'end of string'",
+                    parser.rest
+                )));
             }
             parser.skip_space();
             if parser.rest.is_empty() {
@@ -141,7 +144,11 @@ impl Requirement {
             "DoesNotExist" => Operator::DoesNotExist,
             "Gt" => Operator::GreaterThan,
             "Lt" => Operator::LessThan,
-            other => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+            other => {
+                return Err(SelectorError(format!(
+                    "{other:?} is not a valid label selector operator"
+                )));
+            }
         };
         Self::new(&e.key, operator, e.values.clone())
     }
@@ -156,7 +163,9 @@ impl Requirement {
             Operator::GreaterThan | Operator::LessThan => values.len() == 1 && values[0].parse::<i64>().is_ok(),
         };
         if !fits {
-            return Err(SelectorError(format!("values: Invalid value: {values:?}: wrong number or type of values for the operator")));
+            return Err(SelectorError(format!(
+                "values: Invalid value: {values:?}: wrong number or type of values for the operator"
+            )));
         }
         Ok(Self {
             key: key.to_owned(),
@@ -255,17 +264,26 @@ impl<'a> Parser<'a> {
             "in" => Operator::In,
             "notin" => Operator::NotIn,
             other => {
-                return Err(SelectorError(format!("found '{other}', expected: in, notin, =, ==, !=, >, <")));
+                return Err(SelectorError(format!(
+                    "found '{other}', expected: in, notin, =, ==, !=, >, <"
+                )));
             }
         };
         let values = self.parenthesised()?;
         self.with_valid_values(key, operator, values)
     }
 
-    fn with_valid_values(&self, key: &str, operator: Operator, values: Vec<String>) -> Result<Requirement, SelectorError> {
+    fn with_valid_values(
+        &self,
+        key: &str,
+        operator: Operator,
+        values: Vec<String>,
+    ) -> Result<Requirement, SelectorError> {
         for value in &values {
             if let Some(problem) = names::label_value(value).first() {
-                return Err(SelectorError(format!("values[0][{key}]: Invalid value: {value:?}: {problem}")));
+                return Err(SelectorError(format!(
+                    "values[0][{key}]: Invalid value: {value:?}: {problem}"
+                )));
             }
         }
         Requirement::new(key, operator, values)
@@ -317,7 +335,9 @@ impl FieldSelector {
 
     /// Whether values, looked up by path, satisfy every term; an absent field is the empty text.
     pub fn matches_with(&self, lookup: impl Fn(&str) -> String) -> bool {
-        self.terms.iter().all(|(path, equal, value)| (lookup(path) == *value) == *equal)
+        self.terms
+            .iter()
+            .all(|(path, equal, value)| (lookup(path) == *value) == *equal)
     }
 
     /// The value the path must equal, if one term says so.
@@ -377,7 +397,11 @@ fn parse_field_term(term: &str) -> Result<(String, bool, String), SelectorError>
         match c {
             '\\' => match chars.next() {
                 Some(e @ ('\\' | ',' | '=')) => plain.push(e),
-                _ => return Err(SelectorError(format!("invalid field selector: invalid escape sequence in value: {value}"))),
+                _ => {
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence in value: {value}"
+                    )));
+                }
             },
             '=' => return Err(invalid()),
             _ => plain.push(c),
@@ -421,7 +445,11 @@ mod tests {
     fn field_selectors_unescape_and_match() {
         let s = FieldSelector::parse(r"metadata.name=a\,b,status.phase!=Failed").expect("valid");
         assert_eq!(s.required("metadata.name"), Some("a,b"));
-        assert!(s.matches_with(|path| if path == "metadata.name" { "a,b".into() } else { "Running".into() }));
+        assert!(s.matches_with(|path| if path == "metadata.name" {
+            "a,b".into()
+        } else {
+            "Running".into()
+        }));
         assert!(FieldSelector::parse("x").is_err());
     }
 }

@@ -205,7 +205,11 @@ impl Status {
 
     /// 404 for one object.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::failure(Reason::NotFound, format_args!("{resource} {name:?} not found")).about(&resource.group, &resource.resource, name)
+        Self::failure(Reason::NotFound, format_args!("{resource} {name:?} not found")).about(
+            &resource.group,
+            &resource.resource,
+            name,
+        )
     }
 
     /// 404 for a path nothing serves.
@@ -217,13 +221,20 @@ impl Status {
 
     /// 409 for a name that is taken.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::failure(Reason::AlreadyExists, format_args!("{resource} {name:?} already exists")).about(&resource.group, &resource.resource, name)
+        Self::failure(
+            Reason::AlreadyExists,
+            format_args!("{resource} {name:?} already exists"),
+        )
+        .about(&resource.group, &resource.resource, name)
     }
 
     /// 409 for a write on an outdated or otherwise contradicting state.
     pub fn conflict(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Self {
-        Self::failure(Reason::Conflict, format_args!("Operation cannot be fulfilled on {resource} {name:?}: {why}"))
-            .about(&resource.group, &resource.resource, name)
+        Self::failure(
+            Reason::Conflict,
+            format_args!("Operation cannot be fulfilled on {resource} {name:?}: {why}"),
+        )
+        .about(&resource.group, &resource.resource, name)
     }
 
     /// 422 with one cause per problem; the message lists them as upstream does.
@@ -234,7 +245,11 @@ impl Status {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut status = Self::failure(Reason::Invalid, format_args!("{kind} {name:?} is invalid: {list}")).about(&kind.group, &kind.kind, name);
+        let mut status = Self::failure(Reason::Invalid, format_args!("{kind} {name:?} is invalid: {list}")).about(
+            &kind.group,
+            &kind.kind,
+            name,
+        );
         if let Some(details) = &mut status.details {
             details.causes = causes;
         }
@@ -248,7 +263,11 @@ impl Status {
             (false, true) => format!("{resource} is forbidden"),
             (false, false) => format!("{resource} {name:?} is forbidden"),
         };
-        Self::failure(Reason::Forbidden, format_args!("{subject}: {why}")).about(&resource.group, &resource.resource, name)
+        Self::failure(Reason::Forbidden, format_args!("{subject}: {why}")).about(
+            &resource.group,
+            &resource.resource,
+            name,
+        )
     }
 
     /// 401.
@@ -263,7 +282,10 @@ impl Status {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        let mut status = Self::failure(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource");
+        let mut status = Self::failure(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        );
         status.details = Some(Box::default());
         status
     }
@@ -339,7 +361,11 @@ impl StatusCause {
 
     /// A field that must be there.
     pub fn required(field: &str, why: &str) -> Self {
-        let message = if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
+        let message = if why.is_empty() {
+            "Required value".to_owned()
+        } else {
+            format!("Required value: {why}")
+        };
         Self::new("FieldValueRequired", field, message)
     }
 
@@ -350,8 +376,16 @@ impl StatusCause {
 
     /// A value outside an enumeration.
     pub fn not_supported(field: &str, value: impl fmt::Debug, supported: &[&str]) -> Self {
-        let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
-        Self::new("FieldValueNotSupported", field, format!("Unsupported value: {value:?}: supported values: {list}"))
+        let list = supported
+            .iter()
+            .map(|s| format!("{s:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        Self::new(
+            "FieldValueNotSupported",
+            field,
+            format!("Unsupported value: {value:?}: supported values: {list}"),
+        )
     }
 
     /// A value that may stand once only.

@@ -1,1 +1,42 @@
 //! The node agent: what the kubelet is upstream.
+//!
+//! For: turning the pods that the API gives this node into sandboxes and containers, keeping
+//! them healthy, telling the API what they do, and answering the API server's calls for logs,
+//! exec and port-forward.
+//! Not for: deciding which node a pod runs on, making containers (the engine does), service
+//! routing or DNS (its siblings do). It is an API client like any other and never links
+//! anything of the cluster.
+//!
+//! Start at [`Agent`]; then `planner.rs`, the pure function that decides, `worker.rs`, the
+//! actor that owns one pod, and `start.rs`, which carries the longer steps out.
+
+mod agent;
+mod container;
+mod context;
+mod dns;
+mod env;
+mod fields;
+mod handler;
+mod logs;
+mod manager;
+mod node;
+mod options;
+mod planner;
+mod pod;
+mod probe;
+mod pull;
+mod query;
+mod reporter;
+mod resources;
+mod server;
+mod slot;
+mod start;
+mod status;
+mod streams;
+mod subpath;
+mod summary;
+mod watcher;
+mod worker;
+
+pub use agent::{Agent, AgentError};
+pub use options::{AgentOptions, NetworkFactory, NetworkSlot, NodeFacts};

@@ -1,0 +1,51 @@
+//! What all pods of a node share.
+
+use crate::{
+    env::Service,
+    options::{AgentOptions, NetworkSlot, NodeFacts},
+    pod::Pod,
+    pull::Puller,
+};
+use std::sync::Arc;
+use strata_client::{EventRecorder, Informer, ObjectReference};
+use strata_volume::{ObjectCache, VolumeManager};
+
+/// What all pods of a node share.
+pub struct Context {
+    /// The agent's settings.
+    pub options: AgentOptions,
+    /// The node.
+    pub facts: NodeFacts,
+    /// Volumes.
+    pub volumes: VolumeManager,
+    /// Config maps and secrets.
+    pub objects: Arc<ObjectCache>,
+    /// Images.
+    pub puller: Puller,
+    /// Events.
+    pub events: EventRecorder,
+    /// Services, for the environment.
+    pub services: Informer<Service>,
+    /// The pod network, once there is one.
+    pub network: NetworkSlot,
+}
+
+/// The pod, as an event is about it.
+pub fn pod_reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        resource_version: pod.metadata.resource_version.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// A container of the pod, as an event is about it.
+pub fn container_reference(pod: &Pod, container: &str) -> ObjectReference {
+    let is_init = pod.spec.init_containers.iter().any(|c| c.name == container);
+    let list = if is_init { "initContainers" } else { "containers" };
+    pod_reference(pod).with_field(format!("spec.{list}{{{container}}}"))
+}

@@ -1,0 +1,202 @@
+//! The pods of this node: a worker for each, fed from the API and from the engine.
+
+use crate::{
+    container::POD_UID,
+    context::Context,
+    pod::Pod,
+    start,
+    worker::{self, Found, Handle, Letter},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+use strata_client::Informer;
+use strata_engine::{Engine, EngineEvent, SandboxId};
+use strata_meta::Uid;
+use strata_task::CancellationToken;
+use tokio::sync::{broadcast, mpsc};
+
+/// Changes of pods that wait to be passed on. An informer must not block, so a full queue
+/// means that the manager looks at all pods instead.
+const CHANGES: usize = 4096;
+
+/// How often directories of pods that nobody knows are looked for.
+const ORPHANS_EVERY: Duration = Duration::from_secs(120);
+
+/// The pods of this node.
+pub struct PodManager {
+    context: Arc<Context>,
+    pods: Informer<Pod>,
+    workers: HashMap<Uid, Handle>,
+    found: HashMap<Uid, Found>,
+    cancel: CancellationToken,
+}
+
+enum Change {
+    Present(Arc<Pod>),
+    Gone(Uid),
+}
+
+impl PodManager {
+    /// A manager of the pods that informer shows.
+    pub fn new(context: Arc<Context>, pods: Informer<Pod>, cancel: CancellationToken) -> Self {
+        Self {
+            context,
+            pods,
+            workers: HashMap::new(),
+            found: HashMap::new(),
+            cancel,
+        }
+    }
+
+    /// Runs until cancelled. `refresh` tells which pods' objects changed.
+    pub async fn run(mut self, mut refresh: mpsc::Receiver<Uid>) {
+        let engine = self.context.options.engine.clone();
+        let mut events = engine.events();
+        self.pods.synced().await;
+        self.find_running();
+        let (sender, mut changes) = mpsc::channel(CHANGES);
+        self.pods.on_change(move |change| {
+            let replaced = match (&change.old, &change.new) {
+                (Some(old), Some(new)) => (old.metadata.uid != new.metadata.uid).then(|| old.metadata.uid.clone()),
+                (Some(old), None) => Some(old.metadata.uid.clone()),
+                (None, _) => None,
+            };
+            let gone = replaced.map(Change::Gone);
+            let present = change.new.clone().map(Change::Present);
+            for letter in gone.into_iter().chain(present) {
+                if sender.try_send(letter).is_err() {
+                    tracing::error!("more pod changes than can be queued; the next look at all pods catches up");
+                }
+            }
+        });
+        // The replay above has put every pod of the API before whatever comes next.
+        while let Ok(change) = changes.try_recv() {
+            self.pass(change).await;
+        }
+        self.remove_orphans().await;
+        let mut orphans = tokio::time::interval(ORPHANS_EVERY);
+        orphans.tick().await;
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                Some(change) = changes.recv() => self.pass(change).await,
+                Some(uid) = refresh.recv() => self.tell(&uid, Letter::Refresh).await,
+                event = events.recv() => match event {
+                    Ok(event) => self.engine_event(&engine, &event).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all().await,
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                _ = orphans.tick() => {
+                    self.look_at_all().await;
+                    self.remove_orphans().await;
+                }
+            }
+        }
+    }
+
+    /// Sorts what runs on the node by pod.
+    fn find_running(&mut self) {
+        let engine = &self.context.options.engine;
+        for sandbox in engine.list_sandboxes() {
+            let uid = Uid::from(sandbox.uid.as_str());
+            self.found.entry(uid).or_default().sandboxes.push(sandbox);
+        }
+        for container in engine.list_containers() {
+            if let Some(uid) = container.labels.get(POD_UID) {
+                let uid = Uid::from(uid.as_str());
+                self.found.entry(uid).or_default().containers.push(container);
+            }
+        }
+    }
+
+    async fn pass(&mut self, change: Change) {
+        match change {
+            Change::Gone(uid) => {
+                self.tell(&uid, Letter::Gone).await;
+            }
+            Change::Present(pod) => {
+                let uid = pod.metadata.uid.clone();
+                match self.workers.get(&uid) {
+                    Some(worker) if worker.is_finished() => {}
+                    Some(worker) => worker.send(Letter::Pod(pod)).await,
+                    None => {
+                        let found = self.found.remove(&uid).unwrap_or_default();
+                        let worker = worker::spawn(self.context.clone(), pod, found, self.cancel.child_token());
+                        self.workers.insert(uid, worker);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, uid: &Uid, letter: Letter) {
+        if let Some(worker) = self.workers.get(uid) {
+            worker.send(letter).await;
+        }
+    }
+
+    async fn wake_all(&self) {
+        for worker in self.workers.values() {
+            worker.send(Letter::Engine).await;
+        }
+    }
+
+    async fn look_at_all(&mut self) {
+        let present: Vec<Arc<Pod>> = self.pods.list().into_iter().map(|(_, pod)| pod).collect();
+        let known: HashSet<Uid> = present.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        let gone: Vec<Uid> = self
+            .workers
+            .keys()
+            .filter(|uid| !known.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in gone {
+            self.pass(Change::Gone(uid)).await;
+        }
+        for pod in present {
+            self.pass(Change::Present(pod)).await;
+        }
+        self.workers
+            .retain(|uid, worker| known.contains(uid) || !worker.is_finished());
+    }
+
+    async fn engine_event(&self, engine: &Engine, event: &EngineEvent) {
+        let sandbox: &SandboxId = match event {
+            EngineEvent::ContainerStarted { .. } => return,
+            EngineEvent::ContainerExited { sandbox_id, .. }
+            | EngineEvent::OomKilled { sandbox_id, .. }
+            | EngineEvent::SandboxExited { sandbox_id } => sandbox_id,
+        };
+        match engine.sandbox(sandbox) {
+            Ok(status) => self.tell(&Uid::from(status.uid.as_str()), Letter::Engine).await,
+            Err(_) => self.wake_all().await,
+        }
+    }
+
+    /// Ends what belongs to pods that the API does not know.
+    async fn remove_orphans(&mut self) {
+        let mut orphans: HashSet<Uid> = self.found.drain().map(|(uid, _)| uid).collect();
+        orphans.extend(self.context.volumes.known_pods());
+        let api: HashSet<Uid> = self
+            .pods
+            .list()
+            .iter()
+            .map(|(_, pod)| pod.metadata.uid.clone())
+            .collect();
+        for uid in orphans {
+            if api.contains(&uid) || self.workers.get(&uid).is_some_and(|w| !w.is_finished()) {
+                continue;
+            }
+            let context = self.context.clone();
+            tokio::spawn(async move {
+                tracing::info!(pod = %uid, "removing what is left of a pod that no longer exists");
+                if let Err(error) = start::remove_everything(&context, &uid).await {
+                    tracing::warn!(pod = %uid, error = error.message, "removing an orphaned pod failed");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Requests and limits as the kernel understands them, and the quality of service they buy.
+
+use crate::pod::{Container, Pod};
+use strata_meta::Quantity;
+
+/// core/v1 PodQOSClass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qos {
+    /// Every container's limits equal its requests, for cpu and memory.
+    Guaranteed,
+    /// Some request or limit.
+    Burstable,
+    /// None.
+    BestEffort,
+}
+
+impl Qos {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+
+    /// The cgroup of the class below that of all pods; guaranteed pods have none of their own.
+    pub fn cgroup(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "",
+            Self::Burstable => "/burstable",
+            Self::BestEffort => "/besteffort",
+        }
+    }
+}
+
+/// The class of a pod (upstream `ComputePodQOS`).
+pub fn qos_class(pod: &Pod) -> Qos {
+    const COMPUTE: [&str; 2] = ["cpu", "memory"];
+    let positive = |q: Option<&Quantity>| q.is_some_and(|q| !q.is_zero());
+    let mut any = false;
+    let mut guaranteed = true;
+    for container in pod.all_containers() {
+        for name in COMPUTE {
+            let (limit, request) = (
+                container.resources.limits.get(name),
+                container.resources.requests.get(name),
+            );
+            any |= positive(limit) || positive(request);
+            // A limit without a request is a request of the same size (defaulting).
+            guaranteed &= positive(limit) && request.is_none_or(|r| Some(r) == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => Qos::BestEffort,
+        (true, true) => Qos::Guaranteed,
+        (true, false) => Qos::Burstable,
+    }
+}
+
+/// CFS period in microseconds.
+pub const CPU_PERIOD: u64 = 100_000;
+
+/// What the cgroup of a container or pod is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Relative weight (v1 scale, 2 to 262144).
+    pub cpu_shares: u64,
+    /// Microseconds per [`CPU_PERIOD`].
+    pub cpu_quota: Option<i64>,
+    /// Bytes.
+    pub memory_limit: Option<i64>,
+}
+
+/// Relative weight of so many thousandths of a core (upstream `MilliCPUToShares`).
+pub fn cpu_shares(milli: i64) -> u64 {
+    (milli.max(0).unsigned_abs() * 1024 / 1000).clamp(2, 262_144)
+}
+
+fn cpu_quota(milli: i64) -> i64 {
+    // The kernel refuses less than a millisecond.
+    (milli * (CPU_PERIOD as i64) / 1000).max(1000)
+}
+
+/// The cgroup of one container.
+pub fn container_cgroup(container: &Container) -> Cgroup {
+    let limits = &container.resources.limits;
+    let request = container.resources.requests.get("cpu").or_else(|| limits.get("cpu"));
+    let positive = |name: &str| limits.get(name).filter(|q| !q.is_zero());
+    Cgroup {
+        cpu_shares: cpu_shares(request.map_or(0, Quantity::milli_value)),
+        cpu_quota: positive("cpu").map(|q| cpu_quota(q.milli_value())),
+        memory_limit: positive("memory").map(Quantity::value),
+    }
+}
+
+/// The cgroup of a whole pod: the sum of its containers, limited only if all of them are.
+pub fn pod_cgroup(pod: &Pod) -> Cgroup {
+    let sum = |pick: &dyn Fn(&Container) -> Option<i64>| -> (i64, bool) {
+        let each: Vec<Option<i64>> = pod.spec.containers.iter().map(pick).collect();
+        let inits = pod.spec.init_containers.iter().map(pick);
+        let complete = each.iter().all(Option::is_some);
+        let total: i64 = each.iter().flatten().sum();
+        let largest_init = inits.flatten().max().unwrap_or(0);
+        (total.max(largest_init), complete)
+    };
+    let requested = |c: &Container| {
+        let request = c
+            .resources
+            .requests
+            .get("cpu")
+            .or_else(|| c.resources.limits.get("cpu"));
+        request.map(Quantity::milli_value)
+    };
+    let limited = |name: &'static str| {
+        move |c: &Container| {
+            let limit = c.resources.limits.get(name).filter(|q| !q.is_zero());
+            limit.map(|q| if name == "cpu" { q.milli_value() } else { q.value() })
+        }
+    };
+    let (cpu, all_cpu) = sum(&limited("cpu"));
+    let (memory, all_memory) = sum(&limited("memory"));
+    Cgroup {
+        cpu_shares: cpu_shares(sum(&requested).0),
+        cpu_quota: all_cpu.then(|| cpu_quota(cpu)),
+        memory_limit: all_memory.then_some(memory),
+    }
+}
+
+/// How readily the kernel ends a container's processes when memory is short
+/// (upstream `GetContainerOOMScoreAdjust`).
+pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i32 {
+    match qos_class(pod) {
+        Qos::Guaranteed => -997,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let request = container.resources.requests.get("memory").map_or(0, Quantity::value);
+            let adjust = 1000 - (i128::from(request) * 1000 / i128::from(node_memory.max(1))) as i64;
+            adjust.clamp(3, 999) as i32
+        }
+    }
+}
+
+/// The value of `limits.cpu` and the like in units of the divisor, rounded up.
+/// A limit that is not set is what the node has.
+pub fn field_value(
+    container: &Container,
+    resource: &str,
+    divisor: Option<Quantity>,
+    node: &dyn Fn(&str) -> Quantity,
+) -> Option<String> {
+    let (kind, name) = resource.split_once('.')?;
+    let resources = &container.resources;
+    let value = match kind {
+        "limits" => resources.limits.get(name).copied().unwrap_or_else(|| node(name)),
+        "requests" => resources
+            .requests
+            .get(name)
+            .or_else(|| resources.limits.get(name))
+            .copied()
+            .unwrap_or_default(),
+        _ => return None,
+    };
+    let divisor = divisor.filter(|d| !d.is_zero()).unwrap_or(Quantity::from_units(1));
+    let (value, unit) = if name == "cpu" {
+        (value.milli_value(), divisor.milli_value())
+    } else {
+        (value.value(), divisor.value())
+    };
+    let unit = unit.max(1);
+    Some(((value + unit - 1) / unit).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(resources: &[serde_json::Value]) -> Pod {
+        let containers: Vec<_> = resources.iter().map(|r| json!({"name": "c", "resources": r})).collect();
+        serde_json::from_value(json!({"spec": {"containers": containers}})).expect("pod")
+    }
+
+    #[test]
+    fn classes_follow_requests_and_limits() {
+        let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        let some = json!({"requests": {"cpu": "100m"}});
+        assert_eq!(qos_class(&pod(&[full.clone()])), Qos::Guaranteed);
+        assert_eq!(qos_class(&pod(&[full.clone(), some.clone()])), Qos::Burstable);
+        assert_eq!(qos_class(&pod(&[json!({})])), Qos::BestEffort);
+        assert_eq!(qos_class(&pod(&[json!({"limits": {"cpu": "1"}})])), Qos::Burstable);
+    }
+
+    #[test]
+    fn cgroups_hold_what_the_pod_asks_for() {
+        let full = json!({"limits": {"cpu": "500m", "memory": "1Mi"}, "requests": {"cpu": "250m"}});
+        let p = pod(&[full.clone(), full]);
+        let one = container_cgroup(&p.spec.containers[0]);
+        assert_eq!(
+            one,
+            Cgroup {
+                cpu_shares: 256,
+                cpu_quota: Some(50_000),
+                memory_limit: Some(1 << 20)
+            }
+        );
+        let all = pod_cgroup(&p);
+        assert_eq!(
+            all,
+            Cgroup {
+                cpu_shares: 512,
+                cpu_quota: Some(100_000),
+                memory_limit: Some(2 << 20)
+            }
+        );
+        assert_eq!(pod_cgroup(&pod(&[json!({})])).memory_limit, None);
+    }
+
+    #[test]
+    fn resource_fields_are_rounded_up_in_units_of_the_divisor() {
+        let p = pod(&[json!({"limits": {"cpu": "1500m", "memory": "100Mi"}})]);
+        let node = |_: &str| Quantity::from_units(4);
+        let c = &p.spec.containers[0];
+        assert_eq!(field_value(c, "limits.cpu", None, &node).as_deref(), Some("2"));
+        assert_eq!(
+            field_value(c, "limits.cpu", "1m".parse().ok(), &node).as_deref(),
+            Some("1500")
+        );
+        assert_eq!(
+            field_value(c, "limits.memory", "1Mi".parse().ok(), &node).as_deref(),
+            Some("100")
+        );
+        assert_eq!(
+            field_value(&p.spec.containers[0], "limits.pods", None, &node).as_deref(),
+            Some("4")
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! Carries out the planner's longer actions: sandbox up, container up, container down,
+//! everything gone. Each runs beside the pod's worker and reports to it.
+
+use crate::{
+    container::{self, Parts},
+    context::{Context, container_reference, pod_reference},
+    dns::{self, Resolv},
+    env,
+    fields::PodView,
+    handler::{self, Target},
+    pod::{Container, Handler, Pod},
+    resources,
+};
+use std::{fs, path::Path, sync::Arc, time::Duration};
+use strata_client::EventType;
+use strata_engine::{ContainerId, Network, SandboxConfig, SandboxId};
+use strata_volume::PodVolumes;
+
+/// A failed step: the waiting reason it shows as, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepError {
+    /// Such as `CreateContainerError`.
+    pub reason: String,
+    /// Sentence to the reason.
+    pub message: String,
+}
+
+impl StepError {
+    fn new(reason: &str, message: impl ToString) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            message: message.to_string(),
+        }
+    }
+}
+
+/// A sandbox that came up, with the pod's volumes.
+pub struct SandboxUp {
+    /// The sandbox.
+    pub id: SandboxId,
+    /// The pod's address; empty in the node's network.
+    pub ip: String,
+}
+
+/// A container that came up.
+pub struct ContainerUp {
+    /// The container.
+    pub id: ContainerId,
+    /// The image's full name and identity.
+    pub image: (String, String),
+    /// Why its process could not be started; it counts as an instance that ended at once.
+    pub failed: Option<String>,
+}
+
+/// Provides the volumes of a pod; failures become FailedMount events.
+pub async fn set_up_volumes(context: &Context, pod: &Pod, ip: &str) -> Result<PodVolumes, StepError> {
+    let view = PodView {
+        pod,
+        node: &context.facts,
+        ip,
+    };
+    context.volumes.set_up(&view).await.map_err(|(volume, e)| {
+        let message = format!("MountVolume.SetUp failed for volume {volume:?} : {e}");
+        context
+            .events
+            .event(&pod_reference(pod), EventType::Warning, "FailedMount", message.clone());
+        StepError::new("ContainerCreating", message)
+    })
+}
+
+/// Makes the pod's directory, cgroup and sandbox.
+pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<SandboxUp, StepError> {
+    let options = &context.options;
+    let failed = |e: &dyn ToString| {
+        let message = format!("Failed to create pod sandbox: {}", e.to_string());
+        context.events.event(
+            &pod_reference(pod),
+            EventType::Warning,
+            "FailedCreatePodSandBox",
+            message.clone(),
+        );
+        StepError::new("ContainerCreating", message)
+    };
+    let network = match (pod.spec.host_network, context.network.get()) {
+        (true, _) => Network::Host,
+        (false, Some(network)) => Network::Pod(network),
+        (false, None) => return Err(failed(&"the node has no pod network yet (no podCIDR)")),
+    };
+    let meta = &pod.metadata;
+    let hostname = match dns::fqdn(pod, &options.cluster_domain) {
+        Some(fqdn) if pod.spec.set_hostname_as_fqdn == Some(true) => fqdn,
+        _ => dns::hostname(pod),
+    };
+    let config = SandboxConfig {
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid.to_string(),
+        attempt,
+        hostname: hostname.clone(),
+        log_dir: options
+            .log_dir
+            .join(format!("{}_{}_{}", meta.namespace, meta.name, meta.uid)),
+        network,
+        host_pid: pod.spec.host_pid,
+        host_ipc: pod.spec.host_ipc,
+        share_process_namespace: pod.spec.share_process_namespace == Some(true),
+        sysctls: pod
+            .spec
+            .security_context
+            .sysctls
+            .iter()
+            .map(|s| (s.name.clone(), s.value.clone()))
+            .collect(),
+        cgroup_parent: container::cgroup_parent(&options.cgroup_root, pod),
+        resources: Some(container::engine_resources(resources::pod_cgroup(pod))),
+        labels: container::pod_labels(pod),
+        annotations: Default::default(),
+    };
+    let sandbox = options.engine.run_sandbox(config).await.map_err(|e| failed(&e))?;
+    let ip = sandbox.ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let dir = context.volumes.pod_dir(&meta.uid);
+    let resolv = dns::pod_resolv(pod, &options.cluster_dns, &options.cluster_domain, &host_resolv());
+    let hosts = if pod.spec.host_network {
+        dns::node_hosts_file(
+            pod,
+            &fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1\tlocalhost\n".into()),
+        )
+    } else {
+        dns::hosts_file(pod, &ip, &options.cluster_domain)
+    };
+    let name = if pod.spec.host_network {
+        options.node_name.clone()
+    } else {
+        hostname
+    };
+    let files = [
+        ("etc-hosts", hosts),
+        ("resolv.conf", resolv.render()),
+        ("hostname", format!("{name}\n")),
+    ];
+    write_files(&dir, files).map_err(|e| failed(&format!("writing {}: {e}", dir.display())))?;
+    Ok(SandboxUp { id: sandbox.id, ip })
+}
+
+/// The node's resolver configuration; systemd-resolved's stub is of no use in a pod.
+fn host_resolv() -> Resolv {
+    let read = |path: &str| fs::read_to_string(path).map(|text| Resolv::parse(&text));
+    let own = read("/etc/resolv.conf").unwrap_or_else(|_| Resolv::default());
+    if own.nameservers.iter().any(|server| server == "127.0.0.53") {
+        read("/run/systemd/resolve/resolv.conf").unwrap_or(own)
+    } else {
+        own
+    }
+}
+
+fn write_files<const N: usize>(dir: &Path, files: [(&str, String); N]) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    for (name, text) in files {
+        let path = dir.join(name);
+        fs::write(&path, text)?;
+        // Whatever user a container runs as must be able to read these.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// Pulls, configures, creates and starts a container, and runs its postStart hook.
+pub async fn start_container(
+    context: &Arc<Context>,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    sandbox: &SandboxUp,
+    volumes: &PodVolumes,
+) -> Result<ContainerUp, StepError> {
+    let about = container_reference(pod, &container.name);
+    let event = |kind, reason: &str, message: String| context.events.event(&about, kind, reason, message);
+    let image = context
+        .puller
+        .image(pod, container, &about)
+        .await
+        .map_err(|e| StepError::new(e.reason, e.message))?;
+    let resolved = (
+        image
+            .repo_tags
+            .first()
+            .cloned()
+            .unwrap_or_else(|| container.image.clone()),
+        image
+            .repo_digests
+            .first()
+            .cloned()
+            .unwrap_or_else(|| image.id.to_string()),
+    );
+    let view = PodView {
+        pod,
+        node: &context.facts,
+        ip: &sandbox.ip,
+    };
+    let config_error = |message: String| {
+        event(EventType::Warning, "Failed", format!("Error: {message}"));
+        StepError::new("CreateContainerConfigError", message)
+    };
+    let environment = env::make(&view, container, service_links(context, pod), &context.objects).await;
+    let environment = environment.map_err(|e| config_error(e.to_string()))?;
+    let pod_dir = context.volumes.pod_dir(&pod.metadata.uid);
+    let config = tokio::task::block_in_place(|| {
+        container::configure(Parts {
+            options: &context.options,
+            view: &view,
+            container,
+            attempt,
+            image,
+            volumes,
+            env: environment.into_pairs(),
+            pod_dir: &pod_dir,
+        })
+    })
+    .map_err(|e| config_error(e.to_string()))?;
+    let engine = &context.options.engine;
+    let id = engine.create_container(&sandbox.id, config).await.map_err(|e| {
+        event(EventType::Warning, "Failed", format!("Error: {e}"));
+        StepError::new("CreateContainerError", e)
+    })?;
+    event(EventType::Normal, "Created", "Container created".to_owned());
+    if let Err(e) = engine.start_container(&id).await {
+        event(EventType::Warning, "Failed", format!("Error: {e}"));
+        return Ok(ContainerUp {
+            id,
+            image: resolved,
+            failed: Some(e.to_string()),
+        });
+    }
+    event(EventType::Normal, "Started", "Container started".to_owned());
+    if let Some(hook) = &container.lifecycle.post_start {
+        let target = target(context, &id, container, &sandbox.ip);
+        if let Err(why) = handler::run(&target, hook, HOOK_TIMEOUT).await {
+            event(
+                EventType::Warning,
+                "FailedPostStartHook",
+                format!("PostStartHook failed: {why}"),
+            );
+            stop_container(context, pod, container, &id, &sandbox.ip, "FailedPostStartHook").await;
+        }
+    }
+    Ok(ContainerUp {
+        id,
+        image: resolved,
+        failed: None,
+    })
+}
+
+/// Hooks are bounded by the grace of the pod; one that starts a container has no such bound
+/// upstream, so this only keeps a lost hook from holding a task forever.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
+
+fn service_links(context: &Context, pod: &Pod) -> Vec<(String, String)> {
+    let links = pod.spec.enable_service_links != Some(false);
+    let all = context.services.list();
+    let wanted = all.iter().filter(|(key, _)| {
+        let master = key.namespace.as_ref() == "default" && key.name.as_ref() == "kubernetes";
+        master || links && key.namespace.as_ref() == pod.metadata.namespace
+    });
+    let services: Vec<_> = wanted.map(|(_, service)| service.clone()).collect();
+    env::service_variables(services.iter().map(AsRef::as_ref))
+}
+
+/// Where handlers of a container act.
+pub fn target(context: &Context, id: &ContainerId, container: &Container, ip: &str) -> Target {
+    let node_ip = || context.facts.ips.first().cloned().unwrap_or_default();
+    Target {
+        engine: context.options.engine.clone(),
+        id: id.clone(),
+        container: container.clone(),
+        ip: if ip.is_empty() { node_ip() } else { ip.to_owned() },
+    }
+}
+
+/// Ends a running container: preStop hook, stop signal, and after the grace the hard way.
+pub async fn stop_container(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+    id: &ContainerId,
+    ip: &str,
+    why: &str,
+) {
+    let about = container_reference(pod, &container.name);
+    let message = if why.is_empty() {
+        format!("Stopping container {}", container.name)
+    } else {
+        why.to_owned()
+    };
+    context.events.event(&about, EventType::Normal, "Killing", message);
+    let began = tokio::time::Instant::now();
+    let grace = Duration::from_secs(pod.grace_seconds());
+    if let Some(hook) = &container.lifecycle.pre_stop
+        && !grace.is_zero()
+    {
+        run_pre_stop(context, pod, container, id, ip, hook, grace).await;
+    }
+    // Upstream leaves at least two seconds after a hook that used up the grace.
+    let rest = grace.saturating_sub(began.elapsed());
+    let rest = if grace.is_zero() {
+        rest
+    } else {
+        rest.max(Duration::from_secs(2)).min(grace)
+    };
+    match context.options.engine.stop_container(id, rest).await {
+        Ok(()) => {}
+        Err(e) if e.is_not_found() => {}
+        Err(error) => tracing::warn!(container = %id, %error, "stopping a container failed"),
+    }
+}
+
+async fn run_pre_stop(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+    id: &ContainerId,
+    ip: &str,
+    hook: &Handler,
+    grace: Duration,
+) {
+    let target = target(context, id, container, ip);
+    if let Err(why) = handler::run(&target, hook, grace).await {
+        let about = container_reference(pod, &container.name);
+        context.events.event(
+            &about,
+            EventType::Warning,
+            "FailedPreStopHook",
+            format!("PreStopHook failed: {why}"),
+        );
+    }
+}
+
+/// Removes every container and sandbox of a pod, its volumes and its directory.
+pub async fn remove_everything(context: &Context, uid: &strata_meta::Uid) -> Result<(), StepError> {
+    let engine = &context.options.engine;
+    let failed = |e: strata_engine::Error| StepError::new("Terminating", e);
+    for container in engine.list_containers() {
+        if container.labels.get(container::POD_UID).map(String::as_str) == Some(uid.as_str()) {
+            gone(engine.remove_container(&container.id).await).map_err(failed)?;
+        }
+    }
+    for sandbox in engine.list_sandboxes() {
+        if sandbox.uid == uid.as_str() {
+            gone(engine.stop_sandbox(&sandbox.id).await).map_err(failed)?;
+            gone(engine.remove_sandbox(&sandbox.id).await).map_err(failed)?;
+        }
+    }
+    context
+        .volumes
+        .tear_down(uid)
+        .await
+        .map_err(|e| StepError::new("Terminating", e))
+}
+
+/// What is gone already need not be removed.
+pub fn gone(result: Result<(), strata_engine::Error>) -> Result<(), strata_engine::Error> {
+    match result {
+        Err(e) if e.is_not_found() => Ok(()),
+        other => other,
+    }
+}

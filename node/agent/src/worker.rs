@@ -1,0 +1,673 @@
+//! One pod's worker: looks, plans, acts, reports. It owns everything that is known of its pod;
+//! longer actions run beside it and send their results to its mailbox.
+
+use crate::{
+    context::{Context, container_reference, pod_reference},
+    planner::{self, Action, Ended, Exit, Observed, SandboxState},
+    pod::Pod,
+    probe::{self, Finding},
+    reporter::Reporter,
+    slot::{Slot, Tracked},
+    start::{self, ContainerUp, SandboxUp, StepError},
+    status::{self, go_duration},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use strata_client::EventType;
+use strata_engine::{ContainerId, ContainerStatus, SandboxId, SandboxStatus};
+use strata_meta::Time;
+use strata_task::CancellationToken;
+use strata_volume::PodVolumes;
+use tokio::{sync::mpsc, time::Instant};
+
+/// Letters a worker may be behind; senders of more wait.
+const MAILBOX: usize = 64;
+/// Pause after a failed step, doubled up to [`planner::BACKOFF_MAX`].
+const RETRY_FIRST: u64 = 10;
+/// Pause after a failed sandbox or volume, which usually mends itself soon.
+const SANDBOX_RETRY: i64 = 2;
+
+/// What a worker is told.
+pub enum Letter {
+    /// The pod's newest specification.
+    Pod(Arc<Pod>),
+    /// The API no longer knows the pod.
+    Gone,
+    /// Something happened in the engine to this pod.
+    Engine,
+    /// Objects in the pod's volumes have changed.
+    Refresh,
+    /// A step has ended.
+    Done(Step),
+    /// A probe has found something out.
+    Probe(String, ContainerId, Finding),
+}
+
+/// The end of a step that ran beside the worker.
+pub enum Step {
+    /// Volumes and sandbox are up, or why not.
+    Sandbox(u32, Result<(SandboxUp, PodVolumes), StepError>),
+    /// The sandbox is stopped.
+    SandboxStopped,
+    /// A container is up, or why not.
+    Container(String, u32, Result<ContainerUp, StepError>),
+    /// A container is down.
+    Killed(String),
+    /// Volumes are up to date.
+    Refreshed(Result<PodVolumes, StepError>),
+    /// Nothing of the pod is left, or why something is.
+    Removed(Result<(), StepError>),
+}
+
+/// The way to a worker.
+#[derive(Clone)]
+pub struct Handle {
+    letters: mpsc::Sender<Letter>,
+}
+
+impl Handle {
+    /// Sends a letter; one to a worker that has finished is lost, as it should be.
+    pub async fn send(&self, letter: Letter) {
+        let _ = self.letters.send(letter).await;
+    }
+
+    /// Whether the worker has finished.
+    pub fn is_finished(&self) -> bool {
+        self.letters.is_closed()
+    }
+}
+
+struct Worker {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    mailbox: mpsc::Receiver<Letter>,
+    letters: mpsc::Sender<Letter>,
+    slots: BTreeMap<String, Slot>,
+    sandbox: Option<Sandbox>,
+    volumes: Option<PodVolumes>,
+    ended: Option<Ended>,
+    busy: bool,
+    retry_at: Option<Time>,
+    reporter: Reporter,
+    gone: bool,
+    finished: bool,
+}
+
+struct Sandbox {
+    id: SandboxId,
+    attempt: u32,
+    ip: String,
+    stopped: bool,
+}
+
+/// What the engine knew of a pod before its worker began.
+#[derive(Default)]
+pub struct Found {
+    /// Its sandboxes.
+    pub sandboxes: Vec<SandboxStatus>,
+    /// Its containers.
+    pub containers: Vec<ContainerStatus>,
+}
+
+/// Starts the worker of a pod.
+pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: CancellationToken) -> Handle {
+    let (letters, mailbox) = mpsc::channel(MAILBOX);
+    let handle = Handle {
+        letters: letters.clone(),
+    };
+    let reporter = Reporter::new(context.options.client.clone(), &pod);
+    let mut worker = Worker {
+        context,
+        pod,
+        mailbox,
+        letters,
+        slots: BTreeMap::new(),
+        sandbox: None,
+        volumes: None,
+        ended: None,
+        busy: false,
+        retry_at: None,
+        reporter,
+        gone: false,
+        finished: false,
+    };
+    tokio::spawn(async move {
+        worker.adopt(found);
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = worker.run() => {}
+        }
+    });
+    handle
+}
+
+impl Worker {
+    /// Takes over what ran before the agent was restarted.
+    fn adopt(&mut self, found: Found) {
+        let newest = found.sandboxes.into_iter().max_by_key(|s| s.attempt);
+        self.sandbox = newest.map(|s| Sandbox {
+            id: s.id,
+            attempt: s.attempt,
+            ip: s.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            stopped: false,
+        });
+        let mut containers = found.containers;
+        containers.sort_by_key(|c| c.attempt);
+        for status in containers {
+            let slot = self.slots.entry(status.name.clone()).or_default();
+            slot.attempt = status.attempt;
+            let tracked = Tracked::of(&status, (status.image.clone(), status.image_id.clone()));
+            if let Some(old) = slot.current.replace(tracked) {
+                slot.last = old.exit.clone().map(|exit| (old.id.to_string(), exit));
+            }
+        }
+        let running: Vec<String> = self.slots.keys().cloned().collect();
+        for name in running {
+            self.start_probes(&name);
+        }
+    }
+
+    async fn run(&mut self) {
+        while !self.finished {
+            let wake = self.turn();
+            let deadline = wake.map(|at| Instant::now() + until(at));
+            let letter = tokio::select! {
+                letter = self.mailbox.recv() => letter,
+                () = sleep_until(deadline) => continue,
+            };
+            let Some(letter) = letter else { return };
+            self.read(letter);
+            // What has piled up is read before the next turn.
+            while let Ok(letter) = self.mailbox.try_recv() {
+                self.read(letter);
+            }
+        }
+    }
+
+    /// One turn: look, plan, report, act. Returns when time alone asks for the next.
+    fn turn(&mut self) -> Option<Time> {
+        let now = Time::now();
+        self.check_deadline(now);
+        let observed = self.observe();
+        if let Some(at) = self.retry_at
+            && at > now
+            && !self.pod.is_deleting()
+        {
+            self.report(&observed, now);
+            return Some(at);
+        }
+        let plan = planner::plan(&self.pod, &observed, now);
+        self.report(&observed, now);
+        for action in plan.actions {
+            self.act(action);
+        }
+        [
+            plan.wake_at,
+            self.deadline(),
+            self.volumes.as_ref().and_then(|v| v.refresh_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| {
+            if self
+                .volumes
+                .as_ref()
+                .and_then(|v| v.refresh_at)
+                .is_some_and(|t| t <= now)
+            {
+                self.refresh();
+            }
+            at
+        })
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let seconds = self.pod.spec.active_deadline_seconds?;
+        let over = self.ended.is_some() || self.pod.is_finished();
+        (!over).then(|| self.reporter.start_time().plus_seconds(seconds))
+    }
+
+    fn check_deadline(&mut self, now: Time) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.ended = Some(Ended {
+                reason: "DeadlineExceeded".into(),
+                message: "Pod was active on the node longer than the specified deadline".into(),
+            });
+        }
+    }
+
+    fn observe(&mut self) -> Observed {
+        let engine = &self.context.options.engine;
+        let dir = self.context.volumes.pod_dir(&self.pod.metadata.uid);
+        let mut containers = BTreeMap::new();
+        for container in self.pod.all_containers() {
+            let Some(slot) = self.slots.get_mut(&container.name) else {
+                continue;
+            };
+            let Some(mut instance) = slot.instance() else { continue };
+            if slot.error.is_none()
+                && let Some(tracked) = &mut slot.current
+            {
+                instance.state = tracked.state(engine, container, &dir);
+            }
+            containers.insert(container.name.clone(), instance);
+        }
+        let ready = |s: &Sandbox| {
+            let state = engine.sandbox(&s.id).map(|status| status.state);
+            !s.stopped && matches!(state, Ok(strata_engine::SandboxState::Ready))
+        };
+        Observed {
+            sandbox: self.sandbox.as_ref().map(|s| SandboxState {
+                id: s.id.to_string(),
+                attempt: s.attempt,
+                ready: ready(s),
+                ip: s.ip.clone(),
+            }),
+            containers,
+            ended: self.ended.clone(),
+            busy: self.busy,
+        }
+    }
+
+    fn report(&mut self, observed: &Observed, now: Time) {
+        if self.gone {
+            return;
+        }
+        let context = status::Context {
+            host_ips: &self.context.facts.ips,
+            now,
+        };
+        self.reporter.report(&self.pod, observed, &context);
+    }
+
+    fn read(&mut self, letter: Letter) {
+        match letter {
+            Letter::Pod(pod) => {
+                self.pod = pod;
+                self.retry_at = self.retry_at.filter(|_| !self.pod.is_deleting());
+            }
+            Letter::Gone => {
+                self.gone = true;
+                let mut pod = (*self.pod).clone();
+                pod.metadata.deletion_timestamp.get_or_insert_with(Time::now);
+                self.pod = Arc::new(pod);
+            }
+            Letter::Engine => {}
+            Letter::Refresh => self.refresh(),
+            Letter::Done(step) => self.done(step),
+            Letter::Probe(name, id, finding) => self.found_out(&name, &id, finding),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::RunSandbox { attempt } => self.run_sandbox(attempt),
+            Action::Start { container, attempt } => self.start_container(container, attempt),
+            Action::Kill { container, reason } => self.kill_container(container, reason),
+            Action::StopSandbox => self.stop_sandbox(),
+            Action::Finish => self.finish(),
+        }
+    }
+
+    /// Runs a step beside the worker; its result comes as a letter.
+    fn beside(&self, step: impl Future<Output = Step> + Send + 'static) {
+        let letters = self.letters.clone();
+        tokio::spawn(async move {
+            let result = step.await;
+            // A worker that has ended no longer cares.
+            let _ = letters.send(Letter::Done(result)).await;
+        });
+    }
+
+    fn run_sandbox(&mut self, attempt: u32) {
+        self.busy = true;
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        let old = self.sandbox.take().map(|s| s.id);
+        self.beside(async move {
+            if let Some(old) = old
+                && let Err(error) = start::gone(context.options.engine.remove_sandbox(&old).await)
+            {
+                tracing::warn!(sandbox = %old, %error, "removing an ended sandbox failed");
+            }
+            let result = async {
+                // The address is needed by volumes only through the downward API, which refreshes.
+                let (sandbox, volumes) = tokio::join!(
+                    start::run_sandbox(&context, &pod, attempt),
+                    start::set_up_volumes(&context, &pod, "")
+                );
+                let sandbox = sandbox?;
+                match volumes {
+                    Ok(volumes) => Ok((sandbox, volumes)),
+                    Err(e) => {
+                        let removed = start::gone(context.options.engine.remove_sandbox(&sandbox.id).await);
+                        if let Err(error) = removed {
+                            tracing::warn!(sandbox = %sandbox.id, %error, "removing a sandbox without volumes failed");
+                        }
+                        Err(e)
+                    }
+                }
+            };
+            Step::Sandbox(attempt, result.await)
+        });
+    }
+
+    fn start_container(&mut self, name: String, attempt: u32) {
+        let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
+            // After a restart of the agent the sandbox is there and the volumes are not known.
+            self.refresh();
+            return;
+        };
+        let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
+            return;
+        };
+        let up = SandboxUp {
+            id: sandbox.id.clone(),
+            ip: sandbox.ip.clone(),
+        };
+        let slot = self.slots.entry(name.clone()).or_default();
+        slot.busy = true;
+        slot.attempt = attempt;
+        let (context, pod, volumes) = (self.context.clone(), self.pod.clone(), volumes.clone());
+        self.beside(async move {
+            let result = start::start_container(&context, &pod, &container, attempt, &up, &volumes).await;
+            Step::Container(name, attempt, result)
+        });
+    }
+
+    fn kill_container(&mut self, name: String, reason: String) {
+        let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(&name) else { return };
+        let Some(tracked) = &slot.current else { return };
+        slot.busy = true;
+        tracked.probes.cancel();
+        let id = tracked.id.clone();
+        let ip = self.sandbox.as_ref().map(|s| s.ip.clone()).unwrap_or_default();
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        self.beside(async move {
+            start::stop_container(&context, &pod, &container, &id, &ip, &reason).await;
+            Step::Killed(name)
+        });
+    }
+
+    fn stop_sandbox(&mut self) {
+        let Some(sandbox) = &self.sandbox else { return };
+        self.busy = true;
+        let (context, id) = (self.context.clone(), sandbox.id.clone());
+        self.beside(async move {
+            if let Err(error) = start::gone(context.options.engine.stop_sandbox(&id).await) {
+                tracing::warn!(sandbox = %id, %error, "stopping a sandbox failed");
+            }
+            Step::SandboxStopped
+        });
+    }
+
+    fn finish(&mut self) {
+        self.busy = true;
+        let (context, uid) = (self.context.clone(), self.pod.metadata.uid.clone());
+        self.beside(async move { Step::Removed(start::remove_everything(&context, &uid).await) });
+    }
+
+    fn refresh(&mut self) {
+        if self.busy || self.sandbox.is_none() {
+            return;
+        }
+        let first = self.volumes.is_none();
+        self.busy = first;
+        if let Some(volumes) = &mut self.volumes {
+            volumes.refresh_at = None;
+        }
+        let ip = self.sandbox.as_ref().map(|s| s.ip.clone()).unwrap_or_default();
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        self.beside(async move { Step::Refreshed(start::set_up_volumes(&context, &pod, &ip).await) });
+    }
+
+    fn done(&mut self, step: Step) {
+        match step {
+            Step::Sandbox(attempt, Ok((up, volumes))) => {
+                self.busy = false;
+                self.retry_at = None;
+                self.sandbox = Some(Sandbox {
+                    id: up.id,
+                    attempt,
+                    ip: up.ip,
+                    stopped: false,
+                });
+                self.volumes = Some(volumes);
+            }
+            Step::Sandbox(_, Err(error)) => {
+                self.busy = false;
+                tracing::debug!(
+                    pod = self.pod.full_name(),
+                    error = error.message,
+                    "sandbox did not come up"
+                );
+                self.retry_at = Some(Time::now().plus_seconds(SANDBOX_RETRY));
+            }
+            Step::SandboxStopped => {
+                self.busy = false;
+                match &mut self.sandbox {
+                    Some(sandbox) if !self.pod.is_deleting() => sandbox.stopped = true,
+                    sandbox => *sandbox = None,
+                }
+            }
+            Step::Container(name, attempt, result) => self.container_done(&name, attempt, result),
+            Step::Killed(name) => {
+                if let Some(slot) = self.slots.get_mut(&name) {
+                    slot.busy = false;
+                }
+            }
+            Step::Refreshed(result) => self.refreshed(result),
+            Step::Removed(result) => self.removed(result),
+        }
+    }
+
+    fn refreshed(&mut self, result: Result<PodVolumes, StepError>) {
+        let first = self.volumes.is_none();
+        self.busy = self.busy && !first;
+        match result {
+            Ok(volumes) => self.volumes = Some(volumes),
+            Err(_) if first => self.retry_at = Some(Time::now().plus_seconds(SANDBOX_RETRY)),
+            // The volumes keep what they have; the event has said why.
+            Err(_) => {}
+        }
+    }
+
+    fn removed(&mut self, result: Result<(), StepError>) {
+        match result {
+            Ok(()) => {
+                self.finished = true;
+                if !self.gone {
+                    self.reporter.delete(&self.pod);
+                }
+            }
+            Err(error) => {
+                self.busy = false;
+                tracing::warn!(
+                    pod = self.pod.full_name(),
+                    error = error.message,
+                    "removing a pod failed, trying again"
+                );
+                let message = format!("error killing pod: {}", error.message);
+                self.context
+                    .events
+                    .event(&pod_reference(&self.pod), EventType::Warning, "FailedKillPod", message);
+                let letters = self.letters.clone();
+                self.busy = true;
+                let (context, uid) = (self.context.clone(), self.pod.metadata.uid.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(SANDBOX_RETRY.unsigned_abs())).await;
+                    let again = start::remove_everything(&context, &uid).await;
+                    let _ = letters.send(Letter::Done(Step::Removed(again))).await;
+                });
+            }
+        }
+    }
+
+    fn container_done(&mut self, name: &str, attempt: u32, result: Result<ContainerUp, StepError>) {
+        let engine = self.context.options.engine.clone();
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        slot.busy = false;
+        match result {
+            Ok(up) => {
+                slot.error = None;
+                slot.not_before = None;
+                slot.failures = 0;
+                let status = match engine.container(&up.id) {
+                    Ok(status) => status,
+                    Err(error) => {
+                        tracing::warn!(container = %up.id, %error, "a container vanished as it started");
+                        return;
+                    }
+                };
+                let mut tracked = Tracked::of(&status, up.image);
+                if let Some(why) = up.failed {
+                    tracked.exit = Some(start_error(why));
+                }
+                if let Some(old) = slot.current.replace(tracked) {
+                    slot.last = old.exit.clone().map(|exit| (old.id.to_string(), exit));
+                    remove_older(engine, name.to_owned(), self.pod.clone(), attempt);
+                }
+                self.start_probes(name);
+            }
+            Err(error) => {
+                slot.failures += 1;
+                let pause = backoff(slot.failures);
+                slot.not_before = Some(Time::now().plus_seconds(i64::try_from(pause).unwrap_or(i64::MAX)));
+                slot.error = Some(error);
+                // The back-off is what the status shows from the second look on.
+                if slot.failures > 1 {
+                    self.show_back_off(name, pause);
+                }
+            }
+        }
+    }
+
+    fn show_back_off(&mut self, name: &str, pause: u64) {
+        let Some(image) = self
+            .pod
+            .all_containers()
+            .find(|c| c.name == name)
+            .map(|c| c.image.clone())
+        else {
+            return;
+        };
+        let Some(error) = self.slots.get_mut(name).and_then(|slot| slot.error.as_mut()) else {
+            return;
+        };
+        if error.reason == "ErrImagePull" {
+            let message = format!("Back-off pulling image {image:?}");
+            let about = container_reference(&self.pod, name);
+            self.context
+                .events
+                .event(&about, EventType::Normal, "BackOff", message.clone());
+            self.context
+                .events
+                .event(&about, EventType::Warning, "Failed", "Error: ImagePullBackOff");
+            error.message = format!("{message}: ErrImagePull: {}", error.message);
+            error.reason = "ImagePullBackOff".into();
+        }
+        tracing::debug!(
+            pod = self.pod.full_name(),
+            container = name,
+            pause = go_duration(pause),
+            "backing off"
+        );
+    }
+
+    fn start_probes(&self, name: &str) {
+        let Some(container) = self.pod.all_containers().find(|c| c.name == name) else {
+            return;
+        };
+        let Some(tracked) = self.slots.get(name).and_then(|slot| slot.current.as_ref()) else {
+            return;
+        };
+        if tracked.exit.is_some() {
+            return;
+        }
+        let ip = self.sandbox.as_ref().map(|s| s.ip.as_str()).unwrap_or_default();
+        let target = start::target(&self.context, &tracked.id, container, ip);
+        let (findings, mut found) = mpsc::channel(8);
+        tokio::spawn(probe::run(target, Instant::now(), tracked.probes.clone(), findings));
+        let (letters, name, id) = (self.letters.clone(), name.to_owned(), tracked.id.clone());
+        tokio::spawn(async move {
+            while let Some(finding) = found.recv().await {
+                if letters
+                    .send(Letter::Probe(name.clone(), id.clone(), finding))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn found_out(&mut self, name: &str, id: &ContainerId, finding: Finding) {
+        let Some(tracked) = self.slots.get_mut(name).and_then(|slot| slot.current.as_mut()) else {
+            return;
+        };
+        // Findings about an earlier instance come too late.
+        if tracked.id != *id {
+            return;
+        }
+        match finding {
+            Finding::Started => tracked.started = true,
+            Finding::Ready(ready) => tracked.ready = ready,
+            Finding::Unhealthy(why) => tracked.unhealthy = Some(why),
+            Finding::Failed(probe, why) => {
+                let message = format!("{probe} probe failed: {why}");
+                let about = container_reference(&self.pod, name);
+                self.context
+                    .events
+                    .event(&about, EventType::Warning, "Unhealthy", message);
+            }
+        }
+    }
+}
+
+/// An instance whose process could not be started (upstream: StartError, 128).
+fn start_error(message: String) -> Exit {
+    Exit {
+        code: 128,
+        reason: "StartError".into(),
+        message,
+        started: Some(Time::from_second(0)),
+        finished: Time::now(),
+    }
+}
+
+/// Removes the instances of a container that nobody can ask for any more: all but the newest two.
+fn remove_older(engine: strata_engine::Engine, name: String, pod: Arc<Pod>, newest: u32) {
+    tokio::spawn(async move {
+        for status in engine.list_containers() {
+            let mine =
+                status.labels.get(crate::container::POD_UID).map(String::as_str) == Some(pod.metadata.uid.as_str());
+            if mine
+                && status.name == name
+                && status.attempt + 1 < newest
+                && let Err(error) = start::gone(engine.remove_container(&status.id).await)
+            {
+                tracing::warn!(container = %status.id, %error, "removing an old container failed");
+            }
+        }
+    });
+}
+
+fn backoff(failures: u32) -> u64 {
+    (RETRY_FIRST << (failures - 1).min(10)).min(planner::BACKOFF_MAX.as_secs())
+}
+
+fn until(at: Time) -> Duration {
+    // Times are whole seconds: a little late is right, a little early would spin.
+    let seconds = at.as_second() - Time::now().as_second();
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).max(Duration::from_millis(50))
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,168 @@
+//! core/v1 volumes, as far as this crate provides them.
+
+use serde::Deserialize;
+use strata_meta::Quantity;
+
+/// core/v1 Volume: a name and one source.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    /// Unique within the pod.
+    pub name: String,
+    /// Scratch space that lives as long as the pod.
+    pub empty_dir: Option<EmptyDir>,
+    /// A path of the node.
+    pub host_path: Option<HostPath>,
+    /// Keys of a config map as files.
+    pub config_map: Option<ConfigMapSource>,
+    /// Keys of a secret as files.
+    pub secret: Option<SecretSource>,
+    /// Several sources in one directory.
+    pub projected: Option<Projected>,
+    /// Fields of the pod as files.
+    #[serde(rename = "downwardAPI")]
+    pub downward_api: Option<DownwardApi>,
+}
+
+/// core/v1 EmptyDirVolumeSource.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EmptyDir {
+    /// `""` (disk) or `Memory`.
+    pub medium: String,
+    /// Bytes the volume may hold; enforced for `Memory`.
+    pub size_limit: Option<Quantity>,
+}
+
+/// core/v1 HostPathVolumeSource.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostPath {
+    /// Absolute path on the node.
+    pub path: String,
+    /// What must be, or is made, there.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+}
+
+/// core/v1 KeyToPath.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct KeyToPath {
+    /// The key.
+    pub key: String,
+    /// The file, relative to the volume.
+    pub path: String,
+    /// Permission bits of the file.
+    pub mode: Option<u32>,
+}
+
+/// core/v1 ConfigMapVolumeSource and ConfigMapProjection.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigMapSource {
+    /// The config map.
+    pub name: String,
+    /// Which keys; all when empty.
+    pub items: Vec<KeyToPath>,
+    /// Permission bits of files without their own.
+    pub default_mode: Option<u32>,
+    /// Whether it may be absent.
+    pub optional: Option<bool>,
+}
+
+/// core/v1 SecretVolumeSource (`secretName`) and SecretProjection (`name`).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretSource {
+    /// The secret.
+    #[serde(alias = "secretName")]
+    pub name: String,
+    /// Which keys; all when empty.
+    pub items: Vec<KeyToPath>,
+    /// Permission bits of files without their own.
+    pub default_mode: Option<u32>,
+    /// Whether it may be absent.
+    pub optional: Option<bool>,
+}
+
+/// core/v1 DownwardAPIVolumeSource and DownwardAPIProjection.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DownwardApi {
+    /// The files.
+    pub items: Vec<DownwardApiFile>,
+    /// Permission bits of files without their own.
+    pub default_mode: Option<u32>,
+}
+
+/// core/v1 DownwardAPIVolumeFile.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DownwardApiFile {
+    /// The file, relative to the volume.
+    pub path: String,
+    /// A field of the pod.
+    pub field_ref: Option<FieldRef>,
+    /// A resource of a container.
+    pub resource_field_ref: Option<ResourceFieldRef>,
+    /// Permission bits.
+    pub mode: Option<u32>,
+}
+
+/// core/v1 ObjectFieldSelector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FieldRef {
+    /// Such as `metadata.name` or `metadata.labels['app']`.
+    pub field_path: String,
+}
+
+/// core/v1 ResourceFieldSelector.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResourceFieldRef {
+    /// Whose resource; required in volumes.
+    pub container_name: String,
+    /// Such as `limits.cpu`.
+    pub resource: String,
+    /// The unit the value is given in.
+    pub divisor: Option<Quantity>,
+}
+
+/// core/v1 ProjectedVolumeSource.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Projected {
+    /// What is put together.
+    pub sources: Vec<Projection>,
+    /// Permission bits of files without their own.
+    pub default_mode: Option<u32>,
+}
+
+/// core/v1 VolumeProjection.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Projection {
+    /// Keys of a config map.
+    pub config_map: Option<ConfigMapSource>,
+    /// Keys of a secret.
+    pub secret: Option<SecretSource>,
+    /// Fields of the pod.
+    #[serde(rename = "downwardAPI")]
+    pub downward_api: Option<DownwardApi>,
+    /// A token bound to the pod.
+    pub service_account_token: Option<TokenProjection>,
+}
+
+/// core/v1 ServiceAccountTokenProjection.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TokenProjection {
+    /// For whom; the API server when empty.
+    pub audience: String,
+    /// Seconds of validity.
+    pub expiration_seconds: Option<i64>,
+    /// The file, relative to the volume.
+    pub path: String,
+}
