@@ -1,0 +1,262 @@
+//! Pulling from a real registry.
+
+mod support;
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use strata_image::{Credentials, ImageOptions, ImageStore, LayerState};
+use support::{Registry, Tar, digest, documents, no_drafts, packed, zstd};
+
+/// User ada, password "secret", bcrypt.
+const HTPASSWD: &str = "ada:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+fn store(folder: &tempfile::TempDir) -> ImageStore {
+    ImageStore::open(ImageOptions::new(folder.path().join("images"))).expect("store")
+}
+
+fn base() -> (Vec<u8>, Vec<u8>) {
+    let tar = Tar::default()
+        .dir("bin/")
+        .program("bin/sh", b"program")
+        .dir("etc/")
+        .file("etc/old", b"old")
+        .entry(b'5', "tmp/", "", 0o1777, b"")
+        .hard_link("bin/ash", "bin/sh")
+        .symlink("lib", "usr/lib")
+        .finish();
+    packed(tar)
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_unpacked_found_again_and_removed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (registry, store) = (Registry::start(), store(&folder));
+    let top = Tar::default()
+        .dir("etc/")
+        .file("etc/.wh.old", b"")
+        .file("etc/new", b"new")
+        .finish();
+    let zstd_top = zstd(&top);
+    let manifest = registry.push(
+        "a/app",
+        "1",
+        &[base(), (top, zstd_top)],
+        r#"{"Cmd":["sh"],"Env":["A=b"]}"#,
+    );
+    let name = format!("{}/a/app:1", registry.address);
+
+    let (progress, mut reports) = tokio::sync::mpsc::channel(100);
+    let image = store.pull(&name, None, Some(progress)).await.expect("pull");
+    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_digests, [format!("{}/a/app@{manifest}", registry.address)]);
+    assert_eq!(image.config.cmd, ["sh"]);
+    assert_eq!(image.layers.len(), 2);
+    let mut done = 0;
+    while let Ok(report) = reports.try_recv() {
+        done += u32::from(report.state == LayerState::Done);
+    }
+    assert_eq!(done, 2);
+
+    let bottom = &image.layers[0];
+    let shell = std::fs::metadata(bottom.join("bin/sh")).expect("file");
+    assert_eq!(
+        (shell.mode() & 0o7777, shell.nlink(), shell.mtime()),
+        (0o755, 2, 0o14000000000)
+    );
+    assert_eq!(
+        std::fs::metadata(bottom.join("tmp")).expect("dir").mode() & 0o7777,
+        0o1777
+    );
+    assert_eq!(
+        std::fs::read_link(bottom.join("lib")).expect("link").to_str(),
+        Some("usr/lib")
+    );
+    let whiteout = std::fs::symlink_metadata(image.layers[1].join("etc/old")).expect("whiteout");
+    assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
+
+    for text in [&name, &image.id.to_string(), &image.id.short(), &image.repo_digests[0]] {
+        assert_eq!(
+            store.resolve(text).expect("index").map(|found| found.id),
+            Some(image.id),
+            "{text}"
+        );
+    }
+    assert!(no_drafts(&folder.path().join("images")));
+
+    store.lease("container-1", &image).expect("lease");
+    let error = store.remove(&image.id.to_string()).expect_err("in use").to_string();
+    assert!(error.contains("in use by container-1"), "{error}");
+    store.release("container-1").expect("release");
+    let removed = store.remove(&name).expect("remove");
+    assert_eq!(removed.deleted, [image.id.to_string()]);
+    assert!(!bottom.exists() && store.list().expect("index").is_empty());
+}
+
+#[tokio::test]
+async fn a_digest_and_an_index_lead_to_the_same_image() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (registry, store) = (Registry::start(), store(&folder));
+    let manifest = registry.push("multi", "amd64", &[base()], "{}");
+    let size = documents(&[base()], "{}").manifest.len();
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": size,
+            "platform": {"os": "linux", "architecture": std::env::consts::ARCH.replace("x86_64", "amd64")}}]});
+    let index = serde_json::to_vec(&index).expect("json");
+    registry.push_manifest("multi", "all", "application/vnd.oci.image.index.v1+json", &index);
+    let by_tag = store
+        .pull(&format!("{}/multi:all", registry.address), None, None)
+        .await
+        .expect("index");
+    assert_eq!(
+        by_tag.repo_digests,
+        [format!("{}/multi@{}", registry.address, digest(&index))]
+    );
+    let by_digest = store
+        .pull(&format!("{}/multi@{manifest}", registry.address), None, None)
+        .await
+        .expect("digest");
+    assert_eq!(by_digest.id, by_tag.id);
+
+    let other = index_for("s390x", &manifest, size);
+    registry.push_manifest("multi", "other", "application/vnd.oci.image.index.v1+json", &other);
+    let error = store
+        .pull(&format!("{}/multi:other", registry.address), None, None)
+        .await
+        .expect_err("platform");
+    assert!(
+        error.is_not_found() && error.to_string().contains("no match for platform"),
+        "{error}"
+    );
+}
+
+fn index_for(architecture: &str, manifest: &str, size: usize) -> Vec<u8> {
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"digest": manifest, "size": size,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "platform": {"os": "linux", "architecture": architecture}}]});
+    serde_json::to_vec(&index).expect("json")
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_takes_its_name_along() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (registry, store) = (Registry::start(), store(&folder));
+    let name = format!("{}/moving:1", registry.address);
+    registry.push("moving", "1", &[base()], r#"{"Cmd":["one"]}"#);
+    let first = store.pull(&name, None, None).await.expect("first");
+    registry.push("moving", "1", &[base()], r#"{"Cmd":["two"]}"#);
+    let second = store.pull(&name, None, None).await.expect("second");
+    assert_ne!(first.id, second.id);
+    assert_eq!(first.layers, second.layers);
+    assert_eq!(
+        store.resolve(&name).expect("index").map(|found| found.id),
+        Some(second.id)
+    );
+    let pruned = store.prune(false).expect("prune");
+    assert_eq!(pruned.deleted, [first.id.to_string()]);
+    assert!(second.layers[0].exists());
+}
+
+#[tokio::test]
+async fn what_is_absent_forbidden_or_down_is_said_as_upstream_says_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = store(&folder);
+    let closed = Registry::start_with_login("ada", "secret", HTPASSWD);
+    let open = Registry::start();
+
+    let error = store
+        .pull(&format!("{}/nothing:1", open.address), None, None)
+        .await
+        .expect_err("absent");
+    let image = format!("{}/nothing:1", open.address);
+    assert!(error.is_not_found());
+    assert!(error.to_string().ends_with(&format!("{image}: not found")), "{error}");
+
+    let error = store
+        .pull(&format!("{}/app:1", closed.address), None, None)
+        .await
+        .expect_err("login")
+        .to_string();
+    assert!(
+        error.contains("pull access denied, repository does not exist or may require authorization"),
+        "{error}"
+    );
+    assert!(error.contains("no basic auth credentials"), "{error}");
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("port")
+        .local_addr()
+        .expect("port")
+        .port();
+    let error = store
+        .pull(&format!("localhost:{port}/app:1"), None, None)
+        .await
+        .expect_err("down")
+        .to_string();
+    assert!(
+        error.contains(&format!("dial tcp localhost:{port}: connect: connection refused")),
+        "{error}"
+    );
+
+    let error = store.pull("UPPER/x:1:2", None, None).await.expect_err("name");
+    assert!(error.is_invalid_name());
+    assert!(store.list().expect("index").is_empty() && no_drafts(&folder.path().join("images")));
+}
+
+#[tokio::test]
+async fn a_login_opens_a_closed_registry() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = store(&folder);
+    let registry = Registry::start_with_login("ada", "secret", HTPASSWD);
+    registry.push("app", "1", &[base()], "{}");
+    let name = format!("{}/app:1", registry.address);
+    let login = |password: &str| Credentials {
+        username: "ada".into(),
+        password: password.into(),
+        token: String::new(),
+    };
+    let image = store.pull(&name, Some(login("secret")), None).await.expect("login");
+    assert_eq!(image.repo_tags, [name.clone()]);
+    let error = store
+        .pull(&name, Some(login("wrong")), None)
+        .await
+        .expect_err("wrong")
+        .to_string();
+    assert!(error.contains("pull access denied"), "{error}");
+}
+
+#[tokio::test]
+async fn a_mirror_serves_instead_of_a_registry_that_is_down() {
+    let folder = tempfile::tempdir().expect("folder");
+    let registry = Registry::start();
+    registry.push("team/app", "1", &[base()], "{}");
+    let hosts = folder.path().join("hosts/registry.invalid");
+    std::fs::create_dir_all(&hosts).expect("folder");
+    std::fs::write(
+        hosts.join("hosts.toml"),
+        format!("[host.\"http://{}\"]\n", registry.address),
+    )
+    .expect("file");
+    let mut options = ImageOptions::new(folder.path().join("images"));
+    options.hosts_dir = Some(folder.path().join("hosts"));
+    let store = ImageStore::open(options).expect("store");
+    let image = store
+        .pull("registry.invalid/team/app:1", None, None)
+        .await
+        .expect("mirror");
+    assert_eq!(image.repo_tags, ["registry.invalid/team/app:1"]);
+}
+
+#[tokio::test]
+async fn content_that_is_not_what_its_digest_says_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (registry, store) = (Registry::start(), store(&folder));
+    let (_, gz) = base();
+    registry.push("lying", "1", &[(b"another tar".to_vec(), gz)], "{}");
+    let error = store
+        .pull(&format!("{}/lying:1", registry.address), None, None)
+        .await
+        .expect_err("diff id");
+    assert!(error.to_string().contains("digest does not match"), "{error}");
+    assert!(store.list().expect("index").is_empty() && no_drafts(&folder.path().join("images")));
+    let layers = std::fs::read_dir(folder.path().join("images/layers")).expect("layers");
+    assert_eq!(layers.count(), 0);
+}
