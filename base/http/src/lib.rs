@@ -12,9 +12,9 @@ mod body;
 mod client;
 mod error;
 mod io;
-pub mod portforward;
+
 pub mod proxy;
-pub mod remotecommand;
+
 mod resolve;
 mod serve;
 pub mod spdy;
