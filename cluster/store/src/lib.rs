@@ -23,6 +23,6 @@ pub use contract::{
     prefix_end, system_clock,
 };
 pub use error::Error;
-//pub use log::{FatalHook, LogOptions, LogStore, Problem, Report, backup, check, restore};
+pub use log::{FatalHook, LogOptions, LogStore, Problem, Report, backup, check, restore};
 pub use memory::MemoryStore;
 pub use watch::WatchStream;

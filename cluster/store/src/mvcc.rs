@@ -23,9 +23,8 @@ pub(crate) struct Mvcc {
     history: VecDeque<(Revision, Bytes)>,
     /// The last revision applied.
     revision: Revision,
-    /// The last revision that readers see, and the number of log batches it is made of.
+    /// The last revision that readers see.
     durable: Revision,
-    sequence: u64,
     compacted: Revision,
     pins: Vec<Revision>,
     pub leases: Leases,
@@ -81,7 +80,6 @@ impl Mvcc {
             history: VecDeque::new(),
             revision: FIRST_REVISION,
             durable: FIRST_REVISION,
-            sequence: 0,
             compacted: FIRST_REVISION,
             pins: Vec::new(),
             leases: Leases::default(),
@@ -92,12 +90,11 @@ impl Mvcc {
     }
 
     /// An empty map that begins at a snapshot's revision, to be filled by [`Mvcc::load`].
-    pub fn at_snapshot(revision: Revision, sequence: u64) -> Self {
+    pub fn at_snapshot(revision: Revision) -> Self {
         Self {
             revision,
             durable: revision,
             compacted: revision,
-            sequence,
             ..Self::new()
         }
     }
@@ -132,10 +129,6 @@ impl Mvcc {
         self.durable
     }
 
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
     pub fn compacted(&self) -> Revision {
         self.compacted
     }
@@ -152,10 +145,9 @@ impl Mvcc {
         self.older_bytes + self.history.len() as u64 * ENTRY_BYTES
     }
 
-    /// Lets readers see everything applied so far, which `sequence` log batches hold.
-    pub fn publish(&mut self, sequence: u64) {
+    /// Lets readers see everything applied so far.
+    pub fn publish(&mut self) {
         self.durable = self.revision;
-        self.sequence = sequence;
     }
 
     /// The latest state of a key, durable or not: what the writer decides by.
@@ -378,6 +370,12 @@ impl Mvcc {
             tracing::debug!(revision = limit.0, "dropping history beyond its limit");
             self.compact(limit);
         }
+    }
+
+    /// Moves to a higher revision without a change; what was before is not readable.
+    pub fn raise(&mut self, by: u64) {
+        self.revision.0 += by;
+        self.compacted = self.revision;
     }
 
     /// Keeps the versions of the durable revision until [`Mvcc::unpin`].

@@ -48,7 +48,7 @@ pub(crate) struct Core {
     writes: AtomicU64,
     batches: AtomicU64,
     pub full: AtomicBool,
-    pub disk_bytes: AtomicU64,
+    pub disk_bytes: Arc<AtomicU64>,
 }
 
 impl Core {
@@ -66,7 +66,7 @@ impl Core {
             writes: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             full: AtomicBool::new(false),
-            disk_bytes: AtomicU64::new(0),
+            disk_bytes: Arc::default(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Core {
         }
         let mut state = self.write();
         let sequence = journal.map_or(0, |journal| journal.next_sequence());
-        state.publish(sequence);
+        state.publish();
         state.bound_history(self.limits.max_history);
         for at in pins {
             if answers[at].is_ok() {
@@ -272,7 +272,7 @@ impl Queue {
         Ok(receiver)
     }
 
-    fn close(&self) {
+    pub fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_one();
         self.permits.close();
@@ -330,8 +330,8 @@ impl Service {
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(&core.limits));
         let writer = {
-            let (core, queue) = (core.clone(), queue.clone());
-            let run = move || write_until_closed(&core, &queue, journal, fail);
+            let closer = Closer(core.clone(), queue.clone());
+            let run = move || write_until_closed(&closer.0, &closer.1, journal, fail);
             std::thread::Builder::new().name("store-writer".to_owned()).spawn(run)?
         };
         Ok(Self {
@@ -392,13 +392,22 @@ fn write_until_closed(core: &Arc<Core>, queue: &Queue, mut journal: Option<Journ
             }
             Err(error) => {
                 tracing::error!(%error, "the store can write no more");
-                fail(&error);
-                queue.close();
-                queue.lock().requests.clear();
                 core.close();
+                fail(&error);
                 return;
             }
         }
+    }
+}
+
+/// However the writer ends, nobody is left waiting for it.
+struct Closer(Arc<Core>, Arc<Queue>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.1.close();
+        self.1.lock().requests.clear();
+        self.0.close();
     }
 }
 

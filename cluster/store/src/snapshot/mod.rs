@@ -112,7 +112,7 @@ pub(crate) fn read(input: &mut dyn Read, file: &str, now: Duration) -> Result<(F
     read_exact(input, &mut bytes, file, 0)?;
     let header = FileHeader::decode(&bytes, FileKind::Snapshot).map_err(|why| Error::damaged(file, 0, why))?;
     refuse_newer(header.format)?;
-    let mut state = Mvcc::at_snapshot(Revision(header.revision), header.sequence);
+    let mut state = Mvcc::at_snapshot(Revision(header.revision));
     let mut reader = FrameReader {
         input,
         file,
