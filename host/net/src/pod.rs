@@ -1,11 +1,24 @@
 //! Pod addresses and links.
+//!
+//! A pod has `eth0` with its /32 address and one route through the node's gateway address, which
+//! sits on the host's loopback: no bridge, no broadcast domain, no ARP (both ends know the other's
+//! hardware address from the start). The host has one route per pod.
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use crate::{Cidr, Error};
+use crate::addresses::AddressPool;
+use crate::forward::{self, ForwardWatch};
+use crate::namespace::run_in;
+use crate::netlink::route::{LOOPBACK, MacAddress, Route, RouteSocket, VethEnd};
+use crate::{Cidr, Error, Instance, host};
+
+const DEFAULT_MTU: u32 = 1500;
+/// The name programs in a pod expect.
+const POD_LINK: &str = "eth0";
 
 /// How a node gives its pods their network.
 #[derive(Debug, Clone)]
@@ -36,41 +49,174 @@ pub struct PodAddress {
 /// Gives sandboxes an address and a link, and takes them back.
 #[derive(Debug)]
 pub struct PodNetwork {
-    options: PodNetworkOptions,
+    instance: Instance,
+    gateway: IpAddr,
+    mtu: u32,
+    pool: Mutex<AddressPool>,
+    _watch: ForwardWatch,
 }
 
 impl PodNetwork {
-    /// Prepares the node: gateway address, forwarding, masquerade, answers to a foreign FORWARD DROP.
+    /// Prepares the node, in the calling thread's network namespace: gateway address, forwarding,
+    /// masquerade, answers to a foreign FORWARD DROP (and watches for new ones until dropped).
     pub fn open(options: PodNetworkOptions) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self { options }))
+        let instance = Instance::new(&options.instance)?;
+        let pool = AddressPool::open(&options.state_dir.join("addresses"), options.cidr)?;
+        let gateway = IpAddr::V4((options.cidr.network4()?.to_bits() + 1).into());
+        host::prepare(&instance, gateway)?;
+        host::install_table(&instance, options.cidr, options.cluster_cidr)?;
+        let watch = ForwardWatch::start(instance.clone())?;
+        forward::answer(&instance)?;
+        let mtu = if options.mtu == 0 { DEFAULT_MTU } else { options.mtu };
+        Ok(Arc::new(Self {
+            instance,
+            gateway,
+            mtu,
+            pool: Mutex::new(pool),
+            _watch: watch,
+        }))
     }
 
-    /// The node's address on the pod network: the gateway of every pod.
+    /// The node's address on the pod network: the gateway of every pod, and where the node's own
+    /// services for pods (DNS) listen.
     pub fn gateway(&self) -> IpAddr {
-        self.options.cidr.network()
+        self.gateway
     }
 
     /// Gives the sandbox whose network namespace is `netns` its address, `eth0` and loopback.
+    /// A sandbox that is attached already gets the same address and a fresh link.
+    ///
+    /// Must be called in the network namespace in which the network was opened. Blocks about a millisecond.
     pub fn attach(&self, sandbox_id: &str, netns: BorrowedFd<'_>) -> Result<PodAddress, Error> {
-        let _ = (sandbox_id, netns);
-        Err(Error::Exhausted(self.options.cidr))
+        let known = self.address(sandbox_id).is_some();
+        let ip = self.pool().allocate(sandbox_id, Instant::now())?;
+        let place = self.place(sandbox_id, ip);
+        let connected = if known {
+            self.delete_link(&place.host_link)
+        } else {
+            Ok(())
+        }
+        .and_then(|()| self.connect(sandbox_id, &place, netns));
+        if let Err(error) = connected {
+            self.detach(sandbox_id)?;
+            return Err(error);
+        }
+        Ok(place)
     }
 
     /// Takes the sandbox's link and address back. Unknown sandboxes are fine.
     pub fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
-        let _ = sandbox_id;
-        Ok(())
+        self.delete_link(&self.instance.link_name(sandbox_id))?;
+        self.pool().release(sandbox_id, Instant::now())
     }
 
     /// The address a sandbox has.
     pub fn address(&self, sandbox_id: &str) -> Option<PodAddress> {
-        let _ = sandbox_id;
-        None
+        let ip = self.pool().address(sandbox_id)?;
+        Some(self.place(sandbox_id, ip))
     }
 
-    /// Detaches every sandbox that is not named.
+    /// Detaches every sandbox that is not named, and removes links that belong to none.
     pub fn retain(&self, sandbox_ids: &[&str]) -> Result<(), Error> {
-        let _ = sandbox_ids;
-        Ok(())
+        let owners = self.pool().owners();
+        for owner in owners {
+            if !sandbox_ids.contains(&owner.as_str()) {
+                self.detach(&owner)?;
+            }
+        }
+        let kept: Vec<String> = sandbox_ids.iter().map(|id| self.instance.link_name(id)).collect();
+        let prefix = self.instance.link_prefix();
+        let links = RouteSocket::open()?.links()?;
+        links
+            .iter()
+            .filter(|link| link.name.starts_with(&prefix) && link.group == self.instance.link_group())
+            .filter(|link| !kept.contains(&link.name))
+            .try_for_each(|link| self.delete_link(&link.name))
     }
+
+    fn place(&self, sandbox_id: &str, ip: IpAddr) -> PodAddress {
+        PodAddress {
+            ip,
+            gateway: self.gateway,
+            host_link: self.instance.link_name(sandbox_id),
+        }
+    }
+
+    fn connect(&self, sandbox_id: &str, place: &PodAddress, netns: BorrowedFd<'_>) -> Result<(), Error> {
+        let (host_mac, pod_mac) = mac_addresses(place.ip);
+        let mut socket = RouteSocket::open()?;
+        let end = VethEnd {
+            name: &place.host_link,
+            mac: Some(host_mac),
+            netns: None,
+        };
+        let peer = VethEnd {
+            name: POD_LINK,
+            mac: Some(pod_mac),
+            netns: Some(netns),
+        };
+        socket
+            .requests()
+            .add_veth(end, peer, self.mtu, self.instance.link_group())
+            .run()?;
+        let index = socket
+            .link_index(&place.host_link)?
+            .ok_or(Error::Malformed("a new link has no index"))?;
+        socket
+            .requests()
+            .no_link_local(index)
+            .set_alias(index, &format!("{} {sandbox_id}", self.instance.pod_table()))
+            .set_up(index)
+            .add_neighbour(index, place.ip, pod_mac)
+            .replace_route(&Route {
+                source: Some(self.gateway),
+                ..Route::on_link(Cidr::host(place.ip), index)
+            })
+            .run()?;
+        run_in(netns, || configure_pod(place, host_mac))?
+    }
+
+    fn delete_link(&self, name: &str) -> Result<(), Error> {
+        match RouteSocket::open()?.requests().delete_link(name).run() {
+            // Gone already, with the sandbox's namespace.
+            Err(error) if error.errno() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, AddressPool> {
+        // The pool is consistent between its statements; a panic elsewhere does not spoil it.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs inside the pod's network namespace.
+fn configure_pod(place: &PodAddress, host_mac: MacAddress) -> Result<(), Error> {
+    let mut socket = RouteSocket::open()?;
+    let index = socket
+        .link_index(POD_LINK)?
+        .ok_or(Error::Malformed("a new link has no index"))?;
+    let default = Cidr::new([0, 0, 0, 0].into(), 0)?;
+    socket
+        .requests()
+        .set_up(LOOPBACK)
+        .no_link_local(index)
+        .set_up(index)
+        .add_address(index, place.ip, 32, None)
+        .add_neighbour(index, place.gateway, host_mac)
+        .replace_route(&Route::on_link(Cidr::host(place.gateway), index))
+        .replace_route(&Route {
+            link: Some(index),
+            ..Route::via(default, place.gateway)
+        })
+        .run()
+}
+
+/// Locally administered hardware addresses of the host's and the pod's end, from the pod's address.
+fn mac_addresses(ip: IpAddr) -> (MacAddress, MacAddress) {
+    let [a, b, c, d] = match ip {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => (v6.to_bits() as u32).to_be_bytes(),
+    };
+    ([0x0a, 0x59, a, b, c, d], [0x0a, 0x58, a, b, c, d])
 }

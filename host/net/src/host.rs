@@ -1,0 +1,118 @@
+//! What a host needs once for all its pods: forwarding, the gateway address, and the table
+//! that masquerades what leaves the cluster.
+
+use std::fs;
+use std::net::IpAddr;
+
+use crate::netlink::route::{LOOPBACK, RouteSocket};
+use crate::nft::{
+    Batch, ChainHook, ChainKind, ConntrackKey, Expression, Family, Hook, MetaKey, NftSocket, Operator, PayloadBase,
+    Register, Verdict,
+};
+use crate::{Cidr, Error, Instance};
+
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
+const SOURCE_NAT_PRIORITY: i32 = 100;
+const CONNTRACK_INVALID: u32 = 1;
+
+/// Forwarding on, loopback up, the gateway address on loopback.
+///
+/// Forwarding stays on when the instance goes: by then others may have come to rely on it.
+pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error> {
+    let path = "/proc/sys/net/ipv4/ip_forward";
+    let current = fs::read_to_string(path).map_err(|source| Error::file(path, source))?;
+    if current.trim() == "0" {
+        fs::write(path, "1").map_err(|source| Error::file(path, source))?;
+    }
+    let mut socket = RouteSocket::open()?;
+    let mut requests = socket.requests();
+    requests
+        .set_up(LOOPBACK)
+        .add_address(LOOPBACK, gateway, 32, Some(&instance.address_label()));
+    requests.run()
+}
+
+/// Replaces the instance's table of pod traffic.
+pub(crate) fn install_table(instance: &Instance, pods: Cidr, cluster: Cidr) -> Result<(), Error> {
+    let mut batch = Batch::new(Family::Ipv4, &instance.pod_table());
+    batch.destroy_table().add_table();
+    let hook = |kind, hook, priority| {
+        Some(ChainHook {
+            kind,
+            hook,
+            priority,
+            drops: false,
+        })
+    };
+    batch.add_chain("forward", hook(ChainKind::Filter, Hook::Forward, 0));
+    // A packet that conntrack cannot place would leave with a pod's own address, or reset a
+    // connection whose address was translated.
+    let from_pods = meta_equals(MetaKey::InputGroup, &instance.link_group().to_ne_bytes());
+    let mut invalid = from_pods.to_vec();
+    invalid.extend([
+        Expression::Conntrack {
+            key: ConntrackKey::State,
+            to: Register(0),
+        },
+        Expression::Bitwise {
+            from: Register(0),
+            to: Register(0),
+            mask: CONNTRACK_INVALID.to_ne_bytes().to_vec(),
+            xor: vec![0; 4],
+        },
+        Expression::Compare {
+            from: Register(0),
+            operator: Operator::NotEqual,
+            with: vec![0; 4],
+        },
+        Expression::Verdict(Verdict::Drop),
+    ]);
+    batch.add_rule("forward", &invalid);
+    batch.add_chain(
+        "postrouting",
+        hook(ChainKind::Nat, Hook::Postrouting, SOURCE_NAT_PRIORITY),
+    );
+    let multicast = Cidr::new([224, 0, 0, 0].into(), 4)?;
+    let mut masquerade = address_in(SOURCE, pods, Operator::Equal)?;
+    masquerade.extend(address_in(DESTINATION, cluster, Operator::NotEqual)?);
+    masquerade.extend(address_in(DESTINATION, multicast, Operator::NotEqual)?);
+    masquerade.push(Expression::Masquerade);
+    batch.add_rule("postrouting", &masquerade);
+    NftSocket::open()?.apply(batch)
+}
+
+pub(crate) fn meta_equals(key: MetaKey, with: &[u8]) -> [Expression; 2] {
+    [
+        Expression::Meta { key, to: Register(0) },
+        Expression::Compare {
+            from: Register(0),
+            operator: Operator::Equal,
+            with: with.to_vec(),
+        },
+    ]
+}
+
+/// Compares the IPv4 address at an offset of the header with a range.
+fn address_in(offset: u32, range: Cidr, operator: Operator) -> Result<Vec<Expression>, Error> {
+    let to = Register(0);
+    Ok(vec![
+        Expression::Payload {
+            base: PayloadBase::Network,
+            offset,
+            length: 4,
+            to,
+        },
+        Expression::Bitwise {
+            from: to,
+            to,
+            mask: range.mask4().octets().to_vec(),
+            xor: vec![0; 4],
+        },
+        Expression::Compare {
+            from: to,
+            operator,
+            with: range.network4()?.octets().to_vec(),
+        },
+    ])
+}
