@@ -164,13 +164,23 @@ impl FromStr for Quantity {
         }
         let (factor, format) = match suffix.strip_prefix(['e', 'E']) {
             Some(exponent) if !exponent.is_empty() => exponent_factor(exponent)?,
-            _ => suffix_factor(suffix).ok_or(QuantityError::Suffix)?,
+            _ => suffix_factor(suffix).ok_or_else(|| unknown_suffix(suffix))?,
         };
         let nano = digits_times(whole, fraction, factor);
         Ok(Self {
             nano: if negative { -nano } else { nano },
             format,
         })
+    }
+}
+
+/// Letters that no suffix has make the whole text malformed.
+fn unknown_suffix(suffix: &str) -> QuantityError {
+    let tail = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+    let digits = tail.strip_prefix(['+', '-']).unwrap_or(tail);
+    match digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => QuantityError::Suffix,
+        false => QuantityError::Format,
     }
 }
 

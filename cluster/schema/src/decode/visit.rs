@@ -324,7 +324,7 @@ fn base64_fault(text: &str) -> Option<usize> {
     match STANDARD.decode(&clean) {
         Ok(_) => None,
         Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => Some(at),
-        Err(_) => Some(clean.len()),
+        Err(_) => Some(clean.len() / 4 * 4),
     }
 }
 

@@ -186,7 +186,11 @@ impl<'s> Merge<'s> {
             let before = take_list(original, name)?;
             let change = take_list(patch, name)?;
             validate_order(change.as_deref().unwrap_or_default(), &order, member.patch.key)?;
-            let server_order = before.clone().unwrap_or_default();
+            let server_order = order_seen(
+                before.as_deref().unwrap_or_default(),
+                change.as_deref().unwrap_or_default(),
+                member.patch.key,
+            );
             let merged = match (before, change) {
                 (None, None) => continue,
                 (Some(before), None) => before,
@@ -318,6 +322,39 @@ fn special_elements(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> R
     } else {
         (original, plain)
     })
+}
+
+/// The server's order as upstream comes to see it: it deletes and appends within the list that it
+/// compares with afterwards, and where elements end up shows that.
+fn order_seen(original: &[Value], patch: &[Value], key: Option<&str>) -> Vec<Value> {
+    let mut seen = original.to_vec();
+    let Some(key) = key else { return seen };
+    let deletes = |element: &&Value| element.get(DIRECTIVE).is_some_and(|d| d == "delete");
+    let mut length = seen.len();
+    for gone in patch.iter().filter(deletes).filter_map(|element| element.get(key)) {
+        while let Some(at) = seen[..length].iter().position(|item| item.get(key) == Some(gone)) {
+            seen[at..length].rotate_left(1);
+            length -= 1;
+            if at < length {
+                seen[length] = seen[length - 1].clone();
+            }
+        }
+    }
+    let known = |element: &&Value| seen_has(original, element, key);
+    let new: Vec<&Value> = patch
+        .iter()
+        .filter(|e| e.get(DIRECTIVE).is_none() && !known(e))
+        .collect();
+    for (slot, element) in seen[length..].iter_mut().zip(new) {
+        *slot = element.clone();
+    }
+    seen
+}
+
+fn seen_has(items: &[Value], element: &Value, key: &str) -> bool {
+    items
+        .iter()
+        .any(|item| item.get(key).is_some() && item.get(key) == element.get(key))
 }
 
 /// The patch's elements have to come in the order that is set, and be among it.
