@@ -9,16 +9,18 @@
 //! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included.
 
 mod body;
+mod channels;
 mod client;
 mod error;
 mod io;
-
+pub mod portforward;
 pub mod proxy;
-
+pub mod remotecommand;
 mod resolve;
 mod serve;
 pub mod spdy;
 mod tls;
+mod upgrade;
 pub mod websocket;
 
 pub use body::{Body, BodySender, BoxError};
@@ -28,3 +30,6 @@ pub use io::{BoxedIo, Io};
 pub use resolve::resolve;
 pub use serve::{Handler, Limits, Peer, serve};
 pub use tls::{ClientTls, ServerTls, certificates_from_pem, install_crypto};
+
+#[cfg(test)]
+mod testing;

@@ -273,3 +273,6 @@ where
     }
     connection.await
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use super::*;
+use crate::{
+    Connection, HttpsClient,
+    testing::{TestServer, certificates, soon},
+};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn answer(text: impl Into<bytes::Bytes>) -> BoxFuture<'static, Response<Body>> {
+    let response = Response::new(Body::full(text));
+    Box::pin(async move { response })
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    String::from_utf8(response.into_body().collect().await.expect("body").to_bytes().to_vec()).expect("text")
+}
+
+fn get(url: String) -> Request<Body> {
+    Request::get(url).body(Body::empty()).expect("request")
+}
+
+#[tokio::test]
+async fn clients_are_known_by_certificates_of_the_authority_alone() {
+    let server = TestServer::start(Limits::default(), |request, peer| {
+        answer(format!(
+            "{:?} {} {}",
+            request.version(),
+            peer.certificates.is_some(),
+            peer.certificate_error.is_some()
+        ))
+    })
+    .await;
+    for (identified, wanted) in [(true, "HTTP/2.0 true false"), (false, "HTTP/2.0 false false")] {
+        let client = HttpsClient::new(server.client_tls(identified));
+        let response = soon(client.send(get(server.url("/")))).await.expect("answered");
+        assert_eq!(response.version(), Version::HTTP_2);
+        assert_eq!(text(response).await, wanted);
+    }
+    let stranger = certificates().client;
+    let identity = Some((stranger.0.as_bytes(), stranger.1.as_bytes()));
+    let tls = crate::ClientTls::new(server.certificates.ca.as_bytes(), identity).expect("TLS");
+    let response = soon(HttpsClient::new(tls).send(get(server.url("/"))))
+        .await
+        .expect("not a broken connection");
+    assert_eq!(text(response).await, "HTTP/2.0 false true");
+}
+
+#[tokio::test]
+async fn a_client_refuses_a_server_of_another_authority() {
+    let server = TestServer::start(Limits::default(), |_, _| answer("")).await;
+    let tls = crate::ClientTls::new(certificates().ca.as_bytes(), None).expect("TLS");
+    let error = soon(HttpsClient::new(tls).send(get(server.url("/"))))
+        .await
+        .expect_err("refused");
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_replaced_certificate_serves_new_connections() {
+    let server = TestServer::start(Limits::default(), |_, _| answer("ok")).await;
+    let next = certificates();
+    let (certificate, key) = &next.server;
+    server
+        .tls
+        .replace_certificate(certificate.as_bytes(), key.as_bytes())
+        .expect("replaced");
+    assert!(
+        server
+            .tls
+            .replace_certificate(certificate.as_bytes(), next.client.1.as_bytes())
+            .is_err(),
+        "other key"
+    );
+    let tls = crate::ClientTls::new(next.ca.as_bytes(), None).expect("TLS");
+    soon(HttpsClient::new(tls).send(get(server.url("/"))))
+        .await
+        .expect("the new certificate");
+    assert!(
+        soon(HttpsClient::new(server.client_tls(false)).send(get(server.url("/"))))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn each_chunk_of_a_stream_arrives_before_the_next_is_made() {
+    let (sender, body) = Body::channel(1);
+    let body = std::sync::Mutex::new(Some(body));
+    let server = TestServer::start(Limits::default(), move |_, _| {
+        let body = body.lock().expect("lock").take().expect("one request");
+        Box::pin(async move { Response::new(body) })
+    })
+    .await;
+    let client = HttpsClient::new(server.client_tls(false));
+    let mut response = soon(client.send(get(server.url("/"))))
+        .await
+        .expect("answered")
+        .into_body();
+    for chunk in ["one", "two"] {
+        sender.send(chunk).await.expect("sent");
+        let frame = soon(response.frame()).await.expect("a frame").expect("valid");
+        assert_eq!(frame.into_data().expect("data"), chunk);
+    }
+    drop(response);
+    soon(sender.closed()).await;
+    assert!(sender.send("three").await.is_err());
+}
+
+#[tokio::test]
+async fn large_headers_are_refused() {
+    let server = TestServer::start(Limits::default(), |_, _| answer("ok")).await;
+    let mut connection = Connection::http1(server.connect().await).await.expect("connected");
+    let request = Request::get("/")
+        .header("host", "localhost")
+        .header("x", "y".repeat(70 << 10));
+    let response = soon(connection.send(request.body(Body::empty()).expect("request")))
+        .await
+        .expect("answered");
+    assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn slow_clients_are_cut_off() {
+    let short = Duration::from_millis(50);
+    let limits = Limits {
+        header_timeout: short,
+        handshake_timeout: short,
+        ..Limits::default()
+    };
+    let server = TestServer::start(limits, |_, _| answer("ok")).await;
+    let mut silent = TcpStream::connect(server.address).await.expect("connected");
+    assert_eq!(soon(silent.read(&mut [0; 8])).await.expect("closed"), 0, "no handshake");
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await.expect("written");
+    let mut rest = Vec::new();
+    // The end may be abrupt.
+    let _ = soon(slow.read_to_end(&mut rest)).await;
+    assert!(!rest.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn requests_finish_after_cancellation_and_stragglers_are_cut_off() {
+    let (started, mut starts) = tokio::sync::mpsc::channel(2);
+    let (release, released) = tokio::sync::watch::channel(false);
+    let limits = Limits {
+        shutdown_grace: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let server = TestServer::start(limits, move |request: Request<Incoming>, _| {
+        let (started, mut released) = (started.clone(), released.clone());
+        Box::pin(async move {
+            started.send(()).await.expect("heard");
+            if request.uri().path() == "/straggler" {
+                std::future::pending::<()>().await;
+            }
+            released.wait_for(|released| *released).await.expect("released");
+            Response::new(Body::full("done"))
+        })
+    })
+    .await;
+    let send = |path: &str| {
+        let (client, request) = (HttpsClient::new(server.client_tls(false)), get(server.url(path)));
+        tokio::spawn(async move { client.send(request).await })
+    };
+    let (good, straggler) = (send("/"), send("/straggler"));
+    soon(starts.recv()).await;
+    soon(starts.recv()).await;
+    server.cancel.cancel();
+    release.send(true).expect("somebody waits");
+    assert_eq!(text(soon(good).await.expect("task").expect("answered")).await, "done");
+    assert!(soon(straggler).await.expect("task").is_err());
+    soon(server.task).await.expect("task").expect("no error");
+    assert!(
+        TcpStream::connect(server.address).await.is_err(),
+        "the listener is closed"
+    );
+}
