@@ -12,6 +12,17 @@
 //! A batch is written only after the one before it is durable. So an invalid frame with
 //! nothing valid after it is the torn tail of a crash and was never acknowledged; with
 //! something valid after it, it is damage, and the store refuses to open.
+//!
+//! Why a log and not an embedded database: all state is in memory anyway, so the disk needs
+//! no tree. Measured beside redb 4.4 with the same group commit in front of it, 1.3 KB values,
+//! both fdatasync, ext4, 2 cores, development profile (redb optimised, this crate not):
+//!
+//! | writers | log: writes/s, p50, p99 | redb: writes/s, p50, p99 |
+//! |---|---|---|
+//! | 1 | 6,612, 0.14 ms, 0.28 ms | 3,481, 0.28 ms, 0.40 ms |
+//! | 128 | 115,769, 0.72 ms, 9.3 ms | 22,486, 5.7 ms, 10.8 ms |
+//!
+//! Again with `cargo run -p strata-store --example durable_put DIRECTORY WRITERS`.
 
 mod backup;
 mod check;
