@@ -18,6 +18,7 @@ mod kubeconfig;
 mod node;
 mod rbac;
 mod renew;
+mod request;
 mod token;
 mod user;
 
@@ -35,6 +36,7 @@ pub use kubeconfig::{kubeconfig, merge_kubeconfig, remove_from_kubeconfig};
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, Rbac, aggregate, uncovered};
 pub use renew::keep_renewed;
+pub use request::{RequestedNames, certificate_request};
 pub use token::{BoundRef, Claims, IssuedToken, KubernetesClaims, ServiceAccountClaims, TokenIssuer};
 pub use user::{
     GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES, GROUP_SERVICE_ACCOUNTS, GROUP_UNAUTHENTICATED, NODE_USER_PREFIX,
