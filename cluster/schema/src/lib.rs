@@ -12,6 +12,7 @@ pub mod decode;
 mod defaults;
 mod error;
 mod kinds;
+mod openapi;
 mod patch;
 mod table;
 
@@ -22,5 +23,6 @@ pub use decode::{
 pub use defaults::apply_defaults;
 pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
+pub use openapi::{document_path, openapi_v3, openapi_v3_hash, openapi_v3_index};
 pub use patch::strategic_merge;
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};

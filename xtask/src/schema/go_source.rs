@@ -321,11 +321,7 @@ fn field(line: &str, imports: &BTreeMap<String, String>, markers: &[&str]) -> Op
             .filter_map(|m| m.strip_prefix("+listMapKey="))
             .map(unquoted)
             .collect(),
-        map_type: if has(markers, "structType", "atomic") {
-            "atomic".to_owned()
-        } else {
-            value("mapType")
-        },
+        map_type: marker(markers, "structType").map_or_else(|| value("mapType"), str::to_owned),
         patch_strategy: tag(tags, "patchStrategy")
             .or_else(|| marker(markers, "patchStrategy"))
             .unwrap_or_default()

@@ -105,6 +105,7 @@ impl<'s> Merge<'s> {
         }
         let member = self.member(shape, &name);
         let merged = match (original.remove(&name), value) {
+            (Some(Value::Object(_)), Value::Object(change)) if member.patch.replace => Some(Value::Object(change)),
             (Some(Value::Object(before)), Value::Object(change)) => {
                 Some(Value::Object(self.objects(before, change, member.shape)?))
             }

@@ -164,8 +164,9 @@ impl Loader {
             omit_zero: false,
             required: false,
             list_type: ListType::Atomic,
+            list_declared: false,
             list_keys: Vec::new(),
-            atomic: false,
+            atomic: None,
             patch: Patch::default(),
             default: None,
         };
@@ -174,12 +175,19 @@ impl Loader {
                 ("o", _) => field.omit_empty = true,
                 ("z", _) => field.omit_zero = true,
                 ("r", _) => field.required = true,
-                ("l", "set") => field.list_type = ListType::Set,
-                ("l", "map") => field.list_type = ListType::Map,
+                ("l", kind) => {
+                    field.list_declared = true;
+                    field.list_type = match kind {
+                        "set" => ListType::Set,
+                        "map" => ListType::Map,
+                        _ => ListType::Atomic,
+                    };
+                }
                 ("k", keys) => field.list_keys = keys.split(',').collect(),
-                ("m", kind) => field.atomic = kind == "atomic",
+                ("m", kind) => field.atomic = Some(kind == "atomic"),
                 ("p", strategy) => {
                     field.patch.merge = strategy.contains("merge");
+                    field.patch.replace = strategy == "replace";
                     field.patch.retain_keys = strategy.contains("retainKeys");
                 }
                 ("q", key) => field.patch.key = Some(key),

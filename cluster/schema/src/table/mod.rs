@@ -65,10 +65,12 @@ pub struct Field {
     pub required: bool,
     /// How server-side apply sees a list.
     pub list_type: ListType,
+    /// Whether the description says so, or nothing.
+    pub list_declared: bool,
     /// Keys of a [`ListType::Map`].
     pub list_keys: Vec<&'static str>,
-    /// Whether server-side apply treats the map or struct as one value.
-    pub atomic: bool,
+    /// Whether server-side apply treats the map or struct as one value, if the field says so.
+    pub atomic: Option<bool>,
     /// How a strategic merge patch treats it.
     pub patch: Patch,
     /// JSON text of the default that the description declares.
@@ -93,6 +95,8 @@ pub struct Patch {
     pub merge: bool,
     /// The patch names the members that stay.
     pub retain_keys: bool,
+    /// Structs are replaced rather than merged.
+    pub replace: bool,
     /// Key field by which items of a list are merged; `None` for scalars.
     pub key: Option<&'static str>,
 }
