@@ -48,7 +48,7 @@ impl Codec {
         }
     }
 
-    fn encode(self, channel: u8, bytes: &[u8]) -> Message {
+    pub(crate) fn encode(self, channel: u8, bytes: &[u8]) -> Message {
         match self {
             Self::Binary => Message::binary([&[channel], bytes].concat()),
             Self::Base64 => {
@@ -59,7 +59,7 @@ impl Codec {
         }
     }
 
-    fn decode(self, message: &Message) -> Result<Option<(u8, Bytes)>, Error> {
+    pub(crate) fn decode(self, message: &Message) -> Result<Option<(u8, Bytes)>, Error> {
         let bytes = match message {
             Message::Binary(bytes) => bytes.clone(),
             Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
