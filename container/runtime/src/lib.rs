@@ -6,4 +6,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod cgroup;
+mod error;
+pub mod seccomp;
 pub mod spec;
+
+pub use error::{Context, Error, Result};
