@@ -277,3 +277,6 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<String>, Unauthenticated> 
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

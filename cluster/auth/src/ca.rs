@@ -223,3 +223,6 @@ fn params(common_name: &str, organizations: &[&str], lifetime: Duration) -> Cert
     params.use_authority_key_identifier_extension = true;
     params
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,6 @@ fn random_text(length: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,6 @@ impl Drop for Lock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,3 +50,6 @@ pub async fn keep_renewed(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

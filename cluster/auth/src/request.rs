@@ -26,9 +26,9 @@ impl RequestedNames {
     /// Reads a request (PKCS #10, PEM). Errors: anything that is not one, or asks for other kinds of names.
     pub fn parse(request_pem: &str) -> Result<Self, Error> {
         let malformed = |why: String| Error::Request(why);
-        let (_, pem) = x509_parser::pem::parse_x509_pem(request_pem.as_bytes()).map_err(|e| malformed(e.to_string()))?;
-        let (_, request) =
-            X509CertificationRequest::from_der(&pem.contents).map_err(|e| malformed(e.to_string()))?;
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(request_pem.as_bytes()).map_err(|e| malformed(e.to_string()))?;
+        let (_, request) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| malformed(e.to_string()))?;
         let subject = &request.certification_request_info.subject;
         let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().map(str::to_owned).unwrap_or_default();
         let mut names = Self {
@@ -79,12 +79,20 @@ pub fn certificate_request(
     subject.push(DnType::OrganizationName, organization);
     params.distinguished_name = subject;
     for name in dns {
-        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(name.as_str().try_into()?));
     }
-    params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+    params
+        .subject_alt_names
+        .extend(addresses.iter().copied().map(SanType::IpAddress));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     let server = !(dns.is_empty() && addresses.is_empty());
-    let usage = if server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
+    let usage = if server {
+        ExtendedKeyUsagePurpose::ServerAuth
+    } else {
+        ExtendedKeyUsagePurpose::ClientAuth
+    };
     params.extended_key_usages = vec![usage];
     let request = params.serialize_request(&key)?.pem()?;
     Ok((request, key.serialize_pem()))

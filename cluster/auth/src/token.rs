@@ -383,3 +383,6 @@ fn public_key_info(point: &[u8]) -> Vec<u8> {
     ];
     [PREFIX.as_slice(), point].concat()
 }
+
+#[cfg(test)]
+mod tests;

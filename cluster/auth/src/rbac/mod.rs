@@ -276,3 +276,6 @@ pub fn aggregate(selectors: &[LabelSelector], roles: &[(&Object, Vec<PolicyRule>
     let rules = chosen.into_iter().flat_map(|(_, rules)| rules);
     rules.filter(|rule| seen.insert((*rule).clone())).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;
