@@ -1,1 +1,38 @@
 //! The API server: one pipeline over rows.
+//!
+//! A request is read ([`request`]), its caller authenticated and authorised, its body decoded, admitted,
+//! prepared and validated by the kind's [`strategy`], written to the store, and the answer encoded. Which
+//! kinds there are is data ([`registry`]); every read is answered from the [`cache`].
+//!
+//! Not for: deciding who may do what (`strata-auth`), durability (`strata-store`), facts about fields
+//! (`strata-schema`), and anything a controller does.
+//!
+//! Start at [`ApiServer::start`]; then `pipeline.rs` for the life of a request.
+
+mod access;
+mod admission;
+mod allocator;
+mod bootstrap;
+mod cache;
+mod codec;
+mod core;
+mod discovery;
+mod encode;
+mod health;
+mod inprocess;
+mod json;
+mod metrics;
+mod options;
+mod pipeline;
+mod registry;
+mod request;
+mod review;
+mod server;
+mod strategy;
+mod subresource;
+mod validate;
+mod verbs;
+
+pub use options::{ApiOptions, Dialer, DirectDialer, Error, Target};
+pub use server::ApiServer;
+pub use strata_http::BoxedIo;

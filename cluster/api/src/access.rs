@@ -1,0 +1,121 @@
+//! Who may do what: the questions the pipeline asks, and what tokens are bound to.
+
+use crate::{
+    cache::{Cache, ResourceCache, prefix_of},
+    core::Core,
+    request::{Query, RequestInfo},
+};
+use std::sync::Arc;
+use strata_auth::{
+    Attributes, Authorizer, BOOTSTRAP_SECRET_PREFIX, BootstrapToken, BoundKind, BoundState, Decision, TokenLookup,
+    UserInfo,
+};
+use strata_meta::{FieldSelector, ObjectMeta, Status};
+
+impl Core {
+    /// Whether the request may be made. Errors: 403.
+    pub(crate) fn authorize(&self, user: &UserInfo, info: &RequestInfo, query: &Query) -> Result<(), Status> {
+        let fields = matches!(info.verb, "list" | "watch" | "deletecollection")
+            .then(|| FieldSelector::parse(query.get("fieldSelector")).ok())
+            .flatten();
+        let attributes = Attributes {
+            verb: info.verb,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            is_resource: info.is_resource,
+            field_selector: fields.as_ref(),
+            ..Attributes::of(user)
+        };
+        self.require(&attributes)
+    }
+
+    /// Whether the user may also create what an update would. Errors: 403.
+    pub(crate) fn authorize_create(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+        let mut create = info.clone();
+        create.verb = "create";
+        self.authorize(user, &create, &Query::default())
+    }
+
+    /// Whether something may be done. Errors: 403 with upstream's sentence.
+    pub(crate) fn require(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        match self.authorizer.authorize(attributes) {
+            Decision::Allow => Ok(()),
+            refused => {
+                let reason = refused.reason();
+                let mut why = attributes.to_string();
+                if !reason.is_empty() {
+                    why.push_str(": ");
+                    why.push_str(reason);
+                }
+                let resource = if attributes.is_resource {
+                    attributes.resource
+                } else {
+                    ""
+                };
+                let resource = strata_meta::GroupResource::new(attributes.group, resource);
+                Err(Status::forbidden(&resource, attributes.name, why))
+            }
+        }
+    }
+}
+
+/// Reads from the cache what tokens are bound to.
+pub(crate) struct Lookup {
+    accounts: Option<Arc<ResourceCache>>,
+    pods: Option<Arc<ResourceCache>>,
+    secrets: Option<Arc<ResourceCache>>,
+    nodes: Option<Arc<ResourceCache>>,
+}
+
+impl Lookup {
+    /// Over the built-in resources.
+    pub(crate) fn new(cache: &Cache) -> Self {
+        let core = |plural| cache.named(&prefix_of("", plural));
+        Self {
+            accounts: core("serviceaccounts"),
+            pods: core("pods"),
+            secrets: core("secrets"),
+            nodes: core("nodes"),
+        }
+    }
+}
+
+impl TokenLookup for Lookup {
+    fn find(&self, kind: BoundKind, namespace: &str, name: &str) -> Option<BoundState> {
+        let resource = match kind {
+            BoundKind::ServiceAccount => &self.accounts,
+            BoundKind::Pod => &self.pods,
+            BoundKind::Secret => &self.secrets,
+            BoundKind::Node => &self.nodes,
+        };
+        let object = resource.as_ref()?.get(namespace, name)?;
+        let deletion = if object.deleting {
+            #[derive(serde::Deserialize)]
+            struct Outline {
+                metadata: ObjectMeta,
+            }
+            object.decode::<Outline>().ok()?.metadata.deletion_timestamp
+        } else {
+            None
+        };
+        Some(BoundState {
+            uid: object.uid.clone(),
+            deletion,
+        })
+    }
+
+    fn bootstrap_token(&self, id: &str) -> Option<BootstrapToken> {
+        let name = format!("{BOOTSTRAP_SECRET_PREFIX}{id}");
+        let secret = self
+            .secrets
+            .as_ref()?
+            .get("kube-system", &name)
+            .filter(|s| !s.deleting)?;
+        BootstrapToken::from_secret(&secret.to_value().ok()?)
+    }
+}

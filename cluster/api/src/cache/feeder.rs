@@ -1,0 +1,146 @@
+//! From the store's history to the cache; and how objects are written down.
+//!
+//! Key: `/registry/GROUP/PLURAL/[NAMESPACE/]NAME`, the core group as `core`.
+//! Value: a header (layout version, media type, schema generation) and the encoded object.
+
+use super::{Cache, Entry, ResourceCache};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::{collections::HashMap, sync::Arc};
+use strata_meta::{ObjectKey, Revision};
+use strata_store::{EventBatch, EventKind, KeyValue, Range, Store, prefix_end};
+use strata_task::CancellationToken;
+
+const ROOT: &str = "/registry/";
+/// Layout version 1, media type 0 (JSON from `metadata` on), schema generation 0.
+const HEADER: [u8; 6] = [1, 0, 0, 0, 0, 0];
+
+/// What the keys of a resource begin with.
+pub(crate) fn prefix_of(group: &str, plural: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    format!("{ROOT}{group}/{plural}/")
+}
+
+/// The key of an object below its resource's prefix.
+pub(crate) fn key_of(prefix: &str, namespace: &str, name: &str) -> Bytes {
+    let mut key = BytesMut::with_capacity(prefix.len() + namespace.len() + name.len() + 1);
+    key.put_slice(prefix.as_bytes());
+    if !namespace.is_empty() {
+        key.put_slice(namespace.as_bytes());
+        key.put_u8(b'/');
+    }
+    key.put_slice(name.as_bytes());
+    key.freeze()
+}
+
+/// The stored value of an encoded object.
+pub(crate) fn value_of(body: &[u8]) -> Bytes {
+    let mut value = BytesMut::with_capacity(HEADER.len() + body.len());
+    value.put_slice(&HEADER);
+    value.put_slice(body);
+    value.freeze()
+}
+
+fn body_of(value: &Bytes) -> Result<Bytes, String> {
+    match value.get(..HEADER.len()) {
+        Some([1, 0, ..]) => Ok(value.slice(HEADER.len()..)),
+        Some([version, media, ..]) => Err(format!("layout version {version}, media type {media} is not known")),
+        None | Some(_) => Err(format!("{} bytes are too short for a header", value.len())),
+    }
+}
+
+fn decode(resource: &ResourceCache, item: &KeyValue) -> Result<Entry, String> {
+    let body = body_of(&item.value)?;
+    resource.entry(item.mod_revision, body).map_err(|e| e.to_string())
+}
+
+/// Reads everything that is stored into the cache. Errors: the store's.
+pub(crate) async fn load(store: &dyn Store, cache: &Cache) -> Result<Revision, strata_store::Error> {
+    let all = store.range(Range::prefix(ROOT.as_bytes())).await?;
+    let mut entries: HashMap<String, (Arc<ResourceCache>, Vec<Entry>)> = HashMap::new();
+    for item in &all.items {
+        let key = String::from_utf8_lossy(&item.key);
+        let Some((resource, _)) = cache.resource_of(&key) else {
+            continue;
+        };
+        match decode(&resource, item) {
+            Ok(entry) => {
+                let prefix = resource.prefix().to_owned();
+                entries
+                    .entry(prefix)
+                    .or_insert_with(|| (resource, Vec::new()))
+                    .1
+                    .push(entry);
+            }
+            Err(why) => tracing::error!(%key, why, "a stored object cannot be read and is left out"),
+        }
+    }
+    for resource in cache.all() {
+        let filled = entries.remove(resource.prefix()).map_or(Vec::new(), |(_, list)| list);
+        resource.fill(filled, all.revision);
+    }
+    cache.progress().advance(all.revision);
+    Ok(all.revision)
+}
+
+/// Applies the history after `from` until cancelled. An end for any other reason leaves the cache behind
+/// the store, so the caller has to stop serving. Errors: why the history ended.
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    from: Revision,
+    cancel: CancellationToken,
+) -> Result<(), String> {
+    let end = prefix_end(ROOT.as_bytes());
+    let watch = store.watch(Bytes::from_static(ROOT.as_bytes()), end, from).await;
+    let mut stream = watch.map_err(|e| e.to_string())?;
+    loop {
+        let batch = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            batch = stream.next() => batch,
+        };
+        match batch {
+            Some(Ok(batch)) => apply(&cache, &batch),
+            Some(Err(error)) => return Err(error.to_string()),
+            None => return Err("the store ended its history".into()),
+        }
+    }
+}
+
+fn apply(cache: &Cache, batch: &EventBatch) {
+    for event in &batch.events {
+        let key = String::from_utf8_lossy(&event.item.key);
+        let Some((resource, rest)) = cache.resource_of(&key) else {
+            continue;
+        };
+        match event.kind {
+            EventKind::Put => match decode(&resource, &event.item) {
+                Ok(entry) => resource.put(entry),
+                Err(why) => tracing::error!(%key, why, "a stored object cannot be read and is left out"),
+            },
+            EventKind::Delete => {
+                let key = ObjectKey::parse(rest);
+                resource.remove(&key.namespace, &key.name, event.item.mod_revision);
+            }
+        }
+    }
+    cache.progress().advance(batch.revision);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_are_written_down_as_described() {
+        assert_eq!(
+            &key_of(&prefix_of("", "pods"), "n", "p")[..],
+            b"/registry/core/pods/n/p"
+        );
+        assert_eq!(&key_of(&prefix_of("apps", "x"), "", "p")[..], b"/registry/apps/x/p");
+        let value = value_of(b"{}");
+        assert_eq!(&body_of(&value).expect("own header")[..], b"{}");
+        for bad in [&b""[..], b"\x02\0\0\0\0\0{}", b"\x01\x01\0\0\0\0{}"] {
+            assert!(body_of(&Bytes::copy_from_slice(bad)).is_err());
+        }
+    }
+}

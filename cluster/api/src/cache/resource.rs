@@ -1,0 +1,334 @@
+//! One resource's share of the cache.
+
+use super::{
+    Entry, FieldPath, Filter, Iter, Map, Progress, Start, Watch, extract,
+    watch::{Event, EventKind, Slot, WATCHER_QUEUE},
+};
+use bytes::Bytes;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+use strata_meta::{GroupVersionKind, Object, ObjectError, Revision, Status, WatchEvent};
+use tokio::sync::mpsc;
+
+/// Events kept whatever their age.
+const RING_MIN: usize = 128;
+/// Events kept whatever happens.
+const RING_MAX: usize = 16 * 1024;
+/// Age up to which events are kept between the two (upstream's watch cache keeps 75 s).
+const RING_AGE: Duration = Duration::from_secs(75);
+/// Snapshots kept for continue tokens; the oldest goes first.
+const SNAPSHOTS: usize = 64;
+
+/// The objects of one resource, their recent history and their watchers.
+pub(crate) struct ResourceCache {
+    prefix: String,
+    kind: Arc<GroupVersionKind>,
+    fields: &'static [FieldPath],
+    progress: Arc<Progress>,
+    state: RwLock<State>,
+}
+
+/// Told every change, with the state before, before its writer is answered; must be quick.
+pub(crate) type Observer = Box<dyn Fn(&WatchEvent, Option<&Object>) + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    observers: Vec<Observer>,
+    map: Map,
+    ring: VecDeque<Arc<Event>>,
+    /// Events after this revision are all in the ring.
+    complete_after: Revision,
+    /// The revision of the last event.
+    last: Revision,
+    watchers: Vec<Slot>,
+    snapshots: VecDeque<(Revision, Map)>,
+}
+
+/// The objects of a resource at one revision.
+pub(crate) struct Snapshot {
+    /// The objects.
+    pub(crate) map: Map,
+    /// The revision they show.
+    pub(crate) revision: Revision,
+}
+
+impl ResourceCache {
+    /// An empty resource stored in `kind` below `prefix`.
+    pub(crate) fn new(
+        prefix: String,
+        kind: Arc<GroupVersionKind>,
+        fields: &'static [FieldPath],
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            prefix,
+            kind,
+            fields,
+            progress,
+            state: RwLock::default(),
+        }
+    }
+
+    /// What the keys of its objects begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The kind its objects are stored in.
+    pub(crate) fn kind(&self) -> &Arc<GroupVersionKind> {
+        &self.kind
+    }
+
+    /// The fields it can be selected by.
+    pub(crate) fn fields(&self) -> &'static [FieldPath] {
+        self.fields
+    }
+
+    /// Makes an entry of stored bytes.
+    pub(crate) fn entry(&self, revision: Revision, body: Bytes) -> Result<Entry, ObjectError> {
+        let object = Object::from_body(self.kind.clone(), revision, body)?;
+        self.entry_of(Arc::new(object))
+    }
+
+    fn entry_of(&self, object: Arc<Object>) -> Result<Entry, ObjectError> {
+        let fields = match self.fields {
+            [] => None,
+            paths => Some(extract(object.body(), paths)?.into()),
+        };
+        Ok(Entry { object, fields })
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().expect("no panic under this lock")
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().expect("no panic under this lock")
+    }
+
+    /// Fills the resource at start.
+    pub(crate) fn fill(&self, entries: Vec<Entry>, revision: Revision) {
+        let mut state = self.write();
+        state.map = Map::from_entries(entries);
+        state.complete_after = revision;
+        state.last = revision;
+        for entry in state.map.iter() {
+            let event = WatchEvent::Added(entry.object);
+            state.observers.iter().for_each(|observer| observer(&event, None));
+        }
+    }
+
+    /// Has every change told to somebody from now on; to be called before the first is applied.
+    pub(crate) fn observe(&self, observer: Observer) {
+        self.write().observers.push(observer);
+    }
+
+    /// The object of a namespace and name.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.read().map.get(namespace, name).map(|e| e.object.clone())
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.read().map.len()
+    }
+
+    /// The objects now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.read();
+        Snapshot {
+            map: state.map.clone(),
+            revision: state.last.max(self.progress.applied()),
+        }
+    }
+
+    /// The objects of a namespace, or all, now.
+    pub(crate) fn objects(&self, namespace: Option<&str>) -> impl Iterator<Item = Arc<Object>> + use<> {
+        let map = self.snapshot().map;
+        map.range_from(namespace.unwrap_or(""), "")
+            .within(namespace)
+            .map(|e| e.object)
+    }
+
+    /// The objects as they were; `None` when that is no longer known.
+    pub(crate) fn snapshot_at(&self, revision: Revision) -> Option<Map> {
+        let state = self.read();
+        if revision >= state.last {
+            return Some(state.map.clone());
+        }
+        if let Some((_, map)) = state.snapshots.iter().find(|(r, _)| *r == revision) {
+            return Some(map.clone());
+        }
+        if revision < state.complete_after {
+            return None;
+        }
+        let mut map = state.map.clone();
+        for event in state
+            .ring
+            .iter()
+            .rev()
+            .take_while(|e| e.entry.object.revision > revision)
+        {
+            let key = &event.entry.object.key;
+            match &event.previous {
+                Some(previous) => drop(map.insert(previous.clone())),
+                None => drop(map.remove(&key.namespace, &key.name)),
+            }
+        }
+        Some(map)
+    }
+
+    /// Keeps a snapshot for a continue token.
+    pub(crate) fn keep_snapshot(&self, revision: Revision, map: Map) {
+        let mut state = self.write();
+        if state.snapshots.iter().any(|(r, _)| *r == revision) {
+            return;
+        }
+        if state.snapshots.len() == SNAPSHOTS {
+            state.snapshots.pop_front();
+        }
+        state.snapshots.push_back((revision, map));
+    }
+
+    /// Forgets snapshots of expired tokens.
+    pub(crate) fn drop_snapshots_below(&self, revision: Revision) {
+        self.write().snapshots.retain(|(r, _)| *r >= revision);
+    }
+
+    /// Applies a stored state and tells the watchers.
+    pub(crate) fn put(&self, entry: Entry) {
+        let mut state = self.write();
+        let previous = state.map.insert(entry.clone());
+        let kind = if previous.is_some() {
+            EventKind::Modified
+        } else {
+            EventKind::Added
+        };
+        state.publish(Event::new(kind, entry, previous));
+    }
+
+    /// Applies a removal and tells the watchers.
+    pub(crate) fn remove(&self, namespace: &str, name: &str, revision: Revision) {
+        let mut state = self.write();
+        let Some(previous) = state.map.remove(namespace, name) else {
+            return;
+        };
+        let mut last = Object::clone(&previous.object);
+        last.revision = revision;
+        let entry = Entry {
+            object: Arc::new(last),
+            fields: previous.fields.clone(),
+        };
+        state.publish(Event::new(EventKind::Deleted, entry, Some(previous)));
+    }
+
+    /// Starts a watch. Errors: 410 when the revision's successors are no longer all known.
+    pub(crate) fn watch(&self, filter: Filter, start: Start, bookmarks: bool) -> Result<Watch, Status> {
+        let filter = Arc::new(filter);
+        let (sender, receiver) = mpsc::channel(WATCHER_QUEUE);
+        let mut watch = Watch {
+            filter: filter.clone(),
+            initial: None,
+            backlog: VecDeque::new(),
+            end: None,
+            receiver,
+        };
+        let mut state = self.write();
+        match start {
+            Start::Now => {}
+            Start::Initial { end_bookmark } => {
+                let revision = state.last.max(self.progress.applied());
+                watch.initial = Some(first_of(&state.map, &filter));
+                watch.end = end_bookmark.then_some(revision);
+            }
+            Start::After(revision) => {
+                if revision < state.complete_after {
+                    let oldest = state.complete_after;
+                    return Err(Status::expired(format_args!(
+                        "too old resource version: {revision} ({oldest})"
+                    )));
+                }
+                let missed = state.ring.partition_point(|e| e.entry.object.revision <= revision);
+                watch.backlog = state.ring.range(missed..).cloned().collect();
+            }
+        }
+        state.watchers.push(Slot {
+            filter,
+            bookmarks,
+            sender,
+        });
+        Ok(watch)
+    }
+
+    /// Bookmarks for those who asked; watchers that are gone are forgotten.
+    pub(super) fn bookmark(&self) {
+        let mut state = self.write();
+        if state.watchers.is_empty() {
+            return;
+        }
+        let revision = state.last.max(self.progress.applied());
+        state.watchers.retain(|slot| {
+            if slot.bookmarks {
+                // A full queue says enough: the watcher gets events instead.
+                let _ = slot.sender.try_send(super::Frame::Bookmark {
+                    revision,
+                    initial_end: false,
+                });
+            }
+            !slot.sender.is_closed()
+        });
+    }
+
+    /// How many watchers there are.
+    pub(crate) fn watchers(&self) -> usize {
+        self.read().watchers.len()
+    }
+
+    /// Ends every watch, as when the resource is no longer served.
+    pub(crate) fn close_watches(&self) {
+        self.write().watchers.clear();
+    }
+}
+
+/// The entries a filter can match: from its namespace on.
+pub(crate) fn first_of(map: &Map, filter: &Filter) -> Iter {
+    let namespace = filter.namespace.as_deref();
+    let name = filter.name.as_deref().filter(|_| namespace.is_some());
+    map.range_from(namespace.unwrap_or(""), name.unwrap_or(""))
+        .within(namespace)
+}
+
+impl State {
+    fn publish(&mut self, event: Event) {
+        self.last = event.entry.object.revision;
+        if !self.observers.is_empty() {
+            let object = event.entry.object.clone();
+            let before = event.previous.as_ref().map(|p| &*p.object);
+            let told = match event.kind {
+                EventKind::Added => WatchEvent::Added(object),
+                EventKind::Modified => WatchEvent::Modified(object),
+                EventKind::Deleted => WatchEvent::Deleted(object),
+            };
+            self.observers.iter().for_each(|observer| observer(&told, before));
+        }
+        let event = Arc::new(event);
+        self.watchers.retain(|slot| slot.offer(&event));
+        while self.ring.len() >= RING_MIN {
+            let full = self.ring.len() >= RING_MAX;
+            let old = self
+                .ring
+                .front()
+                .is_some_and(|first| event.at.duration_since(first.at) > RING_AGE);
+            if !(full || old) {
+                break;
+            }
+            if let Some(gone) = self.ring.pop_front() {
+                self.complete_after = gone.entry.object.revision;
+            }
+        }
+        self.ring.push_back(event);
+    }
+}

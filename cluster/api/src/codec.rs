@@ -1,0 +1,277 @@
+//! From the bytes of a body to a value of the expected kind.
+
+use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+use strata_http::Body;
+use strata_meta::{GroupVersion, GroupVersionKind, Reason, Status, StatusCause};
+use strata_schema::{Decoded, Identity, Schema};
+
+/// Upstream's limit of a body.
+pub(crate) const BODY_LIMIT: usize = 3 << 20;
+
+/// What to do about unknown and duplicate fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    /// Drop them.
+    Ignore,
+    /// Drop them and say so in a header.
+    Warn,
+    /// Refuse the request.
+    Strict,
+}
+
+impl FieldValidation {
+    /// Reads the parameter. Errors: 422 naming the options kind.
+    pub(crate) fn parse(text: &str, options: &str) -> Result<Self, Status> {
+        match text {
+            "" | "Warn" => Ok(Self::Warn),
+            "Ignore" => Ok(Self::Ignore),
+            "Strict" => Ok(Self::Strict),
+            other => {
+                let cause = StatusCause::not_supported("fieldValidation", other, &["", "Ignore", "Warn", "Strict"]);
+                Err(invalid_options(options, cause))
+            }
+        }
+    }
+}
+
+/// 422 about the parameters of a request.
+pub(crate) fn invalid_options(kind: &str, cause: StatusCause) -> Status {
+    let kind = strata_meta::GroupKind {
+        group: "meta.k8s.io".into(),
+        kind: kind.into(),
+    };
+    Status::invalid(&kind, "", vec![cause])
+}
+
+/// Reads a body. Errors: 413 above the limit, 400 when it breaks off.
+pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
+    match Limited::new(body, BODY_LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::failure(
+            Reason::RequestEntityTooLarge,
+            format_args!("Request entity too large: limit is {BODY_LIMIT}"),
+        )),
+        Err(error) => Err(Status::bad_request(error)),
+    }
+}
+
+/// The encodings of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyMedia {
+    /// application/json
+    Json,
+    /// application/yaml
+    Yaml,
+}
+
+/// The encoding the Content-Type names; JSON when there is none. Errors: 415.
+pub(crate) fn body_media(headers: &HeaderMap) -> Result<BodyMedia, Status> {
+    let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    match text.split(';').next().unwrap_or("").trim() {
+        "" | "application/json" => Ok(BodyMedia::Json),
+        "application/yaml" => Ok(BodyMedia::Yaml),
+        _ => Err(unsupported_media(&[
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+        ])),
+    }
+}
+
+/// 415 as upstream words it.
+pub(crate) fn unsupported_media(accepted: &[&str]) -> Status {
+    Status::failure(
+        Reason::UnsupportedMediaType,
+        format_args!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        ),
+    )
+}
+
+/// Decodes a body into the canonical form of `gvk`; what field validation says goes to `warnings`.
+/// Errors: 400 with upstream's sentences.
+pub(crate) fn decode_body(
+    gvk: &GroupVersionKind,
+    media: BodyMedia,
+    bytes: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let unrecognised = |why: &str| {
+        let kind = &gvk.kind;
+        let summary = summary(bytes);
+        Status::bad_request(format_args!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({summary})"
+        ))
+    };
+    let decoded = match media {
+        BodyMedia::Json => {
+            let identity = strata_schema::identify(bytes).map_err(|e| unrecognised(&e.to_string()))?;
+            check_identity(gvk, &identity)?;
+            strata_schema::decode(gvk, bytes)
+        }
+        BodyMedia::Yaml => {
+            let value: Value = serde_saphyr::from_slice(bytes).map_err(|e| unrecognised(&format!("yaml: {e}")))?;
+            let text = |name| value.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+            let identity = Identity {
+                api_version: text("apiVersion"),
+                kind: text("kind"),
+            };
+            check_identity(gvk, &identity)?;
+            strata_schema::decode_value(gvk, value)
+        }
+    };
+    finish(gvk, decoded, validation, warnings)
+}
+
+/// Decodes what a patch made. Errors: 400, 422 as upstream gives for a patched object that does not decode.
+pub(crate) fn decode_patched(
+    gvk: &GroupVersionKind,
+    value: Value,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    finish(gvk, strata_schema::decode_value(gvk, value), validation, warnings)
+}
+
+fn finish(
+    gvk: &GroupVersionKind,
+    decoded: Result<Decoded, strata_schema::Error>,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let decoded = decoded.map_err(|e| cannot_be_handled(gvk, gvk, e))?;
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => warnings.extend(decoded.strict),
+        FieldValidation::Strict => {
+            if let Some(why) = decoded.strict_error() {
+                return Err(cannot_be_handled(gvk, gvk, why));
+            }
+        }
+    }
+    Ok(decoded.value)
+}
+
+fn cannot_be_handled(found: &GroupVersionKind, wanted: &GroupVersionKind, why: impl std::fmt::Display) -> Status {
+    Status::bad_request(format_args!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        found.kind, found.version, wanted.kind
+    ))
+}
+
+/// A body may leave out what it is, but not say something else.
+fn check_identity(wanted: &GroupVersionKind, identity: &Identity) -> Result<(), Status> {
+    let Some(version) = GroupVersion::parse(&identity.api_version)
+        .or_else(|| identity.api_version.is_empty().then(|| wanted.group_version()))
+    else {
+        let text = &identity.api_version;
+        return Err(Status::bad_request(format_args!(
+            "unexpected GroupVersion string: {text}"
+        )));
+    };
+    let kind = if identity.kind.is_empty() {
+        &wanted.kind
+    } else {
+        &identity.kind
+    };
+    let found = version.kind(kind);
+    if found == *wanted {
+        return Ok(());
+    }
+    if Schema::builtin().type_of(&found).is_none() {
+        let why = format!(
+            "no kind {kind:?} is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+        return Err(cannot_be_handled(&found, wanted, why));
+    }
+    if found.kind != wanted.kind {
+        let package = |group: &str| {
+            if group.is_empty() {
+                "core".to_owned()
+            } else {
+                group.split('.').next().unwrap_or("").to_owned()
+            }
+        };
+        let why = format!(
+            "converting ({}.{}) to ({}.{}): unknown conversion",
+            found.version,
+            found.kind,
+            package(&wanted.group),
+            wanted.kind
+        );
+        return Err(cannot_be_handled(&found, wanted, why));
+    }
+    Err(Status::bad_request(format_args!(
+        "the API version in the data ({version}) does not match the expected API version ({})",
+        wanted.group_version()
+    )))
+}
+
+/// The beginning of a body that could not be understood.
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let more = if bytes.len() > SHOWN { " ..." } else { "" };
+    let start = &bytes[..bytes.len().min(SHOWN)];
+    match bytes.first() {
+        None => "<empty>".into(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned() + more,
+        Some(_) => start.iter().map(|b| format!("{b:02x}")).collect::<String>() + more,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(body: &str, validation: FieldValidation) -> Result<(Value, Vec<String>), String> {
+        let gvk = GroupVersionKind::new("", "v1", "ConfigMap");
+        let mut warnings = Vec::new();
+        decode_body(&gvk, BodyMedia::Json, body.as_bytes(), validation, &mut warnings)
+            .map(|value| (value, warnings))
+            .map_err(|status| status.message)
+    }
+
+    #[test]
+    fn bodies_that_are_something_else_are_refused_in_upstreams_words() {
+        for (body, sentence) in [
+            (
+                r#"{"apiVersion":"v1","kind":"Pod"}"#,
+                r#"Pod in version "v1" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion"#,
+            ),
+            (
+                r#"{"apiVersion":"v9","kind":"ConfigMap"}"#,
+                r#"ConfigMap in version "v9" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v9" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+            ),
+            (
+                r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"a":1}}"#,
+                r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#,
+            ),
+        ] {
+            assert_eq!(decode(body, FieldValidation::Warn).expect_err(body), sentence);
+        }
+        let garbage = decode("nonsense", FieldValidation::Warn).expect_err("no JSON");
+        assert!(garbage.starts_with("the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error:"), "{garbage}");
+        assert!(garbage.ends_with("(6e6f6e73656e7365)"), "{garbage}");
+    }
+
+    #[test]
+    fn unknown_fields_are_dropped_reported_or_refused() {
+        let body = r#"{"metadata":{"name":"a"},"foo":1}"#;
+        let (value, warnings) = decode(body, FieldValidation::Warn).expect("dropped");
+        assert_eq!(
+            (value.get("foo"), warnings.as_slice()),
+            (None, [r#"unknown field "foo""#.to_owned()].as_slice())
+        );
+        assert!(decode(body, FieldValidation::Ignore).expect("dropped").1.is_empty());
+        let strict = decode(body, FieldValidation::Strict).expect_err("refused");
+        assert_eq!(
+            strict,
+            r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "foo""#
+        );
+    }
+}

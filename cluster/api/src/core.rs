@@ -1,0 +1,192 @@
+//! What every request needs: rows, cache, store, authorisation.
+
+use crate::{
+    access::Lookup,
+    allocator::ServiceAllocator,
+    cache::{Cache, ResourceCache, key_of, prefix_of, value_of},
+    metrics::Metrics,
+    options::Dialer,
+    registry::{Registry, Row},
+};
+use bytes::Bytes;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use strata_auth::{Authenticator, AuthorizerChain, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
+use strata_meta::{GroupVersionKind, Object, Revision, Status};
+use strata_store::{Error as StoreError, Expect, Store};
+use strata_task::CancellationToken;
+use tokio::sync::Semaphore;
+
+/// Requests at a time, by whether they change something (upstream's defaults).
+const READS_IN_FLIGHT: usize = 400;
+const WRITES_IN_FLIGHT: usize = 200;
+
+/// The server's parts.
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) registry: Registry,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: AuthorizerChain,
+    pub(crate) rbac: Arc<Rbac>,
+    pub(crate) nodes: Arc<NodeAuthorizer>,
+    pub(crate) issuer: Arc<TokenIssuer>,
+    pub(crate) services: Arc<ServiceAllocator>,
+    pub(crate) metrics: Metrics,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) agent_identity: Option<Leaf>,
+    pub(crate) ca_pem: String,
+    pub(crate) advertise: SocketAddr,
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) writes: Arc<Semaphore>,
+    pub(crate) cancel: CancellationToken,
+    started: AtomicBool,
+    pub(crate) broken: AtomicBool,
+}
+
+/// Why a write did not happen.
+pub(crate) enum WriteError {
+    /// The state is another; its revision, if there is one.
+    Conflict(Option<Revision>),
+    /// Anything else.
+    Failed(Status),
+}
+
+impl Core {
+    /// Parts that know each other, with nothing loaded yet. Errors: a setting that cannot be used.
+    pub(crate) fn new(options: crate::ApiOptions, cancel: CancellationToken) -> Result<Self, crate::Error> {
+        let cache = Arc::new(Cache::new());
+        let registry = Registry::builtin(&cache);
+        let rbac = Arc::new(Rbac::new());
+        let nodes = Arc::new(NodeAuthorizer::new());
+        let services = Arc::new(ServiceAllocator::new(
+            &options.service_cidr,
+            options.node_ports.clone(),
+        )?);
+        let lookup = Arc::new(Lookup::new(&cache));
+        let superuser = Arc::new(strata_auth::Superuser);
+        Ok(Self {
+            authenticator: Authenticator::new(options.issuer.clone(), lookup),
+            authorizer: AuthorizerChain::new(vec![superuser, nodes.clone(), rbac.clone()]),
+            store: options.store,
+            cache,
+            registry,
+            rbac,
+            nodes,
+            issuer: options.issuer,
+            services,
+            metrics: Metrics::default(),
+            dialer: options.dialer,
+            agent_identity: options.agent_identity,
+            ca_pem: options.ca_pem,
+            advertise: options.advertise,
+            reads: Arc::new(Semaphore::new(READS_IN_FLIGHT)),
+            writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT)),
+            cancel,
+            started: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    /// Everything is in place.
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// Whether requests can be answered.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.started.load(Ordering::Acquire) && self.is_alive() && !self.cancel.is_cancelled()
+    }
+
+    /// Whether the cache follows the store.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.broken.load(Ordering::Acquire)
+    }
+
+    /// A stored resource of the built-in kinds.
+    pub(crate) fn resource(&self, group: &str, plural: &str) -> Arc<ResourceCache> {
+        let found = self.cache.named(&prefix_of(group, plural));
+        found.expect("built-in resources are registered when the server is made")
+    }
+
+    /// Where a row's objects are. Errors: 405 for rows that keep none.
+    pub(crate) fn stored<'r>(&self, row: &'r Row) -> Result<&'r Arc<ResourceCache>, Status> {
+        row.cache.as_ref().ok_or_else(Status::method_not_allowed)
+    }
+
+    /// Writes an encoded object and waits until readers see it.
+    pub(crate) async fn put(
+        &self,
+        resource: &ResourceCache,
+        namespace: &str,
+        name: &str,
+        body: Bytes,
+        expect: Expect,
+    ) -> Result<Arc<Object>, WriteError> {
+        let key = key_of(resource.prefix(), namespace, name);
+        let value = value_of(&body);
+        let revision = self.store.put(key, value, expect, None).await.map_err(write_error)?;
+        self.cache
+            .progress()
+            .reach(revision)
+            .await
+            .map_err(WriteError::Failed)?;
+        match resource.get(namespace, name) {
+            Some(object) if object.revision == revision => Ok(object),
+            _ => written(resource.kind(), revision, body),
+        }
+    }
+
+    /// Removes an object and waits until readers see it; the object as it was last, at the revision of its removal.
+    pub(crate) async fn remove(&self, resource: &ResourceCache, object: &Object) -> Result<Arc<Object>, WriteError> {
+        let key = key_of(resource.prefix(), object.namespace(), object.name());
+        let removed = self
+            .store
+            .delete(&key, Expect::Revision(object.revision))
+            .await
+            .map_err(write_error)?;
+        let Some((revision, _)) = removed else {
+            return Err(WriteError::Conflict(None));
+        };
+        self.cache
+            .progress()
+            .reach(revision)
+            .await
+            .map_err(WriteError::Failed)?;
+        let mut last = object.clone();
+        last.revision = revision;
+        Ok(Arc::new(last))
+    }
+}
+
+fn written(kind: &Arc<GroupVersionKind>, revision: Revision, body: Bytes) -> Result<Arc<Object>, WriteError> {
+    let object = Object::from_body(kind.clone(), revision, body);
+    object
+        .map(Arc::new)
+        .map_err(|e| WriteError::Failed(Status::internal(e)))
+}
+
+fn write_error(error: StoreError) -> WriteError {
+    match error {
+        StoreError::Conflict { current } => WriteError::Conflict(current.map(|c| c.mod_revision)),
+        StoreError::Closed => WriteError::Failed(Status::unavailable("the server is shutting down")),
+        // etcd's sentence for a request beyond its limit, as clients of upstream see it.
+        StoreError::TooLarge { .. } => {
+            let mut status = Status::failure(
+                strata_meta::Reason::RequestEntityTooLarge,
+                "Request entity too large: limit is 3145728",
+            );
+            status.code = 413;
+            WriteError::Failed(status)
+        }
+        other => {
+            tracing::error!(error = %other, "the store refused a write");
+            WriteError::Failed(Status::internal(other))
+        }
+    }
+}

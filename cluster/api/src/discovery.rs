@@ -1,0 +1,302 @@
+//! What is served: /api, /apis, their groups and versions, OpenAPI, and the keys of tokens.
+
+use crate::{
+    encode::{json_response, status_response, value_response},
+    pipeline::Call,
+    registry::{Row, Rows, Subresource},
+};
+use http::{
+    HeaderValue, Method, Response,
+    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use strata_http::Body;
+use strata_meta::{GroupVersion, Status};
+
+/// Answers if the path is one of these. Errors: 406, 405.
+pub(crate) fn serve(call: &Call) -> Result<Option<Response<Body>>, Status> {
+    let path = call.info.path.trim_matches('/');
+    let parts: Vec<&str> = path.split('/').collect();
+    let rows = call.core.registry.rows();
+    let value = match parts.as_slice() {
+        [""] => Some(root(&rows)),
+        ["api"] => return get_only(call, || versions_or_groups(call, &rows, true)),
+        ["apis"] => return get_only(call, || versions_or_groups(call, &rows, false)),
+        ["api", version] => resources(&rows, "", version),
+        ["apis", group] => group_value(&rows, group),
+        ["apis", group, version] => resources(&rows, group, version),
+        ["openapi", ..] => return get_only(call, || openapi(call, &parts[1..])),
+        [".well-known", "openid-configuration"] => {
+            let keys = format!("{}/openid/v1/jwks", call.core.issuer.issuer());
+            Some(call.core.issuer.discovery_document(&keys))
+        }
+        ["openid", "v1", "jwks"] => Some(call.core.issuer.key_set()),
+        _ => None,
+    };
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    get_only(call, || {
+        let mut response = value_response(200, &value, call.form()?);
+        if path == "openid/v1/jwks" {
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+        }
+        Ok(response)
+    })
+}
+
+fn get_only(
+    call: &Call,
+    answer: impl FnOnce() -> Result<Response<Body>, Status>,
+) -> Result<Option<Response<Body>>, Status> {
+    if !matches!(call.method, Method::GET | Method::HEAD) {
+        return Ok(Some(status_response(&Status::method_not_allowed())));
+    }
+    answer().map(Some)
+}
+
+fn root(rows: &Rows) -> Value {
+    let mut paths = vec![
+        "/.well-known/openid-configuration".to_owned(),
+        "/api".into(),
+        "/api/v1".into(),
+        "/apis".into(),
+    ];
+    for group in groups(rows).iter().filter(|g| !g.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
+    }
+    paths.extend(
+        [
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
+    json!({"paths": paths})
+}
+
+struct Group {
+    name: String,
+    versions: Vec<String>,
+}
+
+/// Groups in upstream's order of preference: core first, then as the table lists them.
+fn groups(rows: &Rows) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for row in rows.iter() {
+        let (name, version) = (&row.gvk.group, &row.gvk.version);
+        let at = groups.iter().position(|g| g.name == *name).unwrap_or_else(|| {
+            groups.push(Group {
+                name: name.clone(),
+                versions: Vec::new(),
+            });
+            groups.len() - 1
+        });
+        if !groups[at].versions.contains(version) {
+            groups[at].versions.push(version.clone());
+        }
+    }
+    for group in &mut groups {
+        // A higher stable version is preferred.
+        group.versions.sort_by(|a, b| b.cmp(a));
+    }
+    groups
+}
+
+fn version_value(group: &str, version: &str) -> Value {
+    json!({"groupVersion": GroupVersion::new(group, version).to_string(), "version": version})
+}
+
+fn group_body(group: &Group) -> Value {
+    let versions: Vec<Value> = group.versions.iter().map(|v| version_value(&group.name, v)).collect();
+    json!({"name": group.name, "versions": versions, "preferredVersion": versions.first()})
+}
+
+fn group_value(rows: &Rows, name: &str) -> Option<Value> {
+    let groups = groups(rows);
+    let group = groups.iter().find(|g| g.name == name && !name.is_empty())?;
+    let mut value = group_body(group);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Some(value)
+}
+
+fn resources(rows: &Rows, group: &str, version: &str) -> Option<Value> {
+    let mut list = Vec::new();
+    for row in rows.iter().filter(|r| r.gvk.group == group && r.gvk.version == version) {
+        list.push(resource_value(row));
+        list.extend(row.subresources.iter().map(|sub| subresource_value(row, sub)));
+    }
+    if list.is_empty() {
+        return None;
+    }
+    let group_version = GroupVersion::new(group, version).to_string();
+    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}))
+}
+
+fn resource_value(row: &Row) -> Value {
+    let mut value = json!({
+        "name": row.resource.resource, "singularName": row.singular, "namespaced": row.namespaced,
+        "kind": row.gvk.kind, "verbs": row.verbs,
+    });
+    if !row.short_names.is_empty() {
+        value["shortNames"] = json!(row.short_names);
+    }
+    if !row.categories.is_empty() {
+        value["categories"] = json!(row.categories);
+    }
+    if !row.storage_version_hash.is_empty() {
+        value["storageVersionHash"] = json!(row.storage_version_hash);
+    }
+    value
+}
+
+fn subresource_value(row: &Row, sub: &Subresource) -> Value {
+    let mut value = json!({
+        "name": format!("{}/{}", row.resource.resource, sub.name), "singularName": "", "namespaced": row.namespaced,
+        "kind": sub.gvk.kind, "verbs": sub.verbs,
+    });
+    if sub.gvk.group_version() != row.gvk.group_version() {
+        value["group"] = json!(sub.gvk.group);
+        value["version"] = json!(sub.gvk.version);
+    }
+    value
+}
+
+/// Which aggregated form the client prefers to the plain one.
+fn aggregated_version(call: &Call) -> Option<&'static str> {
+    let accepts = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    for clause in accepts.flat_map(|v| v.split(',')) {
+        let has = |part: &str| clause.split(';').any(|p| p.trim() == part);
+        let json = has("application/json") || has("*/*");
+        if json && has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") {
+            match (has("v=v2"), has("v=v2beta1")) {
+                (true, _) => return Some("v2"),
+                (_, true) => return Some("v2beta1"),
+                _ => {}
+            }
+        } else if json && !clause.contains("as=") {
+            return None;
+        }
+    }
+    None
+}
+
+fn versions_or_groups(call: &Call, rows: &Rows, core: bool) -> Result<Response<Body>, Status> {
+    if let Some(version) = aggregated_version(call) {
+        return aggregated(call, rows, core, version);
+    }
+    let value = if core {
+        let address = call.core.advertise.to_string();
+        json!({"kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
+    } else {
+        let list: Vec<Value> = groups(rows)
+            .iter()
+            .filter(|g| !g.name.is_empty())
+            .map(group_body)
+            .collect();
+        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
+    };
+    Ok(value_response(200, &value, call.form()?))
+}
+
+fn aggregated(call: &Call, rows: &Rows, core: bool, version: &str) -> Result<Response<Body>, Status> {
+    let items: Vec<Value> = groups(rows)
+        .iter()
+        .filter(|g| g.name.is_empty() == core)
+        .map(|group| {
+            let versions: Vec<Value> = group
+                .versions
+                .iter()
+                .map(|v| {
+                    let resources: Vec<Value> = rows
+                        .iter()
+                        .filter(|r| r.gvk.group == group.name && r.gvk.version == *v)
+                        .map(|row| aggregated_resource(row))
+                        .collect();
+                    json!({"version": v, "resources": resources, "freshness": "Current"})
+                })
+                .collect();
+            let metadata = if core {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group.name, "creationTimestamp": null})
+            };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
+    let bytes = serde_json::to_vec(&value).map_err(Status::internal)?;
+    let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    cacheable(call, bytes, &media)
+}
+
+fn aggregated_resource(row: &Arc<Row>) -> Value {
+    let kind = |gvk: &strata_meta::GroupVersionKind| {
+        let own = gvk.group_version() == row.gvk.group_version();
+        let (group, version) = if own {
+            ("", "")
+        } else {
+            (gvk.group.as_str(), gvk.version.as_str())
+        };
+        json!({"group": group, "version": version, "kind": gvk.kind})
+    };
+    let mut value = json!({
+        "resource": row.resource.resource, "responseKind": kind(&row.gvk), "singularResource": row.singular,
+        "scope": if row.namespaced { "Namespaced" } else { "Cluster" }, "verbs": row.verbs,
+    });
+    if !row.short_names.is_empty() {
+        value["shortNames"] = json!(row.short_names);
+    }
+    if !row.categories.is_empty() {
+        value["categories"] = json!(row.categories);
+    }
+    if !row.subresources.is_empty() {
+        let list: Vec<Value> = row
+            .subresources
+            .iter()
+            .map(|sub| json!({"subresource": sub.name, "responseKind": kind(&sub.gvk), "verbs": sub.verbs}))
+            .collect();
+        value["subresources"] = json!(list);
+    }
+    value
+}
+
+/// An answer with an ETag; 304 when the client has it.
+fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>, Status> {
+    let digest = Sha256::digest(&bytes);
+    let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
+    let tag = format!("\"{hex}\"");
+    let known = call
+        .headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let mut response = if known {
+        json_response(304, Body::empty())
+    } else {
+        json_response(200, Body::full(bytes))
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_str(media).map_err(Status::internal)?);
+    headers.insert("vary", HeaderValue::from_static("Accept"));
+    headers.insert("cache-control", HeaderValue::from_static("public"));
+    Ok(response)
+}
+
+fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
+    let _ = (call, parts);
+    Ok(crate::pipeline::not_found())
+}

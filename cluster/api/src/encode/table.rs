@@ -1,0 +1,75 @@
+//! meta.k8s.io Table: rows for people.
+
+use super::{ListMeta, Negotiated, write_partial};
+use crate::{
+    registry::Row,
+    strategy::{CellContext, Column},
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use strata_meta::{Object, Status, Time};
+
+/// The whole table. `include` is the `includeObject` parameter: None, Metadata (default) or Object.
+pub(crate) fn write_table(
+    row: &Row,
+    meta: &ListMeta,
+    form: Negotiated,
+    include: &str,
+    items: impl Iterator<Item = Arc<Object>>,
+) -> Result<Vec<u8>, Status> {
+    let columns = row.strategy.columns();
+    let mut out = Vec::with_capacity(4096);
+    out.extend_from_slice(format!(r#"{{"kind":"Table","apiVersion":"meta.k8s.io/{}","#, form.meta_version).as_bytes());
+    meta.write(&mut out);
+    out.push(b',');
+    out.extend_from_slice(table_header(columns).as_bytes());
+    out.extend_from_slice(br#","rows":["#);
+    for (i, object) in items.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        table_row(&mut out, columns, &*row.view(&object)?, form, include)?;
+    }
+    out.extend_from_slice(b"]}\n");
+    Ok(out)
+}
+
+/// `"columnDefinitions":[…]`.
+pub(crate) fn table_header(columns: &[Column]) -> String {
+    let definitions: Vec<Value> = columns
+        .iter()
+        .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority}))
+        .collect();
+    format!(r#""columnDefinitions":{}"#, Value::from(definitions))
+}
+
+/// One row.
+pub(crate) fn table_row(
+    out: &mut Vec<u8>,
+    columns: &[Column],
+    object: &Object,
+    form: Negotiated,
+    include: &str,
+) -> Result<(), Status> {
+    let value = object.to_value().map_err(Status::internal)?;
+    let cx = CellContext {
+        object: &value,
+        now: Time::now(),
+    };
+    let cells: Vec<Value> = columns.iter().map(|column| (column.cell)(&cx)).collect();
+    out.extend_from_slice(br#"{"cells":"#);
+    serde_json::to_writer(&mut *out, &cells).map_err(Status::internal)?;
+    match include {
+        "None" => out.extend_from_slice(br#","object":null"#),
+        "Object" => {
+            out.extend_from_slice(br#","object":"#);
+            object.write_json(out, true);
+        }
+        _ => {
+            out.extend_from_slice(br#","object":"#);
+            write_partial(out, object, form.meta_version, true)?;
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}

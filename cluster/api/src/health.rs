@@ -1,0 +1,113 @@
+//! /healthz, /livez, /readyz, /version, /metrics.
+
+use crate::{
+    encode::{text_response, value_response},
+    pipeline::Call,
+};
+use http::{HeaderValue, Method, Response, header::CONTENT_TYPE};
+use serde_json::{Value, json};
+use strata_http::Body;
+
+/// What `/version` and the aggregated documents say: the API's version and ours.
+pub(crate) fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": concat!("v1.36.3+strata", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "go1.26",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Answers if the path is one of these.
+pub(crate) fn serve(call: &Call) -> Option<Response<Body>> {
+    let path = call.info.path.trim_end_matches('/');
+    let response = match path {
+        "/version" => value_response(200, &version(), call.form().ok()?),
+        "/metrics" => metrics(call),
+        _ => {
+            let (endpoint, check) = path
+                .strip_prefix('/')?
+                .split_once('/')
+                .map_or((&path[1..], None), |(e, c)| (e, Some(c)));
+            if !matches!(endpoint, "healthz" | "livez" | "readyz") {
+                return None;
+            }
+            checks(call, endpoint, check)?
+        }
+    };
+    if !matches!(call.method, Method::GET | Method::HEAD) {
+        return Some(crate::encode::status_response(
+            &strata_meta::Status::method_not_allowed(),
+        ));
+    }
+    Some(response)
+}
+
+fn metrics(call: &Call) -> Response<Body> {
+    let objects: Vec<(String, usize, usize)> = call
+        .core
+        .registry
+        .rows()
+        .iter()
+        .filter(|row| row.conversion.is_none())
+        .filter_map(|row| {
+            let cache = row.cache.as_ref()?;
+            Some((row.resource.to_string(), cache.len(), cache.watchers()))
+        })
+        .collect();
+    let mut response = text_response(200, call.core.metrics.render(&objects));
+    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    response
+}
+
+/// The named checks of an endpoint, or one of them.
+fn checks(call: &Call, endpoint: &str, only: Option<&str>) -> Option<Response<Body>> {
+    let core = &call.core;
+    let ready = endpoint == "readyz";
+    let mut all: Vec<(&str, bool)> = vec![("ping", true), ("log", true), ("cache", core.is_alive())];
+    if ready {
+        all.push(("poststarthook/bootstrap", core.is_ready() || core.cancel.is_cancelled()));
+        all.push(("shutdown", !core.cancel.is_cancelled()));
+    }
+    if let Some(only) = only {
+        all.retain(|(name, _)| *name == only);
+        if all.is_empty() {
+            return None;
+        }
+    }
+    let excluded: Vec<&str> = call.query.all("exclude").collect();
+    let failed = all.iter().any(|(name, ok)| !ok && !excluded.contains(name));
+    let lines: String = all
+        .iter()
+        .map(|(name, ok)| match (excluded.contains(name), ok) {
+            (true, _) => format!("[+]{name} excluded: ok\n"),
+            (_, true) => format!("[+]{name} ok\n"),
+            (_, false) => format!("[-]{name} failed: reason withheld\n"),
+        })
+        .collect();
+    Some(match failed {
+        true => text_response(500, format!("{lines}{endpoint} check failed\n")),
+        false if call.query.bool("verbose").is_some() => {
+            text_response(200, format!("{lines}{endpoint} check passed\n"))
+        }
+        false => text_response(200, "ok"),
+    })
+}

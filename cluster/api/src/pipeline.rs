@@ -1,0 +1,225 @@
+//! The life of a request: read, authenticate, authorise, dispatch, answer, count.
+
+use crate::{
+    core::Core,
+    discovery,
+    encode::{Negotiated, negotiate, status_response, text_response},
+    health,
+    registry::Row,
+    request::{Query, RequestInfo},
+    review, subresource, verbs,
+};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use strata_auth::UserInfo;
+use strata_http::{Body, Handler, Peer};
+use strata_meta::{Reason, Status};
+
+/// Upstream's `--request-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request that may be dispatched.
+pub(crate) struct Call {
+    /// The server.
+    pub(crate) core: Arc<Core>,
+    /// Who asks.
+    pub(crate) user: Arc<UserInfo>,
+    /// What about.
+    pub(crate) info: RequestInfo,
+    /// The method.
+    pub(crate) method: Method,
+    /// The query parameters.
+    pub(crate) query: Query,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// Sentences for the `Warning` header.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Call {
+    /// The form of the answer. Errors: 406.
+    pub(crate) fn form(&self) -> Result<Negotiated, Status> {
+        negotiate(&self.headers, self.query.is_true("pretty"))
+    }
+
+    /// The `includeObject` parameter of tables.
+    pub(crate) fn include_object(&self) -> &str {
+        self.query.get("includeObject")
+    }
+}
+
+/// Answers requests from the network.
+pub(crate) struct HttpHandler(pub(crate) Arc<Core>);
+
+impl Handler for HttpHandler {
+    fn call(&self, request: Request<hyper::body::Incoming>, peer: Peer) -> BoxFuture<'static, Response<Body>> {
+        let core = self.0.clone();
+        Box::pin(async move {
+            let request = request.map(Body::from);
+            match core.authenticator.authenticate(request.headers(), &peer) {
+                Ok(user) => serve(core, user, request).await,
+                Err(why) => {
+                    tracing::debug!(address = %peer.address, %why, "not authenticated");
+                    status_response(&Status::unauthorized())
+                }
+            }
+        })
+    }
+}
+
+/// Answers the request of an authenticated user.
+pub(crate) async fn serve(core: Arc<Core>, user: Arc<UserInfo>, request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let path = Query::decode_path(request.uri().path());
+    let info = RequestInfo::new(request.method(), &path, &query);
+    let mut call = Call {
+        user,
+        query,
+        method: request.method().clone(),
+        headers: request.headers().clone(),
+        warnings: Vec::new(),
+        info,
+        core,
+    };
+    let row = match call.info.is_resource {
+        true => call
+            .core
+            .registry
+            .get(&call.info.group, &call.info.version, &call.info.resource),
+        false => None,
+    };
+    let served = row.is_some();
+    let outcome = bounded(&mut call, row, request).await;
+    let mut response = outcome.unwrap_or_else(|status| status_response(&status));
+    for warning in &call.warnings {
+        let quoted = warning
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace(|c: char| c.is_control(), " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append("warning", value);
+        }
+    }
+    let headers = response.headers_mut();
+    headers
+        .entry("cache-control")
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+    call.core
+        .metrics
+        .record(&call.info, served, response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// Counts a request while it is being answered.
+struct InFlight<'a>(&'a AtomicI64);
+
+impl<'a> InFlight<'a> {
+    fn enter(gauge: &'a AtomicI64) -> Self {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Within the limits of concurrency and time.
+async fn bounded(call: &mut Call, row: Option<Arc<Row>>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    let core = call.core.clone();
+    if call.info.is_long_running() {
+        let _count = InFlight::enter(&core.metrics.long_running);
+        return authorised(call, row, request).await;
+    }
+    let reads = matches!(call.info.verb, "get" | "list" | "head" | "options");
+    let (slots, gauge) = if reads {
+        (&core.reads, &core.metrics.reads)
+    } else {
+        (&core.writes, &core.metrics.writes)
+    };
+    let _slot = slots
+        .try_acquire()
+        .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?;
+    let _count = InFlight::enter(gauge);
+    match tokio::time::timeout(REQUEST_TIMEOUT, authorised(call, row, request)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Status::failure(
+            Reason::Timeout,
+            "Timeout: request did not complete within the allotted timeout",
+        )),
+    }
+}
+
+async fn authorised(call: &mut Call, row: Option<Arc<Row>>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    if call.info.is_resource && call.info.resource.is_empty() {
+        return Ok(not_found());
+    }
+    call.core.authorize(&call.user, &call.info, &call.query)?;
+    match (call.info.is_resource, row) {
+        (true, Some(row)) => dispatch(call, &row, request).await,
+        (true, None) => Ok(not_found()),
+        (false, _) => plain(call),
+    }
+}
+
+/// What upstream answers for paths that nothing serves.
+pub(crate) fn not_found() -> Response<Body> {
+    text_response(404, "404 page not found\n")
+}
+
+fn plain(call: &Call) -> Result<Response<Body>, Status> {
+    if let Some(response) = health::serve(call) {
+        return Ok(response);
+    }
+    match discovery::serve(call)? {
+        Some(response) => Ok(response),
+        None => Ok(not_found()),
+    }
+}
+
+async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    let sub = call.info.subresource.clone();
+    if !sub.is_empty() {
+        let Some(served) = row.subresource(&sub) else {
+            return Ok(not_found());
+        };
+        if !served.verbs.iter().any(|v| v == call.info.verb) {
+            return Err(Status::method_not_allowed());
+        }
+        return subresource::serve(call, row, request).await;
+    }
+    if row.namespaced
+        && call.info.namespace.is_empty()
+        && !matches!(call.info.verb, "list" | "watch")
+        && row.cache.is_some()
+    {
+        return Err(Status::method_not_allowed());
+    }
+    if !row.allows(call.info.verb) {
+        return Err(Status::method_not_allowed());
+    }
+    if row.cache.is_none() {
+        return review::serve(call, row, request.into_body()).await;
+    }
+    match call.info.verb {
+        "get" => verbs::get(call, row).await,
+        "list" => verbs::list(call, row).await,
+        "watch" => verbs::watch(call, row).await,
+        "create" => verbs::create(call, row, request.into_body()).await,
+        "update" => verbs::update(call, row, verbs::Part::Main, request.into_body()).await,
+        "patch" => verbs::patch(call, row, verbs::Part::Main, request.into_body()).await,
+        "delete" => verbs::delete(call, row, request.into_body()).await,
+        "deletecollection" => verbs::delete_collection(call, row, request.into_body()).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}

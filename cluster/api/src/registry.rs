@@ -1,0 +1,195 @@
+//! Which resources are served: a row for each.
+
+use crate::{
+    cache::{Cache, ResourceCache, prefix_of},
+    encode::conversion::{Conversion, conversion_for},
+    strategy::{Strategy, strategy_for},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
+use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object};
+use strata_schema::{KindInfo, Schema};
+
+/// One served resource.
+pub(crate) struct Row {
+    /// Group, version and kind of its objects as they are served.
+    pub(crate) gvk: Arc<GroupVersionKind>,
+    /// Group and plural name.
+    pub(crate) resource: GroupResource,
+    /// Singular name.
+    pub(crate) singular: String,
+    /// Short names.
+    pub(crate) short_names: Vec<String>,
+    /// Categories.
+    pub(crate) categories: Vec<String>,
+    /// Whether objects live in namespaces.
+    pub(crate) namespaced: bool,
+    /// Kind of a list.
+    pub(crate) list_kind: String,
+    /// Verbs of the resource itself.
+    pub(crate) verbs: Vec<String>,
+    /// Subresources.
+    pub(crate) subresources: Vec<Subresource>,
+    /// Discovery's hash of the stored form.
+    pub(crate) storage_version_hash: String,
+    /// The rules of the kind.
+    pub(crate) strategy: &'static dyn Strategy,
+    /// Where objects are; absent for what is answered without being stored.
+    pub(crate) cache: Option<Arc<ResourceCache>>,
+    /// How objects are changed between the stored and the served version, when they differ.
+    pub(crate) conversion: Option<&'static Conversion>,
+}
+
+/// A subresource of a row.
+pub(crate) struct Subresource {
+    /// Its name.
+    pub(crate) name: String,
+    /// The kind of its bodies.
+    pub(crate) gvk: GroupVersionKind,
+    /// Its verbs.
+    pub(crate) verbs: Vec<String>,
+}
+
+impl Row {
+    /// Whether a verb is served on the resource itself.
+    pub(crate) fn allows(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+
+    /// A subresource by name.
+    pub(crate) fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether spec and status are written apart.
+    pub(crate) fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+
+    /// Group and kind, as validation names it.
+    pub(crate) fn group_kind(&self) -> GroupKind {
+        self.gvk.group_kind()
+    }
+
+    /// A stored object as this row serves it.
+    pub(crate) fn view(&self, object: &Arc<Object>) -> Result<Arc<Object>, strata_meta::Status> {
+        match self.conversion {
+            None => Ok(object.clone()),
+            Some(conversion) => {
+                let converted = object.to_value().and_then(|mut value| {
+                    (conversion.from_stored)(&mut value);
+                    Object::from_value(self.gvk.clone(), object.revision, &value)
+                });
+                converted.map(Arc::new).map_err(strata_meta::Status::internal)
+            }
+        }
+    }
+}
+
+type Key = (String, String, String);
+
+/// The rows, by group, version and plural name.
+pub(crate) struct Registry {
+    rows: RwLock<Arc<Rows>>,
+}
+
+/// All rows at a moment.
+#[derive(Default)]
+pub(crate) struct Rows {
+    list: Vec<Arc<Row>>,
+    by_path: HashMap<Key, Arc<Row>>,
+}
+
+impl Rows {
+    /// In the order they are discovered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Row>> {
+        self.list.iter()
+    }
+
+    /// The row of a path.
+    pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Row>> {
+        self.by_path
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+    }
+}
+
+impl Registry {
+    /// The built-in kinds that upstream serves by default.
+    pub(crate) fn builtin(cache: &Cache) -> Self {
+        let mut rows = Rows::default();
+        for kind in Schema::builtin().kinds().iter().filter(|k| k.served_by_default) {
+            rows.add(row_of(kind, cache));
+        }
+        Self {
+            rows: RwLock::new(Arc::new(rows)),
+        }
+    }
+
+    /// All rows now.
+    pub(crate) fn rows(&self) -> Arc<Rows> {
+        self.rows.read().expect("no panic under this lock").clone()
+    }
+
+    /// The row of a path.
+    pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Row>> {
+        self.rows().get(group, version, plural).cloned()
+    }
+}
+
+impl Rows {
+    fn add(&mut self, row: Row) {
+        let key = (
+            row.gvk.group.clone(),
+            row.gvk.version.clone(),
+            row.resource.resource.clone(),
+        );
+        let row = Arc::new(row);
+        self.by_path.insert(key, row.clone());
+        self.list.push(row);
+    }
+}
+
+/// Reviews and bindings are answered, not kept.
+fn is_stored(kind: &KindInfo) -> bool {
+    kind.allows("get") && kind.plural != "componentstatuses"
+}
+
+fn row_of(kind: &KindInfo, cache: &Cache) -> Row {
+    let strategy = strategy_for(kind.storage.0, kind.plural);
+    let stored = is_stored(kind).then(|| {
+        let prefix = prefix_of(kind.storage.0, kind.plural);
+        cache.named(&prefix).unwrap_or_else(|| {
+            let stored = Arc::new(GroupVersionKind::new(kind.storage.0, kind.storage.1, kind.kind));
+            let resource = ResourceCache::new(prefix, stored, strategy.selectable_fields(), cache.progress().clone());
+            let resource = Arc::new(resource);
+            cache.add(resource.clone());
+            resource
+        })
+    });
+    let owned = |list: &[&'static str]| list.iter().map(|s| (*s).to_owned()).collect();
+    Row {
+        gvk: Arc::new(kind.gvk()),
+        resource: kind.group_resource(),
+        singular: kind.singular.to_owned(),
+        short_names: owned(&kind.short_names),
+        categories: owned(&kind.categories),
+        namespaced: kind.namespaced,
+        list_kind: kind.list_kind.clone(),
+        verbs: owned(&kind.verbs),
+        subresources: kind.subresources.iter().map(subresource_of).collect(),
+        storage_version_hash: kind.storage_version_hash.to_owned(),
+        strategy,
+        cache: stored,
+        conversion: conversion_for(kind),
+    }
+}
+
+fn subresource_of(sub: &strata_schema::Subresource) -> Subresource {
+    Subresource {
+        name: sub.name.to_owned(),
+        gvk: GroupVersionKind::new(sub.group, sub.version, sub.kind),
+        verbs: sub.verbs.iter().map(|v| (*v).to_owned()).collect(),
+    }
+}

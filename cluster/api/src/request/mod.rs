@@ -1,0 +1,7 @@
+//! What a request asks for, read from its path and query before anything else looks at it.
+
+mod info;
+mod query;
+
+pub(crate) use info::RequestInfo;
+pub(crate) use query::Query;

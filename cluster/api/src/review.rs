@@ -1,0 +1,213 @@
+//! Questions that are answered and not kept: access and token reviews.
+
+use crate::{
+    codec::{FieldValidation, body_media, decode_body, read_body},
+    encode::value_response,
+    json,
+    pipeline::Call,
+    registry::Row,
+    verbs::WriteOptions,
+};
+use http::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use strata_auth::{Attributes, Authorizer, Decision, UserInfo};
+use strata_http::Body;
+use strata_meta::{FieldSelector, Status, StatusCause};
+
+/// Answers a create of a kind that is not stored.
+pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    if call.info.verb != "create" {
+        return empty_list(call, row);
+    }
+    WriteOptions::read(call, "CreateOptions")?;
+    let media = body_media(&call.headers)?;
+    let bytes = read_body(body).await?;
+    let mut value = decode_body(&row.gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
+    match row.gvk.kind.as_str() {
+        "Binding" => {
+            let name = json::text(&value, "metadata.name").to_owned();
+            return crate::subresource::bind(call, &name, &value).await;
+        }
+        "SelfSubjectAccessReview" => {
+            let user = call.user.clone();
+            access(call, row, &mut value, &user)?;
+        }
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
+            if row.namespaced && json::text(&value, "spec.resourceAttributes.namespace") != call.info.namespace {
+                let why = "must match metadata.namespace";
+                let cause = StatusCause::invalid(
+                    "spec.resourceAttributes.namespace",
+                    json::text(&value, "spec.resourceAttributes.namespace"),
+                    why,
+                );
+                return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
+            }
+            let user = subject(row, &value)?;
+            access(call, row, &mut value, &user)?;
+        }
+        "SelfSubjectRulesReview" => rules(call, &mut value)?,
+        "SelfSubjectReview" => json::set(&mut value, "status", json!({"userInfo": &*call.user})),
+        "TokenReview" => token(call, row, &mut value)?,
+        _ => return Err(Status::method_not_allowed()),
+    }
+    Ok(value_response(201, &value, form))
+}
+
+/// Component statuses: the parts are one process, and it answers.
+fn empty_list(call: &Call, row: &Row) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    if call.info.verb == "get" {
+        return Err(Status::not_found(&row.resource, &call.info.name));
+    }
+    let value = json!({"kind": row.list_kind, "apiVersion": row.gvk.api_version(), "metadata": {}, "items": []});
+    Ok(value_response(200, &value, form))
+}
+
+fn subject(row: &Row, value: &Value) -> Result<UserInfo, Status> {
+    let texts = |path: &str| -> Vec<String> {
+        json::list(value, path)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
+    };
+    let user = UserInfo {
+        name: json::text(value, "spec.user").to_owned(),
+        uid: json::text(value, "spec.uid").to_owned(),
+        groups: texts("spec.groups"),
+        extra: json::members(value, "spec.extra")
+            .map(|(key, list)| {
+                let values = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+                (key.clone(), values.map(str::to_owned).collect())
+            })
+            .collect(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let cause = StatusCause::invalid("spec.user", "", "at least one of user or group must be specified");
+        return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
+    }
+    Ok(user)
+}
+
+fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<(), Status> {
+    let resource = json::get(value, "spec.resourceAttributes").cloned();
+    let path = json::get(value, "spec.nonResourceAttributes").cloned();
+    let decision = match (&resource, &path) {
+        (Some(r), None) => {
+            let fields = field_requirements(r);
+            call.core.authorizer.authorize(&Attributes {
+                verb: json::text(r, "verb"),
+                group: json::text(r, "group"),
+                version: json::text(r, "version"),
+                resource: json::text(r, "resource"),
+                subresource: json::text(r, "subresource"),
+                namespace: json::text(r, "namespace"),
+                name: json::text(r, "name"),
+                field_selector: fields.as_ref(),
+                ..Attributes::of(user)
+            })
+        }
+        (None, Some(p)) => call.core.authorizer.authorize(&Attributes {
+            verb: json::text(p, "verb"),
+            path: json::text(p, "path"),
+            is_resource: false,
+            ..Attributes::of(user)
+        }),
+        (Some(_), Some(_)) => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            let cause = StatusCause::invalid("spec.nonResourceAttributes", path.as_ref(), why);
+            return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
+        }
+        (None, None) => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            let cause = StatusCause::invalid("spec.resourceAttributes", Value::Null, why);
+            return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
+        }
+    };
+    let mut status = json!({"allowed": decision.is_allowed()});
+    if matches!(decision, Decision::Deny(_)) {
+        json::set(&mut status, "denied", true);
+    }
+    if !decision.reason().is_empty() {
+        json::set(&mut status, "reason", decision.reason());
+    }
+    json::set(value, "status", status);
+    Ok(())
+}
+
+fn field_requirements(resource: &Value) -> Option<FieldSelector> {
+    let raw = json::text(resource, "fieldSelector.rawSelector");
+    if !raw.is_empty() {
+        return FieldSelector::parse(raw).ok();
+    }
+    let terms: Vec<(String, bool, String)> = json::list(resource, "fieldSelector.requirements")
+        .iter()
+        .filter_map(|r| {
+            let equal = match json::text(r, "operator") {
+                "In" => true,
+                "NotIn" => false,
+                _ => return None,
+            };
+            let value = json::list(r, "values").first()?.as_str()?;
+            Some((json::text(r, "key").to_owned(), equal, value.to_owned()))
+        })
+        .collect();
+    (!terms.is_empty()).then_some(FieldSelector { terms })
+}
+
+fn rules(call: &Call, value: &mut Value) -> Result<(), Status> {
+    let namespace = json::text(value, "spec.namespace").to_owned();
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    if call.user.is_in(strata_auth::GROUP_MASTERS) {
+        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+    }
+    for rule in call.core.rbac.rules_for(&call.user, &namespace) {
+        if rule.non_resource_urls.is_empty() {
+            let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            if !rule.resource_names.is_empty() {
+                json::set(&mut shown, "resourceNames", json!(rule.resource_names));
+            }
+            resources.push(shown);
+        } else {
+            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+        }
+    }
+    json::set(
+        value,
+        "status",
+        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}),
+    );
+    Ok(())
+}
+
+fn token(call: &Call, row: &Row, value: &mut Value) -> Result<(), Status> {
+    let text = json::text(value, "spec.token");
+    if text.is_empty() {
+        let _ = row;
+        return Err(Status::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
+    }
+    let asked: Vec<String> = json::list(value, "spec.audiences")
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let wanted = if asked.is_empty() {
+        call.core.authenticator.audiences().to_vec()
+    } else {
+        asked
+    };
+    let status = match call.core.authenticator.token(text, &wanted) {
+        Ok((user, audiences)) => json!({"authenticated": true, "user": user, "audiences": audiences}),
+        Err(why) => json!({"user": {}, "error": why.to_string()}),
+    };
+    json::set(value, "status", status);
+    Ok(())
+}

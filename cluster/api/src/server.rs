@@ -1,0 +1,149 @@
+//! Starting and holding the server.
+
+use crate::{
+    ApiOptions, Error, bootstrap,
+    cache::{self},
+    core::Core,
+    inprocess::InProcess,
+    pipeline::HttpHandler,
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use strata_auth::UserInfo;
+use strata_client::Client;
+use strata_http::Handler;
+use strata_meta::Revision;
+use strata_task::{CancellationToken, TaskTracker};
+
+/// How often quiet watchers are told how far they are (upstream: about a minute).
+const BOOKMARKS: Duration = Duration::from_secs(50);
+/// How often history is forgotten, and so how old a continue token may become (upstream: five minutes).
+const COMPACTION: Duration = Duration::from_secs(300);
+
+/// A running API server. Dropping it stops its tasks; it does not listen itself: give
+/// [`ApiServer::handler`] to [`strata_http::serve`].
+pub struct ApiServer {
+    core: Arc<Core>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl ApiServer {
+    /// Loads the cache, follows the store and writes what every cluster has. Errors: the store's, and
+    /// settings that cannot be used.
+    pub async fn start(options: ApiOptions) -> Result<Self, Error> {
+        let cancel = CancellationToken::new();
+        let core = Arc::new(Core::new(options, cancel.clone())?);
+        let tasks = TaskTracker::new();
+        let server = Self { core, tasks, cancel };
+        server.observe();
+        let revision = cache::load(&*server.core.store, &server.core.cache).await?;
+        server.follow(revision);
+        server.keep_time();
+        bootstrap::run(&server.core).await?;
+        server.core.set_started();
+        tracing::info!(revision = revision.0, "API server ready");
+        Ok(server)
+    }
+
+    /// Answers requests from the network.
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::new(HttpHandler(self.core.clone()))
+    }
+
+    /// A client inside the process, for a fixed user: same authorisation and admission, shared objects.
+    pub fn client(&self, user: UserInfo) -> Client {
+        Client::new(Arc::new(InProcess::new(self.core.clone(), user)))
+    }
+
+    /// Whether `/readyz` says so.
+    pub fn is_ready(&self) -> bool {
+        self.core.is_ready()
+    }
+
+    /// Ends watches and background tasks, and waits for them.
+    pub async fn stop(&self) {
+        self.cancel.cancel();
+        for resource in self.core.cache.all() {
+            resource.close_watches();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Those who must know of a change before its writer is answered.
+    fn observe(&self) {
+        let core = &self.core;
+        for plural in ["roles", "clusterroles", "rolebindings", "clusterrolebindings"] {
+            let rbac = core.rbac.clone();
+            core.resource("rbac.authorization.k8s.io", plural)
+                .observe(Box::new(move |event, _| {
+                    if let Err(error) = rbac.apply(event) {
+                        tracing::error!(%error, "an RBAC object cannot be read and grants nothing");
+                    }
+                }));
+        }
+        for (group, plural) in [
+            ("", "pods"),
+            ("", "persistentvolumes"),
+            ("storage.k8s.io", "volumeattachments"),
+            ("resource.k8s.io", "resourceslices"),
+        ] {
+            let nodes = core.nodes.clone();
+            core.resource(group, plural).observe(Box::new(move |event, _| {
+                if let Err(error) = nodes.apply(event) {
+                    tracing::error!(%error, "an object cannot be read and opens nothing to its node");
+                }
+            }));
+        }
+        let services = core.services.clone();
+        core.resource("", "services")
+            .observe(Box::new(move |event, before| services.observe(event, before)));
+    }
+
+    fn follow(&self, from: Revision) {
+        let core = self.core.clone();
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            let fed = cache::feed(core.store.clone(), core.cache.clone(), from, cancel).await;
+            if let Err(why) = fed {
+                tracing::error!(why, "the store's history broke off: the server answers no more");
+                core.broken.store(true, Ordering::Release);
+                core.cancel.cancel();
+            }
+        });
+    }
+
+    fn keep_time(&self) {
+        let (core, cancel) = (self.core.clone(), self.cancel.clone());
+        self.tasks.spawn(async move {
+            let mut bookmarks = tokio::time::interval(BOOKMARKS);
+            let mut compaction = tokio::time::interval(COMPACTION);
+            let mut marks: VecDeque<Revision> = VecDeque::new();
+            loop {
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    _ = bookmarks.tick() => core.cache.bookmark(),
+                    _ = compaction.tick() => {
+                        marks.push_back(core.cache.progress().applied());
+                        if marks.len() > 2 && let Some(oldest) = marks.pop_front() {
+                            core.cache.compact(oldest);
+                            if let Err(error) = core.store.compact(oldest).await {
+                                tracing::warn!(%error, "compacting the store");
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}

@@ -1,0 +1,147 @@
+//! What differs from kind to kind: one small strategy a kind, everything else is the pipeline's.
+//!
+//! To add a kind: a file with a unit struct that implements [`Strategy`] (see `config_map.rs` for the
+//! plainest, `deployment.rs` for one with status and columns, `pod.rs` for the fullest) and a line
+//! in [`strategy_for`]. Objects are JSON values that have been decoded, pruned and defaulted.
+//!
+//! Order on create: `prepare_create`, defaults, `validate`, `warnings`. On update: spec or status
+//! restored according to the subresource, `prepare_update`, generation, `validate` and `validate_update`.
+
+mod columns;
+mod config_map;
+mod deployment;
+mod namespace;
+mod node;
+mod pod;
+mod selectable;
+
+pub(crate) use columns::{Column, age, default_columns};
+
+use crate::{cache::FieldPath, validate::NameRule};
+use serde_json::Value;
+use strata_meta::{StatusCause, Time};
+
+/// What a problem list is called in strategies.
+pub(crate) type Causes = Vec<StatusCause>;
+
+/// The rules of one kind. Every method has the answer that fits most kinds.
+pub(crate) trait Strategy: Send + Sync {
+    /// What names look like.
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
+
+    /// Whether `metadata.generation` counts changes of the spec.
+    fn counts_generation(&self) -> bool {
+        false
+    }
+
+    /// Whether a create keeps the status it came with (nodes and a few others) instead of losing it.
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
+    /// Whether an update may create what is not there.
+    fn creates_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update may leave out the resourceVersion.
+    fn allows_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// Whether a finished deletion answers with the object instead of a Status.
+    fn returns_deleted(&self) -> bool {
+        false
+    }
+
+    /// Sets what the server decides about a new object.
+    fn prepare_create(&self, _object: &mut Value) {}
+
+    /// What is wrong with an object, new or changed. Metadata is checked already.
+    fn validate(&self, _object: &Value, _causes: &mut Causes) {}
+
+    /// Undoes changes that the main resource may not make. Status is restored already.
+    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
+
+    /// What is wrong with a change.
+    fn validate_update(&self, _new: &Value, _old: &Value, _causes: &mut Causes) {}
+
+    /// Undoes changes that `/status` may not make. Everything but metadata and status is restored already.
+    fn prepare_status_update(&self, _new: &mut Value, _old: &Value) {}
+
+    /// What is wrong with a change of the status.
+    fn validate_status_update(&self, _new: &Value, _old: &Value, _causes: &mut Causes) {}
+
+    /// Sentences for the `Warning` header, about things the author should change.
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The seconds of grace of a deletion; 0 removes at once. `asked` is what the request says.
+    fn grace_period(&self, _object: &Value, _asked: Option<i64>) -> i64 {
+        0
+    }
+
+    /// Whether an object without metadata.finalizers may go, or something of its own still holds it.
+    fn may_go(&self, _object: &Value) -> bool {
+        true
+    }
+
+    /// Fields that a field selector may name, besides name and namespace.
+    fn selectable_fields(&self) -> &'static [FieldPath] {
+        &[]
+    }
+
+    /// The columns of a table.
+    fn columns(&self) -> &'static [Column] {
+        default_columns()
+    }
+}
+
+/// What a column is given to fill a cell.
+pub(crate) struct CellContext<'a> {
+    /// The object.
+    pub(crate) object: &'a Value,
+    /// The moment the table is made.
+    pub(crate) now: Time,
+}
+
+/// A kind without rules of its own.
+struct Plain;
+impl Strategy for Plain {}
+
+/// A kind without rules of its own, whose spec changes are counted.
+struct Counted;
+impl Strategy for Counted {
+    fn counts_generation(&self) -> bool {
+        true
+    }
+}
+
+/// Kinds whose names may hold what a path can.
+struct PathNamed;
+impl Strategy for PathNamed {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+}
+
+/// The strategy of a resource.
+pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
+    match (group, plural) {
+        ("", "configmaps") => &config_map::ConfigMap,
+        ("", "namespaces") => &namespace::Namespace,
+        ("", "nodes") => &node::Node,
+        ("", "pods") => &pod::Pod,
+        ("apps", "deployments") => &deployment::Deployment,
+        ("rbac.authorization.k8s.io", _) => &PathNamed,
+        ("apps", "controllerrevisions") => &Plain,
+        ("apps" | "batch" | "policy" | "networking.k8s.io", _) => &Counted,
+        _ => selectable::strategy_for(group, plural).unwrap_or(&Plain),
+    }
+}

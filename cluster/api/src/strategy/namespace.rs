@@ -1,0 +1,73 @@
+//! Namespace: goes only when its own finalizers, in the spec, are gone too.
+
+use super::{Causes, Column, Strategy, columns};
+use crate::{cache::FieldPath, json, validate::NameRule};
+use serde_json::{Value, json};
+
+pub(super) struct Namespace;
+
+impl Strategy for Namespace {
+    fn name_rule(&self) -> NameRule {
+        NameRule::Label
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        json::set(object, "status", json!({"phase": "Active"}));
+        let finalizers = json::object_mut(object, "spec")
+            .entry("finalizers")
+            .or_insert_with(|| json!([]));
+        if let Some(list) = finalizers.as_array_mut()
+            && !list.iter().any(|f| f == "kubernetes")
+        {
+            list.push(json!("kubernetes"));
+        }
+        label_name(object);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        json::copy(old, new, "spec.finalizers");
+        label_name(new);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, causes: &mut Causes) {
+        let deleting = json::get(new, "metadata.deletionTimestamp").is_some();
+        let phase = json::text(new, "status.phase");
+        let wanted = if deleting { "Terminating" } else { "Active" };
+        if phase != wanted {
+            let why = if deleting {
+                "may only be 'Terminating' if `deletionTimestamp` is not empty"
+            } else {
+                "may only be 'Active' if `deletionTimestamp` is empty"
+            };
+            causes.push(strata_meta::StatusCause::invalid("status.Phase", phase, why));
+        }
+    }
+
+    fn may_go(&self, object: &Value) -> bool {
+        json::list(object, "spec.finalizers").is_empty()
+    }
+
+    fn selectable_fields(&self) -> &'static [FieldPath] {
+        const FIELDS: &[FieldPath] = &[FieldPath::new("status.phase", "")];
+        FIELDS
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            columns::NAME,
+            columns::column("Status", "string", "The status of the namespace", |cx| {
+                json::text(cx.object, "status.phase").into()
+            }),
+            columns::AGE,
+        ];
+        COLUMNS
+    }
+}
+
+/// KEP-2161: every namespace carries its name as a label.
+fn label_name(object: &mut Value) {
+    let name = json::text(object, "metadata.name").to_owned();
+    if !name.is_empty() {
+        json::object_mut(object, "metadata.labels").insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+}

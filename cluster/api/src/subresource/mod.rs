@@ -1,0 +1,50 @@
+//! What a resource has besides itself.
+
+mod binding;
+mod eviction;
+mod scale;
+mod token;
+
+pub(crate) use binding::bind;
+
+use crate::{
+    encode::object_response,
+    pipeline::Call,
+    registry::Row,
+    verbs::{self, Part},
+};
+use http::{Request, Response};
+use std::sync::Arc;
+use strata_http::Body;
+use strata_meta::Status;
+
+/// Answers a request to a subresource that the row has, with a verb it has.
+pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    let (sub, verb) = (call.info.subresource.clone(), call.info.verb);
+    let part = match (row.resource.resource.as_str(), sub.as_str()) {
+        (_, "status") => Some(Part::Status),
+        ("namespaces", "finalize") => Some(Part::Finalize),
+        ("pods", "ephemeralcontainers") => Some(Part::Member("spec.ephemeralContainers")),
+        ("pods", "resize") => Some(Part::Resize),
+        ("certificatesigningrequests", "approval") => Some(Part::Status),
+        _ => None,
+    };
+    if let Some(part) = part {
+        return match verb {
+            "get" => {
+                let object = verbs::find(row, &call.info.namespace, &call.info.name)?;
+                Ok(object_response(200, row, &object, call.form()?, call.include_object()))
+            }
+            "update" => verbs::update(call, row, part, request.into_body()).await,
+            "patch" => verbs::patch(call, row, part, request.into_body()).await,
+            _ => Err(Status::method_not_allowed()),
+        };
+    }
+    match (row.resource.resource.as_str(), sub.as_str()) {
+        (_, "scale") => scale::serve(call, row, request.into_body()).await,
+        ("pods", "binding") => binding::serve(call, row, request.into_body()).await,
+        ("pods", "eviction") => eviction::serve(call, row, request.into_body()).await,
+        ("serviceaccounts", "token") => token::serve(call, row, request.into_body()).await,
+        _ => Ok(crate::pipeline::not_found()),
+    }
+}

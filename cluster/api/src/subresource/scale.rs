@@ -1,0 +1,128 @@
+//! scale: the replicas of a workload as autoscaling/v1 Scale.
+
+use crate::{
+    codec::{body_media, decode_body, decode_patched, read_body},
+    encode::value_response,
+    json,
+    pipeline::Call,
+    registry::Row,
+    verbs::{Change, Part, WriteOptions, apply_change, find, patch_value},
+};
+use http::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use strata_http::Body;
+use strata_meta::{GroupVersionKind, LabelSelector, Status, StatusCause};
+
+fn gvk() -> GroupVersionKind {
+    GroupVersionKind::new("autoscaling", "v1", "Scale")
+}
+
+pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    let object = find(row, &namespace, &name)?;
+    if call.info.verb == "get" {
+        let value = object.to_value().map_err(Status::internal)?;
+        return Ok(value_response(200, &scale_of(&value), form));
+    }
+    let is_patch = call.info.verb == "patch";
+    let options = WriteOptions::read(call, if is_patch { "PatchOptions" } else { "UpdateOptions" })?;
+    let bytes = read_body(body).await?;
+    let put = match is_patch {
+        true => None,
+        false => Some(decode_body(
+            &gvk(),
+            body_media(&call.headers)?,
+            &bytes,
+            options.validation,
+            &mut call.warnings,
+        )?),
+    };
+    let headers = call.headers.clone();
+    let change = Change {
+        core: &call.core,
+        user: &call.user,
+        row,
+        namespace: &namespace,
+        name: &name,
+        part: Part::Main,
+        subresource: "scale",
+        dry_run: options.dry_run,
+        attempts: 16,
+        demands_revision: false,
+    };
+    let updated = apply_change(&change, &mut call.warnings, |old, said| {
+        let scale = match &put {
+            Some(scale) => scale.clone(),
+            None => {
+                let patched = patch_value(&gvk(), &headers, &bytes, &scale_of(old))?;
+                decode_patched(&gvk(), patched, options.validation, said)?
+            }
+        };
+        scaled(row, old, &scale, put.is_some())
+    })
+    .await?;
+    let value = updated.to_value().map_err(Status::internal)?;
+    Ok(value_response(200, &scale_of(&value), form))
+}
+
+fn scaled(row: &Row, old: &Value, scale: &Value, keeps_revision: bool) -> Result<Value, Status> {
+    let replicas = json::int(scale, "spec.replicas").unwrap_or(0);
+    let name = json::text(old, "metadata.name");
+    if replicas < 0 {
+        let cause = StatusCause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid(&gvk().group_kind(), name, vec![cause]));
+    }
+    let mut new = old.clone();
+    json::remove(&mut new, "metadata.resourceVersion");
+    let stated = json::text(scale, "metadata.resourceVersion");
+    if !stated.is_empty() && (keeps_revision || stated != json::text(old, "metadata.resourceVersion")) {
+        json::set(&mut new, "metadata.resourceVersion", stated);
+    }
+    let uid = json::text(scale, "metadata.uid");
+    if !uid.is_empty() && uid != json::text(old, "metadata.uid") {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            json::text(old, "metadata.uid")
+        );
+        return Err(Status::conflict(&row.resource, name, why));
+    }
+    json::set(&mut new, "spec.replicas", replicas);
+    Ok(new)
+}
+
+fn scale_of(value: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(member) = value["metadata"].get(field) {
+            metadata[field] = member.clone();
+        }
+    }
+    let selector = match json::get(value, "spec.selector") {
+        None => String::new(),
+        Some(s) if s.get("matchLabels").is_some() || s.get("matchExpressions").is_some() => {
+            serde_json::from_value::<LabelSelector>(s.clone())
+                .ok()
+                .and_then(|s| s.to_selector().ok())
+                .map_or(String::new(), |s| s.to_string())
+        }
+        // ReplicationController: a plain map.
+        Some(s) => {
+            let pairs = s.as_object().into_iter().flatten();
+            pairs
+                .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+                .collect::<Vec<_>>()
+                .join(",")
+        }
+    };
+    let mut spec = json!({});
+    if let Some(replicas) = json::int(value, "spec.replicas").filter(|r| *r != 0) {
+        spec["replicas"] = json!(replicas);
+    }
+    let mut status = json!({"replicas": json::int(value, "status.replicas").unwrap_or(0)});
+    if !selector.is_empty() {
+        status["selector"] = json!(selector);
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}

@@ -1,0 +1,233 @@
+//! create.
+
+use super::WriteOptions;
+use crate::{
+    admission::{self, Operation, Request},
+    codec::{body_media, decode_body, read_body},
+    core::{Core, WriteError},
+    encode::object_response,
+    json,
+    pipeline::Call,
+    registry::Row,
+    validate,
+};
+use http::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use strata_auth::UserInfo;
+use strata_http::Body;
+use strata_meta::{GroupResource, Object, Reason, Revision, Status, Time, Uid};
+use strata_store::Expect;
+
+/// How often a generated name that is taken is made anew (KEP-4420).
+const NAME_ATTEMPTS: usize = 8;
+
+/// A new object.
+pub(crate) async fn create(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    let options = WriteOptions::read(call, "CreateOptions")?;
+    let media = body_media(&call.headers)?;
+    let bytes = read_body(body).await?;
+    let value = decode_body(&row.gvk, media, &bytes, options.validation, &mut call.warnings)?;
+    drop(bytes);
+    let namespace = call.info.namespace.clone();
+    let made = create_object(
+        &call.core,
+        &call.user,
+        row,
+        &namespace,
+        value,
+        options.dry_run,
+        &mut call.warnings,
+    )
+    .await?;
+    Ok(object_response(201, row, &made, form, call.include_object()))
+}
+
+/// Makes an object of a decoded body. Errors: 409 when the name is taken, and all that admission and validation say.
+pub(crate) async fn create_object(
+    core: &Arc<Core>,
+    user: &UserInfo,
+    row: &Arc<Row>,
+    namespace: &str,
+    mut value: Value,
+    dry_run: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Arc<Object>, Status> {
+    let namespace = if row.namespaced { namespace } else { "" };
+    if json::get(&value, "metadata.resourceVersion").is_some_and(|v| v != "" && v != "0") {
+        let mut status = Status::failure(
+            Reason::Unknown,
+            "resourceVersion should not be set on objects to be created",
+        );
+        status.code = 500;
+        return Err(status);
+    }
+    match_namespace(&mut value, namespace)?;
+    let generate = json::text(&value, "metadata.generateName").to_owned();
+    let generated = !generate.is_empty() && json::text(&value, "metadata.name").is_empty();
+    let template = generated.then(|| value.clone());
+    for attempt in 1.. {
+        if generated {
+            json::set(&mut value, "metadata.name", generated_name(&generate));
+        }
+        let outcome = create_once(core, user, row, namespace, value, dry_run, warnings).await;
+        match (outcome, &template) {
+            (Err(status), Some(again)) if status.is_already_exists() => {
+                if attempt == NAME_ATTEMPTS {
+                    return Err(name_conflict(&row.resource, &status));
+                }
+                value = again.clone();
+            }
+            (outcome, _) => return outcome,
+        }
+    }
+    unreachable!("the loop returns")
+}
+
+async fn create_once(
+    core: &Arc<Core>,
+    user: &UserInfo,
+    row: &Arc<Row>,
+    namespace: &str,
+    mut value: Value,
+    dry_run: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Arc<Object>, Status> {
+    let cache = core.stored(row)?;
+    fill_system_fields(&mut value);
+    strata_schema::apply_defaults(&row.gvk, &mut value);
+    let name = json::text(&value, "metadata.name").to_owned();
+    let request = Request {
+        core,
+        user,
+        row,
+        operation: Operation::Create,
+        subresource: "",
+        namespace,
+        name: &name,
+        dry_run,
+    };
+    admission::mutate(&request, Some(&mut value), None, warnings).await?;
+    prepare(row, &mut value);
+    let claim = core.services.claim(row, &mut value, None, dry_run)?;
+    let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
+    row.strategy.validate(&value, &mut causes);
+    if !causes.is_empty() {
+        return Err(Status::invalid(&row.group_kind(), &name, causes));
+    }
+    admission::validate(&request, Some(&value), None).await?;
+    warnings.extend(row.strategy.warnings(&value, None));
+    if let Some(conversion) = row.conversion {
+        (conversion.to_stored)(&mut value);
+    }
+    let body = strata_meta::encode_body(&value).map_err(Status::internal)?;
+    drop(value);
+    if dry_run {
+        if cache.get(namespace, &name).is_some() {
+            return Err(Status::already_exists(&row.resource, &name));
+        }
+        let object = Object::from_body(cache.kind().clone(), Revision(0), body);
+        return object.map(Arc::new).map_err(Status::internal);
+    }
+    match core.put(cache, namespace, &name, body, Expect::Absent).await {
+        Ok(object) => {
+            claim.keep();
+            Ok(object)
+        }
+        Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.resource, &name)),
+        Err(WriteError::Failed(status)) => Err(status),
+    }
+}
+
+/// The namespace of the path is the object's. Errors: 400 when the object says another.
+pub(super) fn match_namespace(value: &mut Value, namespace: &str) -> Result<(), Status> {
+    let stated = json::text(value, "metadata.namespace");
+    if namespace.is_empty() {
+        json::remove(value, "metadata.namespace");
+    } else if stated.is_empty() {
+        json::set(value, "metadata.namespace", namespace);
+    } else if stated != namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// What only the server sets, whatever the body says.
+fn fill_system_fields(value: &mut Value) {
+    let metadata = json::object_mut(value, "metadata");
+    for name in [
+        "resourceVersion",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+    ] {
+        metadata.remove(name);
+    }
+    metadata.insert("uid".into(), json!(Uid::random()));
+    metadata.insert("creationTimestamp".into(), json!(Time::now()));
+}
+
+fn prepare(row: &Row, value: &mut Value) {
+    let strategy = row.strategy;
+    if row.has_status() && !strategy.keeps_status_on_create() {
+        json::set(value, "status", json!({}));
+    }
+    if strategy.counts_generation() {
+        json::set(value, "metadata.generation", 1);
+    }
+    strategy.prepare_create(value);
+}
+
+/// Upstream's alphabet: no vowels, no digits that look like letters.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// `length` random characters of generated names.
+pub(crate) fn random_suffix(length: usize) -> String {
+    let random = Uid::random();
+    let hex = random.as_str().replace('-', "");
+    let pick = |i: usize| {
+        let at = i * 4 % 28;
+        let number = usize::from_str_radix(&hex[at..at + 4], 16).unwrap_or(0);
+        ALPHABET[number % ALPHABET.len()] as char
+    };
+    (0..length).map(pick).collect()
+}
+
+fn generated_name(base: &str) -> String {
+    const LONGEST: usize = 63 - 5;
+    let mut end = base.len().min(LONGEST);
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{}", &base[..end], random_suffix(5))
+}
+
+fn name_conflict(resource: &GroupResource, status: &Status) -> Status {
+    let name = status.details.as_ref().map_or("", |d| d.name.as_str());
+    let mut conflict = Status::already_exists(resource, name);
+    conflict.message = format!(
+        "{}, the server was not able to generate a unique name for the object",
+        conflict.message
+    );
+    if let Some(details) = &mut conflict.details {
+        details.retry_after_seconds = 1;
+    }
+    conflict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_fit_a_label() {
+        let name = generated_name(&"a".repeat(80));
+        assert_eq!(name.len(), 63);
+        assert_ne!(generated_name("web-"), generated_name("web-"));
+        assert!(strata_meta::names::dns1123_label(&generated_name("web-")).is_empty());
+    }
+}

@@ -1,0 +1,19 @@
+//! What can be done with the objects of a row.
+
+mod create;
+mod delete;
+mod options;
+mod patch;
+mod read;
+mod select;
+mod update;
+mod watch;
+
+pub(crate) use create::{create, create_object, random_suffix};
+pub(crate) use delete::{DeleteOptions, Deleted, delete, delete_collection, delete_object};
+pub(crate) use options::WriteOptions;
+pub(crate) use patch::{patch, patch_value};
+pub(crate) use read::{ListQuery, find, get, list, list_page};
+pub(crate) use select::{Page, filter, parse_revision, request_filter};
+pub(crate) use update::{Change, Part, apply_change, update};
+pub(crate) use watch::{open_watch, watch};

@@ -1,0 +1,166 @@
+//! patch: JSON, merge and strategic merge patches, and server-side apply.
+
+use super::{Change, Part, WriteOptions, apply_change, update::check_address};
+use crate::{
+    codec::{decode_patched, read_body, unsupported_media},
+    encode::object_response,
+    json,
+    pipeline::Call,
+    registry::Row,
+};
+use http::{Response, header::CONTENT_TYPE};
+use serde_json::Value;
+use std::sync::Arc;
+use strata_http::Body;
+use strata_meta::{GroupVersionKind, Reason, Status, StatusCause};
+
+/// Conflicts with other writers before a patch gives up (upstream `MaxRetryWhenPatchConflicts`).
+const ATTEMPTS: usize = 6;
+/// Operations of one JSON patch (upstream's limit).
+const MAX_OPERATIONS: usize = 10_000;
+
+enum Patch {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+/// Changes an object.
+pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Body) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    let options = WriteOptions::read(call, "PatchOptions")?;
+    let media = call
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let media = media.split(';').next().unwrap_or("").trim().to_owned();
+    let bytes = read_body(body).await?;
+    let patch = read_patch(&media, &bytes)?;
+    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    let change = Change {
+        core: &call.core,
+        user: &call.user,
+        row,
+        namespace: &namespace,
+        name: &name,
+        part,
+        subresource: &call.info.subresource,
+        dry_run: options.dry_run,
+        attempts: ATTEMPTS,
+        demands_revision: false,
+    };
+    let patched = apply_change(&change, &mut call.warnings, |old, said| {
+        let present = json::text(old, "metadata.resourceVersion").to_owned();
+        let mut new = apply(&row.gvk, &patch, old)?;
+        let whole = new.as_object().is_some_and(|m| m.contains_key("metadata"));
+        if !whole {
+            return Err(Status::bad_request("the patched object has no metadata"));
+        }
+        // A patch that says nothing of the revision applies to whatever is there.
+        if json::text(&new, "metadata.resourceVersion") == present {
+            json::remove(&mut new, "metadata.resourceVersion");
+        }
+        let mut new = decode_patched(&row.gvk, new, options.validation, said).map_err(|status| match &patch {
+            Patch::Json(_) | Patch::Merge(_) | Patch::Strategic(_) if status.reason == Reason::BadRequest => {
+                undecodable(&row.gvk, &name, status)
+            }
+            _ => status,
+        })?;
+        check_address(row, &mut new, &namespace, &name)?;
+        strata_schema::apply_defaults(&row.gvk, &mut new);
+        Ok(new)
+    })
+    .await?;
+    Ok(object_response(200, row, &patched, form, call.include_object()))
+}
+
+/// Upstream reports what a patch made undecodable as an invalid patch, with 422 unless it is strict validation.
+fn undecodable(gvk: &GroupVersionKind, name: &str, status: Status) -> Status {
+    let why = match status.message.split_once(" cannot be handled as a ") {
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, why)| why).to_owned(),
+        None => status.message.clone(),
+    };
+    if why.starts_with("strict decoding error") {
+        return Status::bad_request(why);
+    }
+    let cause = StatusCause {
+        reason: "FieldValueInvalid".into(),
+        message: format!("Invalid value: \"\": {why}"),
+        field: "patch".into(),
+    };
+    Status::invalid(&gvk.group_kind(), name, vec![cause])
+}
+
+/// Applies the patch of a request to a value that is not a stored object.
+pub(crate) fn patch_value(
+    gvk: &GroupVersionKind,
+    headers: &http::HeaderMap,
+    bytes: &[u8],
+    old: &Value,
+) -> Result<Value, Status> {
+    let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    apply(
+        gvk,
+        &read_patch(media.split(';').next().unwrap_or("").trim(), bytes)?,
+        old,
+    )
+}
+
+fn read_patch(media: &str, bytes: &[u8]) -> Result<Patch, Status> {
+    let decode_error = |e: serde_json::Error| {
+        let why = strata_schema::syntax_error(bytes).unwrap_or_else(|| e.to_string());
+        Status::bad_request(format_args!("error decoding patch: {why}"))
+    };
+    let object = |bytes: &[u8]| -> Result<Value, Status> {
+        let value: Value = serde_json::from_slice(bytes).map_err(decode_error)?;
+        if value.is_object() {
+            Ok(value)
+        } else {
+            Err(Status::bad_request(
+                "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+            ))
+        }
+    };
+    match media {
+        "application/json-patch+json" => {
+            let patch: json_patch::Patch = serde_json::from_slice(bytes).map_err(decode_error)?;
+            if patch.0.len() > MAX_OPERATIONS {
+                let why = format!(
+                    "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+                    patch.0.len()
+                );
+                return Err(Status::failure(Reason::RequestEntityTooLarge, why));
+            }
+            Ok(Patch::Json(patch))
+        }
+        "application/merge-patch+json" => object(bytes).map(Patch::Merge),
+        "application/strategic-merge-patch+json" => object(bytes).map(Patch::Strategic),
+        _ => Err(unsupported_media(&[
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+        ])),
+    }
+}
+
+fn apply(gvk: &GroupVersionKind, patch: &Patch, old: &Value) -> Result<Value, Status> {
+    let mut new = old.clone();
+    match patch {
+        Patch::Json(patch) => {
+            json_patch::patch(&mut new, patch).map_err(|e| {
+                // Upstream: 422 without causes, whatever failed in the patch.
+                let mut status = Status::failure(
+                    Reason::Invalid,
+                    "the server rejected our request due to an error in our request",
+                );
+                tracing::debug!(error = %e, "a JSON patch does not apply");
+                status.details = Some(Box::default());
+                status
+            })?;
+        }
+        Patch::Merge(patch) => json_patch::merge(&mut new, patch),
+        Patch::Strategic(patch) => strata_schema::strategic_merge(gvk, &mut new, patch).map_err(Status::bad_request)?,
+    }
+    Ok(new)
+}

@@ -1,0 +1,226 @@
+//! get and list.
+
+use super::{Page, parse_revision, request_filter};
+use crate::{
+    cache::{Filter, Map, ResourceCache, first_of},
+    codec::invalid_options,
+    core::Core,
+    encode::{ListMeta, Media, Shape, encode_list, json_response, object_response, value_response, write_table},
+    pipeline::Call,
+    registry::Row,
+};
+use http::Response;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::sync::Arc;
+use strata_http::Body;
+use strata_meta::{Object, Revision, Status, StatusCause};
+
+/// The object of the request, as stored. Errors: 404.
+pub(crate) fn find(row: &Row, namespace: &str, name: &str) -> Result<Arc<Object>, Status> {
+    let namespace = if row.namespaced { namespace } else { "" };
+    let found = row.cache.as_ref().and_then(|cache| cache.get(namespace, name));
+    found.ok_or_else(|| Status::not_found(&row.resource, name))
+}
+
+/// One object.
+pub(crate) async fn get(call: &Call, row: &Row) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    if let Some(revision) = parse_revision(call.query.get("resourceVersion"))? {
+        call.core.cache.progress().reach(revision).await?;
+    }
+    let object = find(row, &call.info.namespace, &call.info.name)?;
+    Ok(object_response(200, row, &object, form, call.include_object()))
+}
+
+/// What a list asks for besides selectors.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListQuery {
+    pub(crate) revision: Option<Revision>,
+    /// Exactly this revision, nothing newer.
+    pub(crate) exact: bool,
+    pub(crate) limit: usize,
+    pub(crate) continue_token: String,
+}
+
+fn list_query(call: &Call) -> Result<ListQuery, Status> {
+    let query = &call.query;
+    let matching = query.get("resourceVersionMatch");
+    let limit = match query.get("limit") {
+        "" => 0,
+        text => text
+            .parse::<i64>()
+            .map_err(|_| Status::bad_request(format_args!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?
+            .max(0) as usize,
+    };
+    let revision_text = query.get("resourceVersion");
+    let token = query.get("continue").to_owned();
+    check_match(matching, revision_text, &token)?;
+    let revision = parse_revision(revision_text)?;
+    if !token.is_empty() && revision.is_some_and(|r| r.0 != 0) {
+        return Err(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
+    Ok(ListQuery {
+        // Without a match, a limit asks for exactly that revision, as it did before there was the parameter.
+        exact: matching == "Exact" || (matching.is_empty() && limit > 0 && revision.is_some_and(|r| r.0 > 0)),
+        revision,
+        limit,
+        continue_token: token,
+    })
+}
+
+fn check_match(matching: &str, revision: &str, token: &str) -> Result<(), Status> {
+    const FIELD: &str = "resourceVersionMatch";
+    let forbidden = |why: &str| Err(invalid_options("ListOptions", StatusCause::forbidden(FIELD, why)));
+    match matching {
+        "" => Ok(()),
+        "Exact" | "NotOlderThan" if revision.is_empty() => {
+            forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
+        }
+        "Exact" | "NotOlderThan" if !token.is_empty() => {
+            forbidden("resourceVersionMatch is forbidden when continue is provided")
+        }
+        "Exact" if revision == "0" => {
+            forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
+        }
+        "Exact" | "NotOlderThan" => Ok(()),
+        other => Err(invalid_options(
+            "ListOptions",
+            StatusCause::not_supported(FIELD, other, &["Exact", "NotOlderThan", ""]),
+        )),
+    }
+}
+
+/// A page of objects as stored, and what to say about it.
+pub(crate) struct ListPage {
+    pub(crate) meta: ListMeta,
+    pub(crate) items: Box<dyn Iterator<Item = Arc<Object>> + Send>,
+}
+
+/// Finds the objects of a list. Errors: 410 for what is no longer known, 504 for what is not known yet.
+pub(crate) async fn list_page(
+    core: &Core,
+    cache: &Arc<ResourceCache>,
+    filter: Filter,
+    query: ListQuery,
+) -> Result<ListPage, Status> {
+    let (map, revision, page) = if query.continue_token.is_empty() {
+        let (map, revision) = world(core, cache, &query).await?;
+        (map, revision, None)
+    } else {
+        let page = Page::decode(&query.continue_token)?;
+        let (map, revision) = continued(core, cache, &page)?;
+        (map, revision, Some(page))
+    };
+    let iter = match &page {
+        Some(page) => map.range_from(&page.namespace, &page.name),
+        None => first_of(&map, &filter),
+    };
+    let everything = filter.is_everything();
+    let mut iter = iter.within(filter.namespace.as_deref());
+    if query.limit == 0 {
+        let items = iter.filter(move |e| filter.matches(e)).map(|e| e.object);
+        let meta = ListMeta {
+            revision,
+            ..ListMeta::default()
+        };
+        return Ok(ListPage {
+            meta,
+            items: Box::new(items),
+        });
+    }
+    let mut items: Vec<Arc<Object>> = Vec::with_capacity(query.limit.min(1024));
+    let mut meta = ListMeta {
+        revision,
+        ..ListMeta::default()
+    };
+    while items.len() < query.limit {
+        match iter.find(|e| filter.matches(e)) {
+            Some(entry) => items.push(entry.object),
+            None => break,
+        }
+    }
+    if items.len() == query.limit
+        && let Some(last) = items.last()
+    {
+        let left = if everything {
+            iter.remaining()
+        } else {
+            usize::from(iter.any(|e| filter.matches(&e)))
+        };
+        if left > 0 {
+            meta.continue_token = Page::after(Some(revision), last.namespace(), last.name()).encode();
+            meta.remaining = everything.then_some(left);
+            cache.keep_snapshot(revision, map);
+        }
+    }
+    Ok(ListPage {
+        meta,
+        items: Box::new(items.into_iter()),
+    })
+}
+
+/// The objects a first page begins with.
+async fn world(core: &Core, cache: &ResourceCache, query: &ListQuery) -> Result<(Map, Revision), Status> {
+    if let Some(revision) = query.revision {
+        core.cache.progress().reach(revision).await?;
+        if query.exact {
+            let known = (revision >= core.cache.compacted())
+                .then(|| cache.snapshot_at(revision))
+                .flatten();
+            let map = known.ok_or_else(|| Status::expired("The resourceVersion for the provided list is too old."))?;
+            return Ok((map, revision));
+        }
+    }
+    let snapshot = cache.snapshot();
+    Ok((snapshot.map, snapshot.revision))
+}
+
+/// The objects a later page goes on with.
+fn continued(core: &Core, cache: &ResourceCache, page: &Page) -> Result<(Map, Revision), Status> {
+    let Some(revision) = page.revision else {
+        let snapshot = cache.snapshot();
+        return Ok((snapshot.map, snapshot.revision));
+    };
+    let known = (revision >= core.cache.compacted())
+        .then(|| cache.snapshot_at(revision))
+        .flatten();
+    known.map(|map| (map, revision)).ok_or_else(|| expired_token(page))
+}
+
+/// 410 with a token that goes on at the present revision.
+fn expired_token(page: &Page) -> Status {
+    let mut status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    let fresh = Page {
+        revision: None,
+        ..page.clone()
+    };
+    status.metadata.insert("continue".into(), Value::String(fresh.encode()));
+    status
+}
+
+/// Many objects.
+pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    let filter = request_filter(row, &call.info, &call.query)?;
+    let page = list_page(&call.core, call.core.stored(row)?, filter, list_query(call)?).await?;
+    if form.shape == Shape::Table {
+        let bytes = write_table(row, &page.meta, form, call.include_object(), page.items)?;
+        if form.media == Media::Json && !form.pretty {
+            return Ok(json_response(200, Body::full(bytes)));
+        }
+        let value: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+        return Ok(value_response(200, &value, form));
+    }
+    let body = encode_list(row, &page.meta, form, page.items)?;
+    if form.media == Media::Json && !form.pretty {
+        return Ok(json_response(200, body));
+    }
+    let bytes = body.collect().await.map_err(Status::internal)?.to_bytes();
+    let value: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+    Ok(value_response(200, &value, form))
+}

@@ -1,0 +1,381 @@
+//! update, and what it shares with patch.
+
+use super::{WriteOptions, create::match_namespace, create_object, delete::finish_deletion, find};
+use crate::{
+    admission::{self, Operation, Request},
+    codec::{body_media, decode_body, read_body},
+    core::{Core, WriteError},
+    encode::object_response,
+    json,
+    pipeline::Call,
+    registry::Row,
+    validate,
+};
+use http::Response;
+use serde_json::Value;
+use std::sync::Arc;
+use strata_auth::UserInfo;
+use strata_http::Body;
+use strata_meta::{Object, Revision, Status, StatusCause};
+use strata_store::Expect;
+
+/// Which part of an object a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status.
+    Status,
+    /// A namespace's `spec.finalizers`.
+    Finalize,
+    /// A member of the spec, by path, that the main resource does not let change: ephemeral containers.
+    Member(&'static str),
+    /// The resources of a pod's containers.
+    Resize,
+    /// Anything: what the server itself does to an object on a client's behalf (binding, scale).
+    Internal,
+}
+
+/// A write to an object that is there.
+pub(crate) struct Change<'a> {
+    /// The server.
+    pub(crate) core: &'a Arc<Core>,
+    /// Who.
+    pub(crate) user: &'a UserInfo,
+    /// What.
+    pub(crate) row: &'a Arc<Row>,
+    /// Where.
+    pub(crate) namespace: &'a str,
+    /// Where.
+    pub(crate) name: &'a str,
+    /// Which part.
+    pub(crate) part: Part,
+    /// The subresource as admission sees it.
+    pub(crate) subresource: &'a str,
+    /// Everything but the write.
+    pub(crate) dry_run: bool,
+    /// Conflicts with other writers that are answered by starting over, when the client named no revision.
+    pub(crate) attempts: usize,
+    /// Whether leaving out the resourceVersion is refused for kinds that demand it.
+    pub(crate) demands_revision: bool,
+}
+
+/// Replaces an object.
+pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Body) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    let options = WriteOptions::read(call, "UpdateOptions")?;
+    let media = body_media(&call.headers)?;
+    let bytes = read_body(body).await?;
+    let mut value = decode_body(&row.gvk, media, &bytes, options.validation, &mut call.warnings)?;
+    drop(bytes);
+    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    check_address(row, &mut value, &namespace, &name)?;
+    strata_schema::apply_defaults(&row.gvk, &mut value);
+    let absent = find(row, &namespace, &name).is_err();
+    if absent && part == Part::Main && row.strategy.creates_on_update() {
+        call.core.authorize_create(&call.user, &call.info)?;
+        json::remove(&mut value, "metadata.resourceVersion");
+        json::remove(&mut value, "metadata.uid");
+        let made = create_object(
+            &call.core,
+            &call.user,
+            row,
+            &namespace,
+            value,
+            options.dry_run,
+            &mut call.warnings,
+        )
+        .await?;
+        return Ok(object_response(201, row, &made, form, call.include_object()));
+    }
+    let change = Change {
+        core: &call.core,
+        user: &call.user,
+        row,
+        namespace: &namespace,
+        name: &name,
+        part,
+        subresource: &call.info.subresource,
+        dry_run: options.dry_run,
+        attempts: 16,
+        demands_revision: true,
+    };
+    let updated = apply_change(&change, &mut call.warnings, |_, _| Ok(value.clone())).await?;
+    Ok(object_response(200, row, &updated, form, call.include_object()))
+}
+
+/// The object is the one the path names. Errors: 400.
+pub(super) fn check_address(row: &Row, value: &mut Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let namespace = if row.namespaced { namespace } else { "" };
+    let stated = json::text(value, "metadata.name");
+    if stated.is_empty() {
+        json::set(value, "metadata.name", name);
+    } else if stated != name {
+        return Err(Status::bad_request(format_args!(
+            "the name of the object ({stated}) does not match the name on the URL ({name})"
+        )));
+    }
+    let stated = json::text(value, "metadata.namespace");
+    if !namespace.is_empty() && !stated.is_empty() && stated != namespace {
+        return Err(Status::bad_request(format_args!(
+            "the namespace of the object ({stated}) does not match the namespace on the URL ({namespace})"
+        )));
+    }
+    match_namespace(value, namespace)
+}
+
+/// Applies a change to the present state until it is written or refused. `make` is given the present state
+/// as the row serves it, and makes the wanted one: decoded and defaulted.
+pub(crate) async fn apply_change(
+    change: &Change<'_>,
+    warnings: &mut Vec<String>,
+    mut make: impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
+) -> Result<Arc<Object>, Status> {
+    let core = change.core;
+    let mut attempt = 1;
+    loop {
+        let stored = find(change.row, change.namespace, change.name)?;
+        let mut said = Vec::new();
+        match attempt_change(change, &stored, &mut said, &mut make).await {
+            Ok(object) => {
+                warnings.append(&mut said);
+                return Ok(object);
+            }
+            Err(Attempt::Refused(status)) => {
+                warnings.append(&mut said);
+                return Err(status);
+            }
+            Err(Attempt::Overtaken { current, retry }) => {
+                if !retry || attempt >= change.attempts {
+                    return Err(outdated(change));
+                }
+                attempt += 1;
+                if let Some(revision) = current {
+                    core.cache.progress().reach(revision).await?;
+                }
+            }
+        }
+    }
+}
+
+fn outdated(change: &Change<'_>) -> Status {
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
+    Status::conflict(&change.row.resource, change.name, why)
+}
+
+enum Attempt {
+    Refused(Status),
+    Overtaken { current: Option<Revision>, retry: bool },
+}
+
+impl From<Status> for Attempt {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+async fn attempt_change(
+    change: &Change<'_>,
+    stored: &Arc<Object>,
+    warnings: &mut Vec<String>,
+    make: &mut impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
+) -> Result<Arc<Object>, Attempt> {
+    let row = change.row;
+    let old = row.view(stored)?.to_value().map_err(Status::internal)?;
+    let mut new = make(&old, warnings)?;
+    let unconditional = check_preconditions(change, &new, &old)?;
+    restore(change, &mut new, &old);
+    let request = Request {
+        core: change.core,
+        user: change.user,
+        row,
+        operation: Operation::Update,
+        subresource: change.subresource,
+        namespace: change.namespace,
+        name: change.name,
+        dry_run: change.dry_run,
+    };
+    admission::mutate(&request, Some(&mut new), Some(&old), warnings).await?;
+    prepare(change, &mut new, &old);
+    let claim = change.core.services.claim(row, &mut new, Some(&old), change.dry_run)?;
+    check(change, &new, &old)?;
+    admission::validate(&request, Some(&new), Some(&old)).await?;
+    warnings.extend(row.strategy.warnings(&new, Some(&old)));
+    drop(old);
+    let goes = is_finished(row, &new);
+    if let Some(conversion) = row.conversion {
+        (conversion.to_stored)(&mut new);
+    }
+    let body = strata_meta::encode_body(&new).map_err(Status::internal)?;
+    drop(new);
+    if change.dry_run {
+        let object = Object::from_body(stored.kind.clone(), stored.revision, body).map_err(Status::internal)?;
+        return Ok(Arc::new(object));
+    }
+    if goes {
+        return finish_deletion(change.core, row, stored, Some(body))
+            .await
+            .map_err(|e| overtaken(e, unconditional));
+    }
+    if body == *stored.body() {
+        return Ok(stored.clone());
+    }
+    let cache = change.core.stored(row)?;
+    let expect = Expect::Revision(stored.revision);
+    let written = change
+        .core
+        .put(cache, stored.namespace(), stored.name(), body, expect)
+        .await;
+    if written.is_ok() {
+        claim.keep();
+    }
+    written.map_err(|e| overtaken(e, unconditional))
+}
+
+fn overtaken(error: WriteError, retry: bool) -> Attempt {
+    match error {
+        WriteError::Conflict(current) => Attempt::Overtaken { current, retry },
+        WriteError::Failed(status) => Attempt::Refused(status),
+    }
+}
+
+/// Uid and resourceVersion of the wanted state, if it has any, are the present ones; tells whether it names no revision.
+fn check_preconditions(change: &Change<'_>, new: &Value, old: &Value) -> Result<bool, Attempt> {
+    let (row, name) = (change.row, change.name);
+    let (uid, present) = (json::text(new, "metadata.uid"), json::text(old, "metadata.uid"));
+    if !uid.is_empty() && uid != present {
+        let key = format!("/registry/{}/{}/{name}", row.resource.resource, change.namespace);
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {present}"
+        );
+        return Err(Status::conflict(&row.resource, name, why).into());
+    }
+    let wanted = json::text(new, "metadata.resourceVersion");
+    if wanted.is_empty() || wanted == "0" {
+        if change.demands_revision && !row.strategy.allows_unconditional_update() {
+            let cause = StatusCause::invalid("metadata.resourceVersion", Bare("0"), "must be specified for an update");
+            return Err(Status::invalid(&row.group_kind(), name, vec![cause]).into());
+        }
+        return Ok(true);
+    }
+    match Revision::parse(wanted) {
+        None => {
+            let why = format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax");
+            let cause = StatusCause::invalid("metadata.resourceVersion", wanted, why);
+            Err(Status::invalid(&row.group_kind(), name, vec![cause]).into())
+        }
+        Some(_) if wanted != json::text(old, "metadata.resourceVersion") => Err(Attempt::Overtaken {
+            current: None,
+            retry: false,
+        }),
+        Some(_) => Ok(false),
+    }
+}
+
+/// A value that is printed as it stands.
+struct Bare(&'static str);
+
+impl std::fmt::Debug for Bare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Takes back what the written part may not touch.
+fn restore(change: &Change<'_>, new: &mut Value, old: &Value) {
+    let row = change.row;
+    for field in ["generation", "creationTimestamp", "deletionTimestamp", "selfLink"] {
+        json::copy(old, new, &format!("metadata.{field}"));
+    }
+    for field in ["uid", "deletionGracePeriodSeconds"] {
+        let path = format!("metadata.{field}");
+        if json::get(new, &path).is_none_or(|v| v == "") {
+            json::copy(old, new, &path);
+        }
+    }
+    match change.part {
+        Part::Main if row.has_status() => json::copy(old, new, "status"),
+        Part::Main | Part::Internal => {}
+        Part::Status => keep_only(new, old, &["status"]),
+        Part::Finalize | Part::Member(_) | Part::Resize => {
+            let wanted = std::mem::replace(new, old.clone());
+            json::copy(&wanted, new, "metadata.resourceVersion");
+            match change.part {
+                Part::Finalize => json::copy(&wanted, new, "spec.finalizers"),
+                Part::Member(path) => json::copy(&wanted, new, path),
+                _ => copy_resources(&wanted, new),
+            }
+        }
+    }
+}
+
+/// Every member but metadata and the named ones is as it was.
+fn keep_only(new: &mut Value, old: &Value, written: &[&str]) {
+    let Some(map) = new.as_object_mut() else { return };
+    map.retain(|name, _| name == "metadata" || written.contains(&name.as_str()));
+    for (name, member) in old.as_object().into_iter().flatten() {
+        if name != "metadata" && !written.contains(&name.as_str()) {
+            map.insert(name.clone(), member.clone());
+        }
+    }
+}
+
+fn copy_resources(from: &Value, to: &mut Value) {
+    for list in ["containers", "initContainers"] {
+        let wanted = json::list(from, &format!("spec.{list}")).to_vec();
+        let present = to
+            .get_mut("spec")
+            .and_then(|s| s.get_mut(list))
+            .and_then(Value::as_array_mut);
+        for container in present.into_iter().flatten() {
+            if let Some(found) = wanted.iter().find(|w| w.get("name") == container.get("name")) {
+                for member in ["resources", "resizePolicy"] {
+                    json::copy(found, container, member);
+                }
+            }
+        }
+    }
+}
+
+fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
+    let strategy = change.row.strategy;
+    match change.part {
+        Part::Main => strategy.prepare_update(new, old),
+        Part::Status => strategy.prepare_status_update(new, old),
+        _ => {}
+    }
+    if strategy.counts_generation() && change.part != Part::Status && !json::same(new, old, "spec") {
+        let next = json::int(old, "metadata.generation").unwrap_or(0) + 1;
+        json::set(new, "metadata.generation", next);
+    }
+}
+
+fn check(change: &Change<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    let row = change.row;
+    let strategy = row.strategy;
+    // A name that was accepted once stays: rules may have become stricter.
+    let mut causes = validate::metadata(new, row.namespaced, validate::NameRule::PathSegment);
+    causes.extend(validate::metadata_update(new, old));
+    match change.part {
+        Part::Main => {
+            strategy.validate(new, &mut causes);
+            strategy.validate_update(new, old, &mut causes);
+        }
+        Part::Status => strategy.validate_status_update(new, old, &mut causes),
+        Part::Resize | Part::Member(_) => strategy.validate(new, &mut causes),
+        Part::Finalize | Part::Internal => {}
+    }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Status::invalid(&row.group_kind(), change.name, causes))
+    }
+}
+
+/// Whether nothing holds an object that is being deleted any longer.
+fn is_finished(row: &Row, value: &Value) -> bool {
+    json::get(value, "metadata.deletionTimestamp").is_some()
+        && json::list(value, "metadata.finalizers").is_empty()
+        && json::int(value, "metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
+        && row.strategy.may_go(value)
+}
