@@ -87,12 +87,15 @@ enum Outgoing {
     Close,
 }
 
+/// Takes messages one by one.
+pub(crate) type OnMessage = Box<dyn FnMut(&[u8]) + Send>;
+
 /// Where messages of a channel go.
 pub(crate) enum Target {
     /// To a reader.
     Bytes(DuplexStream),
     /// To a function, one call for each message.
-    Call(Box<dyn FnMut(&[u8]) + Send>),
+    Call(OnMessage),
 }
 
 /// The channels of one socket.
@@ -167,7 +170,7 @@ async fn write_messages(
                 sink.flush().await?;
             }
         }
-        sink.close().await
+        sink.send(websocket::normal_close()).await
     }
     .await;
     match result {

@@ -140,7 +140,7 @@ impl fmt::Debug for Control {
 
 enum Transport {
     WebSocket(Channels),
-    Spdy(spdy::Session, Stream),
+    Spdy(Box<(spdy::Session, Stream)>),
 }
 
 impl Control {
@@ -148,7 +148,7 @@ impl Control {
     pub fn ended(&self) -> CancellationToken {
         match &self.transport {
             Transport::WebSocket(channels) => channels.ended().clone(),
-            Transport::Spdy(session, _) => session.ended(),
+            Transport::Spdy(spdy) => spdy.0.ended(),
         }
     }
 
@@ -163,7 +163,8 @@ impl Control {
                 }
                 channels.finish().await;
             }
-            Transport::Spdy(session, mut error) => {
+            Transport::Spdy(spdy) => {
+                let (session, mut error) = *spdy;
                 let told = async {
                     if let Some(message) = message {
                         error.write_all(message.as_bytes()).await?;
@@ -321,7 +322,7 @@ async fn over_spdy(mut session: spdy::Session, version: u8, options: Options) ->
     let (stdout, stderr) = (writer("stdout"), writer("stderr"));
     let control = Control {
         version,
-        transport: Transport::Spdy(session, error),
+        transport: Transport::Spdy(Box::new((session, error))),
     };
     Ok(Session {
         stdin,

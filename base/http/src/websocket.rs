@@ -23,7 +23,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -197,6 +197,14 @@ pub async fn connect(
     ))
 }
 
+/// Code 1000: clients take a close without a code for a failure.
+pub(crate) fn normal_close() -> Message {
+    Message::Close(Some(CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    }))
+}
+
 /// How a chunk of bytes becomes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -251,7 +259,7 @@ where
         }
     }
     // A client that has gone need not be told.
-    let _ = sink.close().await;
+    let _ = sink.send(normal_close()).await;
     let rest = async { while let Some(Ok(_)) = source.next().await {} };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
     Ok(())
@@ -261,6 +269,7 @@ where
 pub struct ByteStream {
     socket: WebSocket,
     chunk: Bytes,
+    closing: bool,
 }
 
 impl ByteStream {
@@ -269,6 +278,7 @@ impl ByteStream {
         Self {
             socket,
             chunk: Bytes::new(),
+            closing: false,
         }
     }
 }
@@ -312,6 +322,12 @@ impl AsyncWrite for ByteStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx).map_err(io::Error::other)
+        if !self.closing {
+            let mut socket = Pin::new(&mut self.socket);
+            ready!(socket.as_mut().poll_ready(cx)).map_err(io::Error::other)?;
+            socket.start_send(normal_close()).map_err(io::Error::other)?;
+            self.closing = true;
+        }
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other)
     }
 }

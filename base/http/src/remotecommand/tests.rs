@@ -69,11 +69,16 @@ async fn socket(server: &TestServer, query: &str, protocol: &str) -> WebSocket {
 /// What came on each channel until the close.
 async fn collect(mut socket: WebSocket, codec: Codec) -> HashMap<u8, String> {
     let mut channels: HashMap<u8, String> = HashMap::new();
+    let mut code = None;
     while let Some(Ok(message)) = soon(socket.next()).await {
+        if let Message::Close(frame) = &message {
+            code = frame.as_ref().map(|frame| u16::from(frame.code));
+        }
         if let Some((channel, bytes)) = codec.decode(&message).expect("message") {
             *channels.entry(channel).or_default() += std::str::from_utf8(&bytes).expect("text");
         }
     }
+    assert_eq!(code, Some(1000), "kubectl takes any other end for a failure");
     channels
 }
 
