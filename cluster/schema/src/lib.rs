@@ -14,6 +14,7 @@ mod error;
 mod kinds;
 mod openapi;
 mod patch;
+pub mod protobuf;
 mod table;
 
 pub use decode::{

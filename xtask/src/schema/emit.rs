@@ -104,7 +104,11 @@ impl Writer<'_> {
             .filter(|(_, of, _)| of == name)
             .map(|(_, _, value)| value.as_str())
             .collect();
-        let wrapped = if named.wrapped { " wrapped" } else { "" };
+        let wrapped = if named.wrapped && target.starts_with("[]") {
+            " wrapped"
+        } else {
+            ""
+        };
         match named.enumeration && !values.is_empty() {
             true => {
                 let mut values: Vec<String> = values

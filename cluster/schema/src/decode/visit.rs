@@ -1,6 +1,6 @@
 //! The decoding pass itself: serde visitors guided by shapes.
 
-use super::zero::{fill, is_empty, zero};
+use super::zero::{fill, is_empty, zero_item};
 use crate::{Schema, Shape, TypeId, TypeInfo};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -299,14 +299,6 @@ impl ShapeSeed<'_, '_> {
             }
         }
         Ok(Some(Value::Object(members)))
-    }
-}
-
-/// The zero of a list's item or a map's value; bytes are there, though none.
-fn zero_item(schema: &Schema, shape: &Shape) -> Value {
-    match schema.resolve(shape) {
-        Shape::Bytes => Value::String(String::new()),
-        _ => zero(schema, shape),
     }
 }
 

@@ -16,6 +16,14 @@ pub(crate) fn zero(schema: &Schema, shape: &Shape) -> Value {
     }
 }
 
+/// The zero of a list's item or a map's value; bytes are there, though none.
+pub(crate) fn zero_item(schema: &Schema, shape: &Shape) -> Value {
+    match schema.resolve(shape) {
+        Shape::Bytes => Value::String(String::new()),
+        _ => zero(schema, shape),
+    }
+}
+
 /// A struct of which nothing is set.
 pub(crate) fn zero_struct(schema: &Schema, id: TypeId) -> Value {
     let mut object = Map::new();

@@ -1,0 +1,293 @@
+//! Types whose JSON form is not that of their message's fields.
+
+use super::encode::{text, value as encode_value};
+use super::wire::{Reader, put_bytes, put_number};
+use super::{bad, decode};
+use crate::{Error, Schema, Shape};
+use serde_json::Value;
+use strata_meta::{GroupVersionKind, MicroTime, Time};
+
+/// Decodes a special type's message; `None` where JSON shows null.
+pub(super) fn decode(schema: &Schema, shape: &Shape, bytes: &[u8], depth: usize) -> Result<Option<Value>, Error> {
+    match shape {
+        Shape::Quantity => {
+            let amount = first_text(bytes)?;
+            let amount = amount
+                .parse::<strata_meta::Quantity>()
+                .map_err(|e| bad(&e.to_string()))?;
+            Ok(Some(amount.to_string().into()))
+        }
+        Shape::IntOrString => int_or_string(bytes).map(Some),
+        Shape::Time | Shape::MicroTime => timestamp(shape, bytes),
+        Shape::Duration => {
+            let nanoseconds = numbers(bytes)?[1] as i64;
+            Ok(Some(duration_text(nanoseconds).into()))
+        }
+        Shape::Raw | Shape::Fields | Shape::Json => {
+            let raw = first_bytes(bytes)?;
+            if raw.is_empty() {
+                return Ok(None);
+            }
+            let value: Value = serde_json::from_slice(raw).map_err(|e| bad(&format!("embedded JSON: {e}")))?;
+            Ok(Some(value))
+        }
+        _ => schema_or(schema, shape, bytes, depth),
+    }
+}
+
+/// Encodes a special type's message.
+pub(super) fn encode(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<u8>) -> Result<(), Error> {
+    match shape {
+        Shape::Quantity => put_bytes(out, 1, quantity_text(value)?.as_bytes()),
+        Shape::IntOrString => {
+            put_number(out, 1, value.is_string().into());
+            put_number(out, 2, value.as_i64().unwrap_or(0) as u64);
+            put_bytes(out, 3, value.as_str().unwrap_or_default().as_bytes());
+        }
+        Shape::Time => {
+            if !value.is_null() {
+                let time = Time::parse(text(value)?).ok_or_else(|| bad("a time is malformed"))?;
+                put_number(out, 1, time.as_second() as u64);
+                put_number(out, 2, 0);
+            }
+        }
+        Shape::MicroTime => {
+            if !value.is_null() {
+                let time = MicroTime::parse(text(value)?).ok_or_else(|| bad("a time is malformed"))?;
+                let nanoseconds = time.0.as_nanosecond();
+                put_number(out, 1, nanoseconds.div_euclid(1_000_000_000) as u64);
+                put_number(out, 2, nanoseconds.rem_euclid(1_000_000_000) as u64);
+            }
+        }
+        Shape::Duration => put_number(out, 1, parse_duration(text(value)?)? as u64),
+        Shape::Raw | Shape::Fields | Shape::Json => {
+            if !value.is_null() {
+                put_bytes(out, 1, value.to_string().as_bytes());
+            }
+        }
+        _ => return encode_schema_or(schema, shape, value, out),
+    }
+    Ok(())
+}
+
+/// Whole floats are shown as integers.
+pub(super) fn float(n: f64) -> Value {
+    if n.fract() == 0.0 && n.abs() < 1e15 {
+        (n as i64).into()
+    } else {
+        n.into()
+    }
+}
+
+fn quantity_text(value: &Value) -> Result<String, Error> {
+    let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let amount = written
+        .parse::<strata_meta::Quantity>()
+        .map_err(|e| bad(&e.to_string()))?;
+    Ok(amount.to_string())
+}
+
+fn first_bytes(bytes: &[u8]) -> Result<&[u8], Error> {
+    let mut found: &[u8] = &[];
+    let mut reader = Reader::new(bytes);
+    while let Some((number, raw)) = reader.field()? {
+        if number == 1 {
+            found = raw.bytes()?;
+        }
+    }
+    Ok(found)
+}
+
+fn first_text(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(first_bytes(bytes)?).map_err(|_| bad("text is not UTF-8"))
+}
+
+/// The varints of fields 1 and 2.
+fn numbers(bytes: &[u8]) -> Result<[u64; 3], Error> {
+    let mut found = [0; 3];
+    let mut reader = Reader::new(bytes);
+    while let Some((number, raw)) = reader.field()? {
+        if let Some(slot) = found.get_mut(number as usize) {
+            *slot = raw.varint()?;
+        }
+    }
+    Ok(found)
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
+    let (mut is_text, mut number, mut text) = (false, 0, "");
+    let mut reader = Reader::new(bytes);
+    while let Some((at, raw)) = reader.field()? {
+        match at {
+            1 => is_text = raw.varint()? == 1,
+            2 => number = raw.varint()? as i32,
+            3 => text = raw.text()?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { text.into() } else { number.into() })
+}
+
+fn timestamp(shape: &Shape, bytes: &[u8]) -> Result<Option<Value>, Error> {
+    let [_, seconds, nanoseconds] = numbers(bytes)?;
+    if (seconds, nanoseconds) == (0, 0) {
+        return Ok(None);
+    }
+    let time = Time::from_second(seconds as i64);
+    Ok(Some(match shape {
+        Shape::MicroTime => {
+            let fraction = std::time::Duration::from_nanos(nanoseconds.min(999_999_999));
+            MicroTime(
+                time.0
+                    .saturating_add(fraction)
+                    .map_err(|_| bad("a time is out of range"))?,
+            )
+            .to_string()
+            .into()
+        }
+        _ => time.to_string().into(),
+    }))
+}
+
+/// `1h2m3.5s`, as Go prints durations.
+fn duration_text(nanoseconds: i64) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let total = nanoseconds.unsigned_abs();
+    let fraction = |whole: u64, rest: u64, digits: usize| match rest {
+        0 => whole.to_string(),
+        _ => format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0')),
+    };
+    let text = match total {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{total}ns"),
+        1_000..1_000_000 => format!("{}µs", fraction(total / 1_000, total % 1_000, 3)),
+        1_000_000..1_000_000_000 => format!("{}ms", fraction(total / 1_000_000, total % 1_000_000, 6)),
+        _ => {
+            let seconds = total / 1_000_000_000;
+            let last = fraction(seconds % 60, total % 1_000_000_000, 9);
+            match (seconds / 3600, seconds / 60 % 60) {
+                (0, 0) => format!("{last}s"),
+                (0, minutes) => format!("{minutes}m{last}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{last}s"),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
+fn parse_duration(text: &str) -> Result<i64, Error> {
+    let malformed = || bad("a duration is malformed");
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let mut total = 0f64;
+    if rest == "0" {
+        return Ok(0);
+    }
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(malformed)?;
+        let amount: f64 = rest[..end].parse().map_err(|_| malformed())?;
+        let unit = &rest[end..];
+        let length = unit
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(unit.len());
+        let scale = match &unit[..length] {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return Err(malformed()),
+        };
+        total += amount * scale;
+        rest = &unit[length..];
+    }
+    let nanoseconds = total as i64;
+    Ok(if negative { -nanoseconds } else { nanoseconds })
+}
+
+/// The type that the unions of apiextensions hold.
+fn schema_props(schema: &Schema) -> Result<Shape, Error> {
+    let gvk = GroupVersionKind::new("apiextensions.k8s.io", "v1", "JSONSchemaProps");
+    schema
+        .type_of(&gvk)
+        .map(Shape::Struct)
+        .ok_or_else(|| bad("JSONSchemaProps is not in the table"))
+}
+
+/// A schema, or else an array of schemas, a truth value, or texts.
+fn schema_or(schema: &Schema, shape: &Shape, bytes: &[u8], depth: usize) -> Result<Option<Value>, Error> {
+    let props = schema_props(schema)?;
+    let schema_number = if *shape == Shape::SchemaOrBool { 2 } else { 1 };
+    let (mut one, mut many, mut allows) = (None, Vec::new(), false);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, raw)) = reader.field()? {
+        match (number, shape) {
+            (number, _) if number == schema_number => one = decode::value(schema, &props, raw, depth)?,
+            (1, Shape::SchemaOrBool) => allows = raw.varint()? != 0,
+            (2, Shape::SchemaOrArray) => many.extend(decode::value(schema, &props, raw, depth)?),
+            (2, Shape::SchemaOrStrings) => many.push(raw.text()?.into()),
+            _ => {}
+        }
+    }
+    let alternative = match shape {
+        Shape::SchemaOrBool => Some(Value::Bool(allows)),
+        _ => (!many.is_empty()).then_some(Value::Array(many.clone())),
+    };
+    Ok(match shape {
+        Shape::SchemaOrStrings if !many.is_empty() => alternative,
+        Shape::SchemaOrArray if !many.is_empty() => alternative,
+        _ => one.or(alternative),
+    })
+}
+
+fn encode_schema_or(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<u8>) -> Result<(), Error> {
+    let props = schema_props(schema)?;
+    match (shape, value) {
+        (Shape::SchemaOrBool, Value::Bool(allows)) => put_number(out, 1, u64::from(*allows)),
+        (Shape::SchemaOrBool, Value::Object(_)) => {
+            put_number(out, 1, 1);
+            encode_value(schema, 2, &props, value, out)?;
+        }
+        (_, Value::Object(_)) => encode_value(schema, 1, &props, value, out)?,
+        (Shape::SchemaOrArray, Value::Array(items)) => {
+            items
+                .iter()
+                .try_for_each(|item| encode_value(schema, 2, &props, item, out))?;
+        }
+        (Shape::SchemaOrStrings, Value::Array(items)) => {
+            items
+                .iter()
+                .try_for_each(|item| text(item).map(|item| put_bytes(out, 2, item.as_bytes())))?;
+        }
+        _ => return Err(bad("a schema is something else")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_print_and_parse_as_go_does() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (2_000_000, "2ms"),
+            (1_000_000_000, "1s"),
+            (90_500_000_000, "1m30.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-5_000_000_000, "-5s"),
+        ] {
+            assert_eq!(duration_text(nanoseconds), text);
+            assert_eq!(parse_duration(text), Ok(nanoseconds), "{text}");
+        }
+        assert!(parse_duration("5").is_err() && parse_duration("x").is_err());
+    }
+}
