@@ -115,7 +115,7 @@ impl Loader {
                     self.root(group_version, name, target);
                 }
                 Some("n") => {
-                    self.fill_named(named_at, package, words);
+                    self.fill_named(named_at, package, line);
                     named_at += 1;
                 }
                 Some("f") => {
@@ -138,15 +138,16 @@ impl Loader {
         self.roots.insert((group, version, name), id);
     }
 
-    fn fill_named(&mut self, at: usize, package: &str, mut words: std::str::Split<'static, char>) {
-        let shape = self.shape(package, words.nth(1).expect("a named type has a type"));
+    /// The values come last, as some have blanks in them.
+    fn fill_named(&mut self, at: usize, package: &str, line: &'static str) {
+        let (facts, values) = line.split_once(" enum=").unwrap_or((line, ""));
+        let mut words = facts.split(' ');
+        let shape = self.shape(package, words.nth(2).expect("a named type has a type"));
         let named = &mut self.named[at];
         named.shape = shape;
-        for word in words {
-            match word.strip_prefix("enum=") {
-                Some(values) => named.values = values.split('|').map(|v| v.trim_matches('"')).collect(),
-                None => named.wrapped = true,
-            }
+        named.wrapped = words.next() == Some("wrapped");
+        if !values.is_empty() {
+            named.values = values.split('|').map(|value| value.trim_matches('"')).collect();
         }
     }
 
