@@ -27,7 +27,7 @@ pub use body::{Body, BodySender, BoxError};
 pub use client::{Connection, HttpsClient, connect_tcp};
 pub use error::Error;
 pub use io::{BoxedIo, Io};
-pub use resolve::resolve;
+pub use resolve::{Resolver, resolve};
 pub use serve::{Handler, Limits, Peer, serve};
 pub use tls::{ClientTls, ServerTls, certificates_from_pem, install_crypto};
 

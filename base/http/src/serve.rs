@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -77,6 +78,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const USER_TIMEOUT_MILLIS: u32 = 60_000;
 /// Wait after accept fails for want of descriptors, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a client that speaks plain HTTP reads, in the words of Go servers.
+const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// Serves until cancelled, then lets requests finish within the grace and returns.
 ///
@@ -184,10 +188,9 @@ async fn serve_connection(
     cancel: CancellationToken,
     handler: Arc<dyn Handler>,
 ) {
-    let handshake = tokio::time::timeout(limits.handshake_timeout, tls.acceptor().accept(stream));
     let stream = tokio::select! {
         () = cancel.cancelled() => return,
-        result = handshake => match result {
+        result = tokio::time::timeout(limits.handshake_timeout, handshake(stream, &tls)) => match result {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
             Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
@@ -206,6 +209,18 @@ async fn serve_connection(
     if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
     }
+}
+
+async fn handshake(mut stream: TcpStream, tls: &ServerTls) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    // RFC 8446 section 5.1: a handshake record begins with 22. People forget the s of https; tell them.
+    if first[0].is_ascii_uppercase() {
+        stream.write_all(PLAIN_HTTP_ANSWER).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("plain HTTP"));
+    }
+    tls.acceptor().accept(stream).await
 }
 
 fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr, tls: &ServerTls) -> Peer {

@@ -176,3 +176,38 @@ async fn requests_finish_after_cancellation_and_stragglers_are_cut_off() {
         "the listener is closed"
     );
 }
+
+#[tokio::test]
+async fn plain_http_is_told_what_is_wrong() {
+    let server = TestServer::start(Limits::default(), |_, _| answer("ok")).await;
+    let mut plain = TcpStream::connect(server.address).await.expect("connected");
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .expect("written");
+    let mut text = Vec::new();
+    let _ = soon(plain.read_to_end(&mut text)).await;
+    assert!(String::from_utf8_lossy(&text).contains("HTTP request to an HTTPS server"));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let server = TestServer::start(
+        Limits {
+            connections: 1,
+            ..Limits::default()
+        },
+        |_, _| answer("ok"),
+    )
+    .await;
+    let first = server.connect().await;
+    let mut second = Box::pin(server.connect());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), &mut second)
+            .await
+            .is_err(),
+        "no place yet"
+    );
+    drop(first);
+    soon(second).await;
+}
