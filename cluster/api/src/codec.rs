@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 use strata_http::Body;
 use strata_meta::{GroupVersion, GroupVersionKind, Reason, Status, StatusCause};
-use strata_schema::{Decoded, Identity, Schema};
+use strata_schema::{Decoded, Identity, Schema, protobuf};
 
 /// Upstream's limit of a body.
 pub(crate) const BODY_LIMIT: usize = 3 << 20;
@@ -65,6 +65,8 @@ pub(crate) enum BodyMedia {
     Json,
     /// application/yaml
     Yaml,
+    /// application/vnd.kubernetes.protobuf
+    Protobuf,
 }
 
 /// The encoding the Content-Type names; JSON when there is none. Errors: 415.
@@ -73,6 +75,7 @@ pub(crate) fn body_media(headers: &HeaderMap) -> Result<BodyMedia, Status> {
     match text.split(';').next().unwrap_or("").trim() {
         "" | "application/json" => Ok(BodyMedia::Json),
         "application/yaml" => Ok(BodyMedia::Yaml),
+        protobuf::MEDIA_TYPE => Ok(BodyMedia::Protobuf),
         _ => Err(unsupported_media(&[
             "application/json",
             "application/yaml",
@@ -123,6 +126,18 @@ pub(crate) fn decode_body(
             };
             check_identity(gvk, &identity)?;
             strata_schema::decode_value(gvk, value)
+        }
+        BodyMedia::Protobuf => {
+            let envelope = protobuf::open(bytes).map_err(|e| unrecognised(&e.to_string()))?;
+            let identity = Identity {
+                api_version: envelope.api_version,
+                kind: envelope.kind,
+            };
+            check_identity(gvk, &identity)?;
+            protobuf::decode_to_json(bytes, Some(gvk)).map(|value| Decoded {
+                value,
+                strict: Vec::new(),
+            })
         }
     };
     finish(gvk, decoded, validation, warnings)

@@ -296,7 +296,17 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
     Ok(response)
 }
 
+/// The index, and a document for each group and version. v2 is not served: clients fall back to v3.
 fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
-    let _ = (call, parts);
-    Ok(crate::pipeline::not_found())
+    let value = match parts {
+        ["v3"] => Some(strata_schema::openapi_v3_index()),
+        ["v3", "api", version] => strata_schema::openapi_v3(&GroupVersion::new("", version)),
+        ["v3", "apis", group, version] => strata_schema::openapi_v3(&GroupVersion::new(group, version)),
+        _ => None,
+    };
+    let Some(value) = value else {
+        return Ok(crate::pipeline::not_found());
+    };
+    let bytes = serde_json::to_vec(&value).map_err(Status::internal)?;
+    cacheable(call, bytes, "application/json")
 }

@@ -3,7 +3,7 @@
 use crate::{
     cache::{EventKind, Frame, Watch},
     core::Core,
-    pipeline,
+    pipeline::{self, RequestBody},
     registry::Row,
     request::{Query, RequestInfo},
     verbs::{self, ListQuery, filter},
@@ -19,7 +19,6 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_client::{Error, ListRequest, ObjectList, Resource, Transport, WatchRequest};
-use strata_http::Body;
 use strata_meta::{Revision, Status, WatchEvent};
 
 /// A fixed user's way into the server.
@@ -143,7 +142,8 @@ async fn next_event(watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, E
 impl Transport for InProcess {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, Error>> {
         async move {
-            let response = pipeline::serve(self.core.clone(), self.user.clone(), request.map(Body::full)).await;
+            let response =
+                pipeline::serve(self.core.clone(), self.user.clone(), request.map(RequestBody::Memory)).await;
             let (parts, body) = response.into_parts();
             let bytes = body
                 .collect()

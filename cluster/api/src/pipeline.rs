@@ -9,6 +9,7 @@ use crate::{
     request::{Query, RequestInfo},
     review, subresource, verbs,
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use std::{
@@ -55,6 +56,23 @@ impl Call {
     }
 }
 
+/// The body of a request: from the network, where it may still become a stream, or from memory.
+pub(crate) enum RequestBody {
+    /// As it arrives.
+    Network(hyper::body::Incoming),
+    /// In hand.
+    Memory(Bytes),
+}
+
+impl From<RequestBody> for Body {
+    fn from(body: RequestBody) -> Self {
+        match body {
+            RequestBody::Network(body) => body.into(),
+            RequestBody::Memory(bytes) => Body::full(bytes),
+        }
+    }
+}
+
 /// Answers requests from the network.
 pub(crate) struct HttpHandler(pub(crate) Arc<Core>);
 
@@ -62,7 +80,7 @@ impl Handler for HttpHandler {
     fn call(&self, request: Request<hyper::body::Incoming>, peer: Peer) -> BoxFuture<'static, Response<Body>> {
         let core = self.0.clone();
         Box::pin(async move {
-            let request = request.map(Body::from);
+            let request = request.map(RequestBody::Network);
             match core.authenticator.authenticate(request.headers(), &peer) {
                 Ok(user) => serve(core, user, request).await,
                 Err(why) => {
@@ -75,7 +93,7 @@ impl Handler for HttpHandler {
 }
 
 /// Answers the request of an authenticated user.
-pub(crate) async fn serve(core: Arc<Core>, user: Arc<UserInfo>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn serve(core: Arc<Core>, user: Arc<UserInfo>, request: Request<RequestBody>) -> Response<Body> {
     let started = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let path = Query::decode_path(request.uri().path());
@@ -135,7 +153,11 @@ impl Drop for InFlight<'_> {
 }
 
 /// Within the limits of concurrency and time.
-async fn bounded(call: &mut Call, row: Option<Arc<Row>>, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn bounded(
+    call: &mut Call,
+    row: Option<Arc<Row>>,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
     if call.info.is_long_running() {
         let _count = InFlight::enter(&core.metrics.long_running);
@@ -160,7 +182,11 @@ async fn bounded(call: &mut Call, row: Option<Arc<Row>>, request: Request<Body>)
     }
 }
 
-async fn authorised(call: &mut Call, row: Option<Arc<Row>>, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn authorised(
+    call: &mut Call,
+    row: Option<Arc<Row>>,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
@@ -187,7 +213,7 @@ fn plain(call: &Call) -> Result<Response<Body>, Status> {
     }
 }
 
-async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>) -> Result<Response<Body>, Status> {
     let sub = call.info.subresource.clone();
     if !sub.is_empty() {
         let Some(served) = row.subresource(&sub) else {
@@ -209,17 +235,17 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<Body>) -> Re
         return Err(Status::method_not_allowed());
     }
     if row.cache.is_none() {
-        return review::serve(call, row, request.into_body()).await;
+        return review::serve(call, row, request.into_body().into()).await;
     }
     match call.info.verb {
         "get" => verbs::get(call, row).await,
         "list" => verbs::list(call, row).await,
         "watch" => verbs::watch(call, row).await,
-        "create" => verbs::create(call, row, request.into_body()).await,
-        "update" => verbs::update(call, row, verbs::Part::Main, request.into_body()).await,
-        "patch" => verbs::patch(call, row, verbs::Part::Main, request.into_body()).await,
-        "delete" => verbs::delete(call, row, request.into_body()).await,
-        "deletecollection" => verbs::delete_collection(call, row, request.into_body()).await,
+        "create" => verbs::create(call, row, request.into_body().into()).await,
+        "update" => verbs::update(call, row, verbs::Part::Main, request.into_body().into()).await,
+        "patch" => verbs::patch(call, row, verbs::Part::Main, request.into_body().into()).await,
+        "delete" => verbs::delete(call, row, request.into_body().into()).await,
+        "deletecollection" => verbs::delete_collection(call, row, request.into_body().into()).await,
         _ => Err(Status::method_not_allowed()),
     }
 }

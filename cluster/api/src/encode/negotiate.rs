@@ -10,6 +10,8 @@ pub(crate) enum Media {
     Json,
     /// application/yaml
     Yaml,
+    /// application/vnd.kubernetes.protobuf, for clients that take nothing else: JSON is what is at hand.
+    Protobuf,
 }
 
 /// What is sent in place of the object.
@@ -51,9 +53,12 @@ pub(crate) fn negotiate(headers: &HeaderMap, pretty: bool) -> Result<Negotiated,
     for value in headers.get_all(ACCEPT) {
         for clause in value.to_str().unwrap_or("").split(',').filter(|c| !c.trim().is_empty()) {
             any = true;
-            let Some((quality, found)) = read_clause(clause) else {
+            let Some((mut quality, found)) = read_clause(clause) else {
                 continue;
             };
+            if found.media == Media::Protobuf {
+                quality *= 0.001;
+            }
             if best.is_none_or(|(q, _)| quality > q) {
                 best = Some((quality, found));
             }
@@ -79,6 +84,7 @@ fn read_clause(clause: &str) -> Option<(f32, Negotiated)> {
     let media = match parts.next()? {
         "application/json" | "*/*" | "application/*" => Media::Json,
         "application/yaml" => Media::Yaml,
+        strata_schema::protobuf::MEDIA_TYPE => Media::Protobuf,
         _ => return None,
     };
     let mut found = Negotiated { media, ..JSON };
@@ -96,6 +102,9 @@ fn read_clause(clause: &str) -> Option<(f32, Negotiated)> {
         }
     }
     if !shape.is_empty() {
+        if media == Media::Protobuf {
+            return None;
+        }
         found.shape = match shape {
             "Table" => Shape::Table,
             "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Partial,
@@ -142,7 +151,12 @@ mod tests {
             Some((Media::Json, Shape::Partial, "v1"))
         );
         assert_eq!(read("*/*"), Some((Media::Json, Shape::Object, "v1")));
-        assert_eq!(read("application/vnd.kubernetes.protobuf"), None);
+        let only = read("application/vnd.kubernetes.protobuf").expect("served");
+        assert_eq!(only.0, Media::Protobuf);
+        assert_eq!(
+            read("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1"),
+            None
+        );
         assert_eq!(read("text/html"), None);
         assert!(negotiate(&HeaderMap::new(), true).expect("anything goes").pretty);
     }

@@ -1,7 +1,7 @@
 //! Answers.
 
-use super::{ListMeta, Media, Negotiated, Shape, write_partial, write_table};
-use crate::registry::Row;
+use super::{ListMeta, Media, Negotiated, Shape, negotiate::not_acceptable, write_partial, write_table};
+use crate::{json, registry::Row};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
@@ -10,7 +10,8 @@ use http::{
 use serde_json::Value;
 use std::{iter, sync::Arc};
 use strata_http::Body;
-use strata_meta::{Object, Reason, Status};
+use strata_meta::{GroupVersion, Object, Reason, Status};
+use strata_schema::protobuf;
 
 /// Bytes of a type with a code.
 fn response(code: u16, media: &'static str, body: Body) -> Response<Body> {
@@ -55,11 +56,22 @@ fn encoded_response(code: u16, mut bytes: Vec<u8>, form: Negotiated) -> Response
             let text = format!("{value:#}\n");
             json_response(code, Body::full(text))
         }
+        Media::Protobuf => match protobuf_of(&value) {
+            Ok(bytes) => response(code, protobuf::MEDIA_TYPE, Body::full(bytes)),
+            Err(status) => status_response(&status),
+        },
         Media::Yaml => match serde_saphyr::to_string(&value) {
             Ok(text) => response(code, "application/yaml", Body::full(text)),
             Err(error) => status_response(&Status::internal(error)),
         },
     }
+}
+
+/// An object or list in protobuf form, by what it says it is. Errors: 406 for kinds without that form.
+fn protobuf_of(value: &Value) -> Result<Vec<u8>, Status> {
+    let version = GroupVersion::parse(json::text(value, "apiVersion")).ok_or_else(not_acceptable)?;
+    let gvk = version.kind(json::text(value, "kind"));
+    protobuf::encode_from_json(&gvk, value).map_err(|_| not_acceptable())
 }
 
 /// One object in the negotiated form.

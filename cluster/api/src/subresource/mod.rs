@@ -9,7 +9,7 @@ pub(crate) use binding::bind;
 
 use crate::{
     encode::object_response,
-    pipeline::Call,
+    pipeline::{Call, RequestBody},
     registry::Row,
     verbs::{self, Part},
 };
@@ -19,7 +19,11 @@ use strata_http::Body;
 use strata_meta::Status;
 
 /// Answers a request to a subresource that the row has, with a verb it has.
-pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, request: Request<Body>) -> Result<Response<Body>, Status> {
+pub(crate) async fn serve(
+    call: &mut Call,
+    row: &Arc<Row>,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     let (sub, verb) = (call.info.subresource.clone(), call.info.verb);
     let part = match (row.resource.resource.as_str(), sub.as_str()) {
         (_, "status") => Some(Part::Status),
@@ -35,16 +39,16 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, request: Request<Body
                 let object = verbs::find(row, &call.info.namespace, &call.info.name)?;
                 Ok(object_response(200, row, &object, call.form()?, call.include_object()))
             }
-            "update" => verbs::update(call, row, part, request.into_body()).await,
-            "patch" => verbs::patch(call, row, part, request.into_body()).await,
+            "update" => verbs::update(call, row, part, request.into_body().into()).await,
+            "patch" => verbs::patch(call, row, part, request.into_body().into()).await,
             _ => Err(Status::method_not_allowed()),
         };
     }
     match (row.resource.resource.as_str(), sub.as_str()) {
-        (_, "scale") => scale::serve(call, row, request.into_body()).await,
-        ("pods", "binding") => binding::serve(call, row, request.into_body()).await,
-        ("pods", "eviction") => eviction::serve(call, row, request.into_body()).await,
-        ("serviceaccounts", "token") => token::serve(call, row, request.into_body()).await,
+        (_, "scale") => scale::serve(call, row, request.into_body().into()).await,
+        ("pods", "binding") => binding::serve(call, row, request.into_body().into()).await,
+        ("pods", "eviction") => eviction::serve(call, row, request.into_body().into()).await,
+        ("serviceaccounts", "token") => token::serve(call, row, request.into_body().into()).await,
         _ => Ok(crate::pipeline::not_found()),
     }
 }

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{GroupKind, GroupResource, Object, Status, Time};
+use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object, Status, Time};
+use strata_schema::protobuf;
 use strata_store::Expect;
 
 const ORPHAN: &str = "orphan";
@@ -72,6 +73,11 @@ impl DeleteOptions {
                 let why = strata_schema::syntax_error(&bytes).unwrap_or_else(|| e.to_string());
                 Status::bad_request(format_args!("couldn't get version/kind; json parse error: {why}"))
             })?,
+            (false, BodyMedia::Protobuf) => {
+                let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+                let raw = protobuf::open(&bytes).map_err(Status::bad_request)?.raw;
+                protobuf::decode_message(&kind, raw).map_err(Status::bad_request)?
+            }
             (false, BodyMedia::Yaml) => serde_saphyr::from_slice(&bytes).map_err(Status::bad_request)?,
         };
         if bytes.is_empty() {

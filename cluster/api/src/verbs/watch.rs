@@ -5,16 +5,17 @@ use crate::{
     cache::{EventKind, Filter, Frame, ResourceCache, Start, Watch},
     codec::invalid_options,
     core::Core,
-    encode::{Negotiated, Shape, json_response, table_header, table_row, write_partial},
+    encode::{Media, Negotiated, Shape, json_response, table_header, table_row, write_partial},
     pipeline::Call,
     registry::Row,
 };
 use bytes::Bytes;
 use futures::stream;
-use http::Response;
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use std::{sync::Arc, time::Duration};
 use strata_http::{Body, BoxError};
 use strata_meta::{Object, Revision, Status, StatusCause, Uid};
+use strata_schema::protobuf;
 use strata_task::CancellationToken;
 use tokio::time::Instant;
 
@@ -84,10 +85,15 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>,
         header_sent: false,
     };
     match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
-        Ok(watch) => Ok(json_response(
-            200,
-            stream_body(watch, writer, seconds, call.core.cancel.clone()),
-        )),
+        Ok(watch) => {
+            let body = stream_body(watch, writer, seconds, call.core.cancel.clone());
+            let mut response = json_response(200, body);
+            if form.media == Media::Protobuf {
+                let media = HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
+                response.headers_mut().insert(CONTENT_TYPE, media);
+            }
+            Ok(response)
+        }
         // Upstream opens the stream and says so in it.
         Err(status) if status.is_expired() => Ok(json_response(200, Body::full(error_frame(&status)))),
         Err(status) => Err(status),
@@ -164,6 +170,30 @@ struct Writer {
 
 impl Writer {
     fn frame(&mut self, frame: Frame) -> Result<Bytes, Status> {
+        match (frame, self.form.media) {
+            (frame, Media::Protobuf) => self.protobuf_frame(frame),
+            (frame, _) => self.json_frame(frame),
+        }
+    }
+
+    fn protobuf_frame(&mut self, frame: Frame) -> Result<Bytes, Status> {
+        let (kind, value) = match frame {
+            Frame::Event { kind, object, .. } => {
+                let value = self.row.view(&object)?.to_value().map_err(Status::internal)?;
+                (kind.as_str(), value)
+            }
+            Frame::Bookmark { revision, initial_end } => {
+                let mut out = Vec::new();
+                self.bookmark(&mut out, revision, initial_end)?;
+                ("BOOKMARK", serde_json::from_slice(&out).map_err(Status::internal)?)
+            }
+        };
+        let object = protobuf::encode_from_json(&self.row.gvk, &value).map_err(Status::internal)?;
+        let frame = protobuf::watch_frame(kind, &object).map_err(Status::internal)?;
+        Ok(frame.into())
+    }
+
+    fn json_frame(&mut self, frame: Frame) -> Result<Bytes, Status> {
         match frame {
             Frame::Event { kind, object, shared } => {
                 if self.form.shape == Shape::Object && self.row.conversion.is_none() {

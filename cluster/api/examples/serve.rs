@@ -1,0 +1,13 @@
+//! A control plane without controllers or nodes, in memory, on a port of loopback: prints its kubeconfig's path.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+#[tokio::main]
+async fn main() {
+    let started = std::time::Instant::now();
+    let server = support::TestServer::start().await.with_account().await;
+    println!("{} after {:?}", server.kubeconfig().display(), started.elapsed());
+    tokio::signal::ctrl_c().await.expect("signals can be waited for");
+    server.stop().await;
+}
