@@ -9,7 +9,7 @@ mod mountinfo;
 
 pub use mountinfo::{mount_points, parse_mount_points};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount};
 use std::{
     ffi::CString,
     io,
@@ -20,9 +20,16 @@ use std::{
 ///
 /// Errors: the kernel's.
 pub fn mount_tmpfs(path: &Path, size: Option<u64>) -> io::Result<()> {
+    mount_tmpfs_with(path, size, 0o755)
+}
+
+/// [`mount_tmpfs`] with other permission bits for its root.
+///
+/// Errors: the kernel's.
+pub fn mount_tmpfs_with(path: &Path, size: Option<u64>, mode: u32) -> io::Result<()> {
     let options = match size {
-        Some(bytes) => format!("mode=0755,size={bytes}"),
-        None => "mode=0755".to_owned(),
+        Some(bytes) => format!("mode={mode:o},size={bytes}"),
+        None => format!("mode={mode:o}"),
     };
     let options = CString::new(options).expect("digits hold no NUL");
     mount(
@@ -33,6 +40,16 @@ pub fn mount_tmpfs(path: &Path, size: Option<u64>) -> io::Result<()> {
         options.as_c_str(),
     )?;
     Ok(())
+}
+
+/// Takes down what is mounted exactly there, if anything is. What is busy goes with its last user.
+///
+/// Errors: the kernel's; `NotFound` if there is no such folder.
+pub fn unmount(path: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Whether something is mounted exactly there.
@@ -54,11 +71,11 @@ pub fn unmount_below(folder: &Path) -> io::Result<()> {
     let mut failed = None;
     // Mounts are listed in the order they were made.
     for point in below.into_iter().rev() {
-        if let Err(e) = unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            failed.get_or_insert(e);
+        if let Err(error) = unmount(&point) {
+            failed.get_or_insert(error);
         }
     }
-    failed.map_or(Ok(()), |e| Err(e.into()))
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
