@@ -190,18 +190,18 @@ impl Tables {
                 self.pools.remove(&(service.clone(), key.clone()));
             }
         }
-        for (frontend, treatment) in &new.frontends {
-            if frontend.protocol == Protocol::Udp && old.frontends.get(frontend) != Some(treatment)
-                || frontend.protocol == Protocol::Udp && old.pools != new.pools
-            {
-                applied.udp.insert(*frontend, new.endpoints_of(&treatment.0));
+        let moved = old.pools != new.pools;
+        for (frontend, state) in new
+            .frontends
+            .iter()
+            .filter(|(frontend, _)| frontend.protocol == Protocol::Udp)
+        {
+            if moved || old.frontends.get(frontend) != Some(state) {
+                applied.udp.insert(*frontend, new.endpoints_of(&state.0));
             }
         }
-        for frontend in old
-            .frontends
-            .keys()
-            .filter(|frontend| frontend.protocol == Protocol::Udp)
-        {
+        let gone = |frontend: &&Frontend| frontend.protocol == Protocol::Udp && !new.frontends.contains_key(frontend);
+        for frontend in old.frontends.keys().filter(gone) {
             applied.udp.entry(*frontend).or_default();
         }
     }
