@@ -125,10 +125,12 @@ pub fn accept<B>(request: &mut Request<B>, protocols: &[&str]) -> Result<Accepte
 }
 
 fn config() -> WebSocketConfig {
+    // Writers flush when they have nothing more to say; until then small messages gather.
     WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
-        .write_buffer_size(0)
+        .write_buffer_size(MAX_CHUNK)
+        .max_write_buffer_size(2 * MAX_MESSAGE)
 }
 
 pub(crate) fn switching(protocol: &'static str) -> Response<Body> {

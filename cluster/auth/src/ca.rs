@@ -199,6 +199,27 @@ impl fmt::Debug for ClusterCa {
 }
 
 impl Leaf {
+    /// Takes a certificate and a key kept elsewhere; when it ends is read from the certificate.
+    pub fn from_pem(cert_pem: String, key_pem: String) -> Result<Self, Error> {
+        let wrong = |_| Error::Request("not a PEM certificate".into());
+        let (_, pem) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(wrong)?;
+        let certificate = pem
+            .parse_x509()
+            .map_err(|_| Error::Request("not a certificate".into()))?;
+        let time = |at: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap_or(0));
+        let validity = certificate.validity();
+        let (not_before, not_after) = (
+            time(validity.not_before.timestamp()),
+            time(validity.not_after.timestamp()),
+        );
+        Ok(Self {
+            cert_pem,
+            key_pem,
+            not_before,
+            not_after,
+        })
+    }
+
     /// Two thirds of its life: when to ask for the next one.
     pub fn renew_at(&self) -> SystemTime {
         let life = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);

@@ -4,11 +4,12 @@ use crate::Error;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::Path,
 };
 
-/// Writes a file with mode 0600 so that readers see the old content or the new, even after a crash.
+/// Writes a file with mode 0600 so that readers see the old content or the new, even after a crash. A file that is
+/// there keeps its owner: root may edit the kubeconfig of a user.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
     let wrap = |error| Error::File {
         path: path.to_owned(),
@@ -40,6 +41,12 @@ fn write_then_rename(temporary: &Path, path: &Path, directory: &Path, content: &
         .create_new(true)
         .mode(0o600)
         .open(temporary)?;
+    if let Ok(old) = fs::symlink_metadata(path) {
+        let new = file.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(temporary, path)?;

@@ -52,6 +52,9 @@ fn leaves_lead_to_the_authority_and_say_who_they_are() {
     let validity = certificate.validity();
     let year = validity.not_after.timestamp() - validity.not_before.timestamp();
     assert!((365 * 86400..366 * 86400).contains(&year), "{year}");
+    let read = Leaf::from_pem(leaf.cert_pem.clone(), leaf.key_pem.clone()).expect("read");
+    assert!(read.not_after.duration_since(leaf.not_after).unwrap_or_default() < Duration::from_secs(2));
+    assert!(read.not_before < leaf.not_before && read.renew_at() > SystemTime::now());
     assert!(ca.issue_client("x", &["1", "2", "3"]).is_err());
     assert!(!format!("{leaf:?}").contains("PRIVATE"));
     let server = ca

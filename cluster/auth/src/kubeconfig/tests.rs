@@ -137,3 +137,19 @@ fn writers_at_once_lose_nothing_and_links_stay_links() {
     assert_eq!(fixture.read()["contexts"].as_array().expect("list").len(), 9);
     assert!(link.is_symlink());
 }
+
+#[test]
+fn a_file_keeps_its_owner() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let fixture = Fixture::new();
+    fixture.merge("https://a", "one");
+    // Only root can give files away; others are their own file's owner already.
+    if chown(fixture.path(), Some(1234), Some(1235)).is_ok() {
+        fixture.merge("https://a", "two");
+        let metadata = std::fs::metadata(fixture.path()).expect("there");
+        assert_eq!(
+            (metadata.uid(), metadata.gid(), metadata.mode() & 0o777),
+            (1234, 1235, 0o600)
+        );
+    }
+}
