@@ -205,7 +205,10 @@ async fn update(client: &Client, name: &str, subresource: &str, status: Value) -
     match client.patch(REQUESTS, "", name, Some(subresource), patch).await {
         Ok(_) => Ok(None),
         Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e.into()),
+        Err(source) => Err(Error::Request {
+            what: format!("updating certificate request {name}"),
+            source,
+        }),
     }
 }
 

@@ -80,8 +80,14 @@ impl Allocator {
             "spec": {"podCIDR": range, "podCIDRs": [range]},
         });
         match self.client.patch(NODES, "", &key.name, None, Patch::Merge(body)).await {
-            Err(error) if !error.is_not_found() => Err(error).during(|| format!("giving node {key} its range {range}")),
-            _ => Ok(None),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                self.pool.lock().expect("no holder panics").take_back(&range);
+                match error.is_not_found() {
+                    true => Ok(None),
+                    false => Err(error).during(|| format!("giving node {key} its range {range}")),
+                }
+            }
         }
     }
 }
@@ -140,6 +146,13 @@ impl Pool {
         Some(free)
     }
 
+    /// The range that was given last was not taken.
+    fn take_back(&mut self, range: &str) {
+        if self.given.remove(range) {
+            self.cursor = (self.cursor + self.count - 1) % self.count;
+        }
+    }
+
     fn range(&self, index: u64) -> String {
         let offset = u32::try_from(index << (32 - self.mask)).expect("the index is below the count of ranges");
         format!("{}/{}", Ipv4Addr::from(self.base | offset), self.mask)
@@ -167,6 +180,8 @@ mod tests {
     fn ranges_in_use_are_passed_over() {
         let mut pool = Pool::new("10.42.0.0/16", 24).unwrap();
         let used: Vec<String> = ["10.42.0.0/24", "10.42.1.0/24"].map(str::to_owned).into();
+        assert_eq!(pool.next(&used).as_deref(), Some("10.42.2.0/24"));
+        pool.take_back("10.42.2.0/24");
         assert_eq!(pool.next(&used).as_deref(), Some("10.42.2.0/24"));
     }
 
