@@ -1,14 +1,21 @@
-//! The engine: every operation on sandboxes and containers.
+//! The engine: what it is made of, and its questions that need no shim.
 
-use crate::{
-    AttachOptions, ContainerConfig, ContainerId, ContainerStatus, EngineEvent, Error, ExecOptions, ExecResult,
-    ExecSession, Resources, Sandbox, SandboxConfig, SandboxId, SandboxStatus, Stats,
-};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use crate::entry::{ContainerEntry, Registry, SandboxEntry};
+use crate::link::blocking;
+use crate::record::{ContainerFile, Folders};
+use crate::{ContainerId, ContainerStatus, EngineEvent, Error, SandboxId, SandboxStatus};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use strata_image::ImageStore;
 use strata_net::PodNetwork;
+use strata_runtime::cgroup::{Cgroup, Layout};
 use strata_shim::Helper;
-use tokio::{net::TcpStream, sync::broadcast};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// Events that a receiver may be behind before it must list again.
+const EVENT_QUEUE: usize = 4096;
 
 /// Where the engine keeps its state and what it works with.
 pub struct EngineOptions {
@@ -24,139 +31,101 @@ pub struct EngineOptions {
     pub images: ImageStore,
     /// The pod network that recovered sandboxes belong to.
     pub network: Option<Arc<PodNetwork>>,
-    /// Bytes of a container's log file at which it is rotated.
+    /// Bytes of a container's log file at which it is rotated; 0 never.
     pub log_max_size: u64,
     /// Log files kept for a container, the current one included.
     pub log_max_files: u32,
 }
 
 /// The container engine. Cheap to clone; all methods may be called from many tasks at once.
+///
+/// Its background tasks end with the last clone; sandboxes and containers go on.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    options: EngineOptions,
-    events: broadcast::Sender<EngineEvent>,
+pub(crate) struct Inner {
+    pub folders: Folders,
+    pub cgroups: Layout,
+    pub cgroup_root: String,
+    pub helper: Helper,
+    pub images: ImageStore,
+    pub network: Option<Arc<PodNetwork>>,
+    pub log_max_size: u64,
+    pub log_max_files: u32,
+    pub known: Registry,
+    pub events: broadcast::Sender<EngineEvent>,
+    pub exec_count: AtomicU64,
+    /// Ends the background tasks.
+    pub stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl Engine {
     /// Opens the engine and finds the sandboxes again that an earlier process left running.
+    ///
+    /// What ended meanwhile is in the lists as it ended.
     pub async fn open(options: EngineOptions) -> Result<Self, Error> {
-        Ok(Self {
-            inner: Arc::new(Inner {
-                options,
-                events: broadcast::channel(1024).0,
-            }),
+        let inner = blocking(move || {
+            let folders = Folders::open(options.root, options.run)?;
+            let failed = |why: strata_runtime::Error| Error::InvalidConfig(why.to_string());
+            let cgroups = Layout::detect().map_err(failed)?;
+            let cgroup_root = options.cgroup_root.trim_end_matches('/').to_owned();
+            Ok(Inner {
+                folders,
+                cgroups,
+                cgroup_root,
+                helper: options.helper,
+                images: options.images,
+                network: options.network,
+                log_max_size: options.log_max_size,
+                log_max_files: options.log_max_files.max(1),
+                known: Registry::default(),
+                events: broadcast::channel(EVENT_QUEUE).0,
+                exec_count: AtomicU64::new(0),
+                stop: CancellationToken::new(),
+            })
         })
-    }
-
-    /// Makes a sandbox: namespaces, cgroup, network address. Nothing is left behind on failure.
-    pub async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox, Error> {
-        Err(Error::InvalidConfig(format!("{config:?}")))
-    }
-
-    /// Stops all containers of a sandbox at once and takes its network away. No error if it is stopped already.
-    pub async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
-        Err(Error::SandboxNotFound(id.clone()))
-    }
-
-    /// Stops and forgets a sandbox with its containers. No error if it does not exist.
-    pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
-        Err(Error::SandboxNotFound(id.clone()))
+        .await?;
+        let engine = Self { inner: Arc::new(inner) };
+        engine.recover().await?;
+        Ok(engine)
     }
 
     /// All sandboxes.
     pub fn list_sandboxes(&self) -> Vec<SandboxStatus> {
-        Vec::new()
+        self.inner
+            .known
+            .sandboxes()
+            .iter()
+            .map(|entry| entry.status())
+            .collect()
     }
 
     /// One sandbox.
     pub fn sandbox(&self, id: &SandboxId) -> Result<SandboxStatus, Error> {
-        Err(Error::SandboxNotFound(id.clone()))
-    }
-
-    /// Makes a container in a sandbox; its process waits for [`Engine::start_container`].
-    pub async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error> {
-        Err(Error::InvalidConfig(format!("{sandbox} {config:?}")))
-    }
-
-    /// Starts the process of a created container.
-    pub async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Sends the stop signal, then SIGKILL to everything in it after `grace`; returns when it has ended.
-    pub async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone())).or_else(|error| if grace.is_zero() { Ok(()) } else { Err(error) })
-    }
-
-    /// Sends a signal to the container's process.
-    pub async fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
-        let _ = signal;
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Kills and forgets a container, its writable layer and its logs' rotation. No error if it does not exist.
-    pub async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone()))
+        Ok(self.inner.known.sandbox(id)?.status())
     }
 
     /// All containers.
     pub fn list_containers(&self) -> Vec<ContainerStatus> {
-        let _ = &self.inner.options;
-        Vec::new()
+        self.inner
+            .known
+            .containers()
+            .iter()
+            .map(|entry| entry.status())
+            .collect()
     }
 
     /// One container.
     pub fn container(&self, id: &ContainerId) -> Result<ContainerStatus, Error> {
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Changes the limits of a running container.
-    pub async fn update_resources(&self, id: &ContainerId, resources: Resources) -> Result<(), Error> {
-        let _ = resources;
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Runs a command in a container and gives its output; kills it after `timeout`.
-    pub async fn exec_sync(
-        &self,
-        id: &ContainerId,
-        command: Vec<String>,
-        timeout: Duration,
-    ) -> Result<ExecResult, Error> {
-        let _ = (command, timeout);
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Runs a command in a container with streams.
-    pub async fn exec(&self, id: &ContainerId, options: ExecOptions) -> Result<ExecSession, Error> {
-        let _ = options;
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Follows the streams of a container's own process.
-    pub async fn attach(&self, id: &ContainerId, options: AttachOptions) -> Result<ExecSession, Error> {
-        let _ = options;
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Connects to a port on the loopback of a sandbox's network namespace.
-    pub async fn dial_port(&self, id: &SandboxId, port: u16) -> Result<TcpStream, Error> {
-        let _ = port;
-        Err(Error::SandboxNotFound(id.clone()))
-    }
-
-    /// What a container uses at this moment.
-    pub async fn stats(&self, id: &ContainerId) -> Result<Stats, Error> {
-        Err(Error::ContainerNotFound(id.clone()))
-    }
-
-    /// Makes a container's log writer open its file again, after somebody moved it.
-    pub async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error> {
-        Err(Error::ContainerNotFound(id.clone()))
+        Ok(self.inner.known.container(id)?.status())
     }
 
     /// Changes as they happen. A receiver that lags gets `Lagged` and lists again.
@@ -166,6 +135,46 @@ impl Engine {
 
     /// The image store containers are made from.
     pub fn images(&self) -> &ImageStore {
-        &self.inner.options.images
+        &self.inner.images
+    }
+}
+
+impl Inner {
+    /// Tells everybody who listens.
+    pub fn tell(&self, event: EngineEvent) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+
+    /// A container with the sandbox it is in.
+    pub fn pair(&self, id: &ContainerId) -> Result<(Arc<ContainerEntry>, Arc<SandboxEntry>), Error> {
+        let container = self.known.container(id)?;
+        let sandbox = self.known.sandbox(&container.record.sandbox_id)?;
+        Ok((container, sandbox))
+    }
+
+    pub fn cgroup(&self, path: &str) -> Result<Cgroup, Error> {
+        Cgroup::open(&self.cgroups, path).map_err(|error| Error::InvalidConfig(error.to_string()))
+    }
+
+    /// Writes a container's record as it is now. Blocking.
+    pub fn save(&self, container: &ContainerEntry) -> Result<(), Error> {
+        let _writing = container.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let file: ContainerFile = container.file();
+        // A removed container must not come back as a file.
+        if self.known.container(&file.record.id).is_err() {
+            return Ok(());
+        }
+        self.folders.write_container(&file)
+    }
+
+    /// [`Inner::save`] without making anybody wait; a failure is logged.
+    pub fn save_later(self: &Arc<Self>, container: Arc<ContainerEntry>) {
+        let inner = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = inner.save(&container) {
+                tracing::warn!(container = %container.record.id, %error, "could not record a container's state");
+            }
+        });
     }
 }

@@ -6,14 +6,30 @@
 //! pulling (`strata-image`), or anything inside the container (the shim does that).
 //!
 //! Start at [`Engine`]; [`SandboxConfig`] and [`ContainerConfig`] say what can be asked
-//! for, `spec.rs` turns them into an OCI specification, `recover.rs` finds the shims again.
+//! for, `spec.rs` turns them into an OCI specification, `run.rs` and `life.rs` carry it
+//! out, `follow.rs` hears what happens, `recover.rs` finds the shims again.
 
+mod capabilities;
 mod container;
+mod dial;
 mod engine;
+mod entry;
 mod error;
 mod event;
+mod exec;
+mod follow;
+mod life;
+mod link;
+mod record;
+mod recover;
+mod run;
 mod sandbox;
+mod seccomp;
 mod session;
+mod signal;
+mod spec;
+mod stats;
+mod stream;
 
 pub use container::{
     ContainerConfig, ContainerState, ContainerStatus, Device, Mount, Propagation, Resources, Seccomp, Security, Stats,

@@ -1,0 +1,139 @@
+//! The engine's end of a shim.
+
+use crate::{Error, SandboxId};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use strata_shim::protocol::Event;
+use strata_shim::{Connection, Error as ShimError, Events, ShimRef};
+use tokio::io::unix::AsyncFd;
+
+/// Connections kept open for the next request.
+const MAX_IDLE: usize = 2;
+
+/// Connections to one shim. A request takes an idle one or opens one.
+#[derive(Debug)]
+pub(crate) struct ShimLink {
+    sandbox: SandboxId,
+    shim: ShimRef,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl ShimLink {
+    pub fn new(sandbox: SandboxId, shim: ShimRef, connection: Option<Connection>) -> Self {
+        Self {
+            sandbox,
+            shim,
+            idle: Mutex::new(connection.into_iter().collect()),
+        }
+    }
+
+    /// One request and its answer. Blocking.
+    pub fn call<T>(&self, request: impl FnOnce(&mut Connection) -> Result<T, ShimError>) -> Result<T, ShimError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.open()?,
+        };
+        let answer = request(&mut connection);
+        // A refusal leaves the connection in step; anything else does not.
+        if matches!(answer, Ok(_) | Err(ShimError::Refused(_))) {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < MAX_IDLE {
+                idle.push(connection);
+            }
+        }
+        answer
+    }
+
+    /// [`ShimLink::call`] off the async workers, with the error as the user sees it.
+    pub async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        request: impl FnOnce(&mut Connection) -> Result<T, ShimError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let link = Arc::clone(self);
+        blocking(move || link.call(request).map_err(|error| link.explain(what, error))).await
+    }
+
+    /// A connection of one's own.
+    pub fn open(&self) -> Result<Connection, ShimError> {
+        Connection::open(&self.shim.socket)
+    }
+
+    pub fn explain(&self, what: &'static str, error: ShimError) -> Error {
+        match error {
+            ShimError::Refused(failure) => Error::Runtime {
+                what,
+                why: failure.message,
+            },
+            other => Error::Shim {
+                id: self.sandbox.clone(),
+                why: other.to_string(),
+            },
+        }
+    }
+
+    pub fn shim(&self) -> &ShimRef {
+        &self.shim
+    }
+}
+
+/// Events of a shim, waited for without a thread.
+pub(crate) struct EventStream {
+    events: AsyncFd<Readable>,
+}
+
+struct Readable(Events);
+
+impl AsRawFd for Readable {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl EventStream {
+    pub fn new(events: Events) -> std::io::Result<Self> {
+        // SAFETY: `Readable` owns its socket, never replaces it and always answers with it.
+        let events = unsafe { AsyncFd::register_with_interest(Readable(events), tokio::io::Interest::READABLE) };
+        Ok(Self { events: events? })
+    }
+
+    /// The next event; an error is the end of the shim or of its patience with us.
+    pub async fn next(&mut self) -> Result<Event, ShimError> {
+        loop {
+            let mut guard = self.events.readable_mut().await.map_err(ShimError::Gone)?;
+            // The socket blocks: only read what is certainly there.
+            if !is_readable(guard.get_inner().0.as_fd()).map_err(|errno| ShimError::Gone(errno.into()))? {
+                guard.clear_ready();
+                continue;
+            }
+            return guard.get_inner_mut().0.next_event();
+        }
+    }
+}
+
+fn is_readable(fd: std::os::fd::BorrowedFd<'_>) -> Result<bool, rustix::io::Errno> {
+    let mut list = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let zero = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut list, Some(&zero))? > 0)
+}
+
+/// Runs blocking work off the async workers.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+}
+
+/// Whether a process is the one that was started then, and not another with its number.
+pub(crate) fn is_same_process(pid: i32, start_time: u64) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // proc_pid_stat(5): the name may hold anything, the 20th field after it is the start time.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = fields.split_ascii_whitespace();
+    let dead = matches!(fields.next(), Some("Z" | "X") | None);
+    !dead && fields.nth(18).and_then(|text| text.parse::<u64>().ok()) == Some(start_time)
+}
