@@ -1,0 +1,276 @@
+//! Layers made to escape: each is refused, and nothing outside the store is touched.
+
+mod support;
+
+use std::path::Path;
+use strata_image::{Image, ImageError, ImageOptions, ImageStore};
+use support::{Tar, digest, documents, header, no_drafts};
+
+/// Loads an image with these layers from a docker archive, made from files in memory.
+fn load(folder: &Path, layers: Vec<Vec<u8>>) -> Result<Image, ImageError> {
+    load_with(folder, layers, |_| {})
+}
+
+fn load_with(folder: &Path, layers: Vec<Vec<u8>>, adjust: impl FnOnce(&mut ImageOptions)) -> Result<Image, ImageError> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = layers.iter().map(|layer| (layer.clone(), layer.clone())).collect();
+    let config = documents(&pairs, "{}").config;
+    let names: Vec<String> = (0..layers.len()).map(|index| format!("{index}/layer.tar")).collect();
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": ["test:1"], "Layers": names}]);
+    let mut archive = Tar::default().file("config.json", &config);
+    for (name, layer) in names.iter().zip(&layers) {
+        archive = archive.file(name, layer);
+    }
+    let archive = archive
+        .file("manifest.json", &serde_json::to_vec(&manifest).expect("json"))
+        .finish();
+    let mut options = ImageOptions::new(folder.join("images"));
+    adjust(&mut options);
+    let store = ImageStore::open(options).expect("store");
+    let mut images = store.load_from(archive.as_slice())?;
+    Ok(images.remove(0))
+}
+
+/// The layer is refused with these words, leaves nothing in the store and touches nothing outside.
+fn refused(layer: Vec<u8>, words: &str) {
+    let folder = tempfile::tempdir().expect("folder");
+    let outside = folder.path().join("outside");
+    std::fs::create_dir(&outside).expect("folder");
+    std::fs::write(outside.join("secret"), "secret").expect("file");
+    let error = load(folder.path(), vec![layer]).expect_err(words);
+    assert!(error.to_string().contains(words), "{error}");
+    let root = folder.path().join("images");
+    assert!(no_drafts(&root), "drafts are left");
+    assert_eq!(std::fs::read_dir(root.join("layers")).expect("layers").count(), 0);
+    assert_eq!(std::fs::read_dir(&outside).expect("outside").count(), 1);
+    assert_eq!(std::fs::read_to_string(outside.join("secret")).expect("file"), "secret");
+    assert!(!Path::new("/strata-escaped").exists());
+}
+
+#[test]
+fn absolute_names_are_refused() {
+    refused(
+        Tar::default().file("/strata-escaped", b"x").finish(),
+        "absolute names are not allowed",
+    );
+}
+
+#[test]
+fn absolute_names_may_be_allowed_and_then_stay_inside() {
+    let folder = tempfile::tempdir().expect("folder");
+    let layer = Tar::default().dir("/ko-app").file("/ko-app/app", b"x").finish();
+    let image = load_with(folder.path(), vec![layer], |options| {
+        options.allow_absolute_names = true
+    })
+    .expect("allowed");
+    assert!(image.layers[0].join("ko-app/app").is_file());
+    assert!(!Path::new("/ko-app").exists());
+}
+
+#[test]
+fn names_that_climb_are_refused() {
+    for name in ["../outside/secret", "a/../../outside/secret", "..", "a/.."] {
+        refused(Tar::default().file(name, b"x").finish(), "`..` is not allowed");
+    }
+}
+
+#[test]
+fn names_that_climb_in_extended_headers_are_refused() {
+    let layer = Tar::default()
+        .pax(&[("path", b"../outside/secret")])
+        .file("harmless", b"x")
+        .finish();
+    refused(layer, "`..` is not allowed");
+    let layer = Tar::default()
+        .entry(b'L', "././@LongLink", "", 0o644, b"../outside/secret\0")
+        .file("x", b"x")
+        .finish();
+    refused(layer, "`..` is not allowed");
+}
+
+#[test]
+fn writing_through_a_symbolic_link_that_leads_outside_is_refused() {
+    for target in [
+        "/",
+        "/tmp",
+        "../outside",
+        "../../../../../../../../tmp",
+        "/proc/self/cwd",
+    ] {
+        let layer = Tar::default()
+            .symlink("way", target)
+            .file("way/strata-escaped", b"x")
+            .finish();
+        refused(layer, "way/strata-escaped");
+        assert!(!Path::new("/tmp/strata-escaped").exists());
+        let layer = Tar::default().symlink("way", target).dir("way/strata-escaped").finish();
+        refused(layer, "way/strata-escaped");
+        let layer = Tar::default()
+            .symlink("way", target)
+            .file("way/.wh.secret", b"")
+            .finish();
+        refused(layer, "way/.wh.secret");
+    }
+}
+
+#[test]
+fn a_symbolic_link_is_replaced_not_followed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let victim = folder.path().join("victim");
+    std::fs::write(&victim, "kept").expect("file");
+    let target = victim.to_str().expect("text").to_owned();
+    let layer = Tar::default().symlink("file", &target).file("file", b"new").finish();
+    let image = load(folder.path(), vec![layer]).expect("harmless");
+    assert_eq!(std::fs::read_to_string(&victim).expect("file"), "kept");
+    assert_eq!(
+        std::fs::read_to_string(image.layers[0].join("file")).expect("file"),
+        "new"
+    );
+}
+
+#[test]
+fn hard_links_that_lead_outside_are_refused() {
+    for target in ["/etc/passwd", "../outside/secret", "..", ""] {
+        refused(Tar::default().hard_link("link", target).finish(), "hard link");
+    }
+    let through = Tar::default()
+        .symlink("way", "/etc")
+        .hard_link("link", "way/passwd")
+        .finish();
+    refused(through, "symbolic link");
+    let directory = Tar::default().dir("a").hard_link("link", "a").finish();
+    refused(directory, "only a file can be linked to");
+}
+
+#[test]
+fn device_nodes_are_refused() {
+    for kind in [b'3', b'4'] {
+        refused(
+            Tar::default().entry(kind, "dev/mem", "", 0o666, b"").finish(),
+            "device nodes are not allowed",
+        );
+    }
+}
+
+#[test]
+fn oversized_headers_are_refused() {
+    let long = vec![b'a'; 5000];
+    refused(
+        Tar::default().pax(&[("path", &long)]).file("x", b"").finish(),
+        "exceeds limit",
+    );
+    let huge = vec![b'a'; 3 << 20];
+    refused(
+        Tar::default().pax(&[("comment", &huge)]).file("x", b"").finish(),
+        "exceeds limit",
+    );
+    // A header that promises more than any memory holds: nothing is allocated for it.
+    let promise = Tar::default()
+        .raw(&header(b'x', "PaxHeader", "", 0o644, 0o77777777777))
+        .finish();
+    refused(promise, "exceeds limit");
+    let mut many = Tar::default();
+    for _ in 0..40 {
+        many = many.pax(&[("comment", b"again")]);
+    }
+    refused(many.file("x", b"").finish(), "");
+}
+
+#[test]
+fn sparse_files_are_refused() {
+    let old = Tar::default().raw(&header(b'S', "sparse", "", 0o644, 0)).finish();
+    refused(old, "sparse");
+    let new = Tar::default()
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"big"),
+            ("GNU.sparse.realsize", b"9000000000000"),
+        ])
+        .file("x", b"1\n0\n0\n");
+    refused(new.finish(), "sparse");
+}
+
+#[test]
+fn a_bomb_stops_at_the_limit() {
+    let folder = tempfile::tempdir().expect("folder");
+    let layer = Tar::default().file("zeros", &vec![0; 4 << 20]).finish();
+    let error = load_with(folder.path(), vec![layer], |options| options.max_layer_size = 1 << 20).expect_err("bomb");
+    assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+    assert!(no_drafts(&folder.path().join("images")));
+}
+
+#[test]
+fn owners_out_of_range_are_refused() {
+    refused(
+        Tar::default().pax(&[("uid", b"4294967295")]).file("x", b"").finish(),
+        "out of range",
+    );
+    refused(
+        Tar::default().pax(&[("gid", b"99999999999")]).file("x", b"").finish(),
+        "out of range",
+    );
+}
+
+#[test]
+fn whiteouts_that_name_no_file_are_refused() {
+    for name in [".wh.", ".wh..", ".wh...", "a/.wh..."] {
+        refused(
+            Tar::default().dir("a").file(name, b"").finish(),
+            "whiteout names no file",
+        );
+    }
+}
+
+#[test]
+fn a_truncated_layer_is_refused() {
+    let mut layer = Tar::default().file("x", &[1; 4096]).finish();
+    layer.truncate(2048);
+    refused(layer, "unexpected end");
+    refused(b"this is no archive, but longer than nothing".to_vec(), "");
+    refused(vec![0xff; 2048], "invalid tar header");
+}
+
+#[test]
+fn attributes_that_would_steer_overlayfs_are_left_out() {
+    let folder = tempfile::tempdir().expect("folder");
+    let layer = Tar::default()
+        .pax(&[
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
+            ("SCHILY.xattr.user.kept", b"yes"),
+        ])
+        .dir("a")
+        .finish();
+    let image = load(folder.path(), vec![layer]).expect("loaded");
+    let path = image.layers[0].join("a");
+    let get = |name: &str| {
+        let mut buffer = [0u8; 64];
+        rustix::fs::getxattr(&path, name, &mut buffer).map(|count| buffer[..count].to_vec())
+    };
+    assert!(get("trusted.overlay.redirect").is_err() && get("user.overlay.opaque").is_err());
+    match get("user.kept") {
+        Ok(value) => assert_eq!(value, b"yes"),
+        // This file system keeps no user attributes.
+        Err(errno) => assert_eq!(errno, rustix::io::Errno::NODATA),
+    }
+}
+
+#[test]
+fn an_archive_that_lies_about_its_content_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = ImageStore::open(ImageOptions::new(folder.path().join("images"))).expect("store");
+    let digest = digest(b"expected");
+    let name = format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"digest": digest, "size": 8}]});
+    let archive = Tar::default()
+        .file(&name, b"something")
+        .file("index.json", &serde_json::to_vec(&index).expect("json"))
+        .finish();
+    let error = store.load_from(archive.as_slice()).expect_err("lie").to_string();
+    assert!(error.contains("digest does not match"), "{error}");
+    let error = store
+        .load_from(Tar::default().file("x", b"").finish().as_slice())
+        .expect_err("nothing")
+        .to_string();
+    assert!(error.contains("not an image archive"), "{error}");
+}
