@@ -2,7 +2,7 @@
 
 use super::Query;
 use http::Method;
-use strata_meta::{FieldSelector, GroupResource};
+use strata_meta::FieldSelector;
 
 /// What a request is about, as authorisation and dispatch see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,11 +101,6 @@ impl RequestInfo {
         {
             self.name = name.to_owned();
         }
-    }
-
-    /// Group and resource, as messages name them.
-    pub(crate) fn group_resource(&self) -> GroupResource {
-        GroupResource::new(&self.group, &self.resource)
     }
 
     /// Whether the answer is a stream without an end of its own, which no request timeout cuts off.

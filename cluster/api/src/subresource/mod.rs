@@ -1,8 +1,11 @@
 //! What a resource has besides itself.
 
+mod agent;
 mod binding;
 mod eviction;
+mod proxy;
 mod scale;
+mod stream;
 mod token;
 
 pub(crate) use binding::bind;
@@ -48,6 +51,8 @@ pub(crate) async fn serve(
         (_, "scale") => scale::serve(call, row, request.into_body().into()).await,
         ("pods", "binding") => binding::serve(call, row, request.into_body().into()).await,
         ("pods", "eviction") => eviction::serve(call, row, request.into_body().into()).await,
+        ("pods", "log" | "exec" | "attach" | "portforward") => stream::serve(call, row, request).await,
+        ("pods" | "services" | "nodes", "proxy") => proxy::serve(call, row, request).await,
         ("serviceaccounts", "token") => token::serve(call, row, request.into_body().into()).await,
         _ => Ok(crate::pipeline::not_found()),
     }

@@ -10,7 +10,7 @@ mod update;
 mod watch;
 
 pub(crate) use create::{create, create_object, random_suffix};
-pub(crate) use delete::{DeleteOptions, Deleted, delete, delete_collection, delete_object};
+pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object};
 pub(crate) use options::WriteOptions;
 pub(crate) use patch::{patch, patch_value};
 pub(crate) use read::{ListQuery, find, get, list, list_page};

@@ -1,0 +1,250 @@
+//! log, exec, attach and portforward: checked here, answered by the agent of the pod's node.
+
+use super::agent::dial_agent;
+use crate::{
+    json,
+    pipeline::{Call, RequestBody},
+    registry::Row,
+    request::encode_component,
+    verbs::find,
+};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+use std::sync::Arc;
+use strata_http::{Body, proxy};
+use strata_meta::{Reason, Status};
+
+/// Bytes of an agent's refusal that are passed on (upstream's limit).
+const REFUSAL: usize = 2048;
+
+pub(super) async fn serve(
+    call: &mut Call,
+    row: &Arc<Row>,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
+    let pod = find(row, &call.info.namespace, &call.info.name)?;
+    let pod = pod.to_value().map_err(Status::internal)?;
+    let sub = call.info.subresource.clone();
+    if sub != "log" && call.info.verb == "get" {
+        // A WebSocket is opened by GET, but what it does is what POST does.
+        let info = call.info.clone();
+        call.core.authorize_create(&call.user, &info)?;
+    }
+    let path = match sub.as_str() {
+        "log" => log_path(call, &pod)?,
+        "portforward" => portforward_path(call, &pod)?,
+        _ => command_path(call, &pod)?,
+    };
+    let node = json::text(&pod, "spec.nodeName");
+    if node.is_empty() {
+        return match sub.as_str() {
+            "log" => {
+                let mut empty = Response::new(Body::empty());
+                *empty.status_mut() = StatusCode::NO_CONTENT;
+                Ok(empty)
+            }
+            _ => Err(Status::bad_request(format_args!(
+                "pod {} does not have a host assigned",
+                call.info.name
+            ))),
+        };
+    }
+    let (mut parts, body) = request.into_parts();
+    let RequestBody::Network(body) = body else {
+        return Err(Status::bad_request(
+            "streams are not served to clients inside the process",
+        ));
+    };
+    parts.uri = path.parse().map_err(Status::bad_request)?;
+    let upstream = dial_agent(&call.core, node).await?;
+    let forwarded = proxy::forward(Request::from_parts(parts, body), upstream, call.core.cancel.clone());
+    let response = forwarded
+        .await
+        .map_err(|e| Status::internal(format_args!("error dialing backend: {e}")))?;
+    match sub.as_str() {
+        "log" => logs(call, response).await,
+        _ => Ok(response),
+    }
+}
+
+/// Logs are text; a refusal becomes a status with the agent's sentence.
+async fn logs(call: &Call, mut response: Response<Body>) -> Result<Response<Body>, Status> {
+    let code = response.status().as_u16();
+    if code < 400 {
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        return Ok(response);
+    }
+    let collected = Limited::new(response.into_body(), REFUSAL).collect().await;
+    let bytes = collected.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    Err(match code {
+        400 => Status::bad_request(text),
+        404 => {
+            let mut status = Status::not_found(&strata_meta::GroupResource::new("", "pods/log"), &call.info.name);
+            status.message = format!("the server could not find the requested resource: {text}");
+            status
+        }
+        500 => Status::internal(text),
+        _ => {
+            let mut status = Status::failure(Reason::Unknown, text);
+            status.code = code;
+            status
+        }
+    })
+}
+
+/// The names of all containers, as messages list them.
+fn container_names(pod: &Value) -> Vec<&str> {
+    ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"]
+        .iter()
+        .flat_map(|list| json::list(pod, list))
+        .map(|c| json::text(c, "name"))
+        .collect()
+}
+
+/// The container asked for, or the only one. Errors: 400.
+fn container<'a>(call: &'a Call, pod: &'a Value) -> Result<&'a str, Status> {
+    let wanted = call.query.get("container");
+    let name = &call.info.name;
+    if !wanted.is_empty() {
+        return match container_names(pod).contains(&wanted) {
+            true => Ok(wanted),
+            false => Err(Status::bad_request(format_args!(
+                "container {wanted} is not valid for pod {name}"
+            ))),
+        };
+    }
+    let names = |list: &str| {
+        json::list(pod, list)
+            .iter()
+            .map(|c| json::text(c, "name"))
+            .collect::<Vec<_>>()
+    };
+    match names("spec.containers").as_slice() {
+        [only] => Ok(only),
+        [] => Err(Status::bad_request(format_args!(
+            "a container name must be specified for pod {name}"
+        ))),
+        many => {
+            let init = names("spec.initContainers");
+            let choose = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                many.join(" ")
+            );
+            Err(Status::bad_request(match init.as_slice() {
+                [] => choose,
+                init => format!("{choose} or one of the init containers: [{}]", init.join(" ")),
+            }))
+        }
+    }
+}
+
+fn agent_path(endpoint: &str, call: &Call, container: Option<&str>, pairs: &[(&str, String)]) -> String {
+    let mut path = format!(
+        "/{endpoint}/{}/{}",
+        encode_component(&call.info.namespace),
+        encode_component(&call.info.name)
+    );
+    if let Some(container) = container {
+        path.push('/');
+        path.push_str(&encode_component(container));
+    }
+    for (i, (name, value)) in pairs.iter().enumerate() {
+        path.push(if i == 0 { '?' } else { '&' });
+        path.push_str(&format!("{name}={}", encode_component(value)));
+    }
+    path
+}
+
+fn log_path(call: &Call, pod: &Value) -> Result<String, Status> {
+    let container = container(call, pod)?;
+    let query = &call.query;
+    let mut pairs = Vec::new();
+    for name in ["follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend"] {
+        if query.is_true(name) {
+            pairs.push((name, "true".to_owned()));
+        }
+    }
+    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
+        let text = query.get(name);
+        if text.is_empty() {
+            continue;
+        }
+        let number = text.parse::<i64>();
+        if number.as_ref().map_or(true, |n| *n < least) {
+            let why = if least == 0 {
+                "must be greater than or equal to 0"
+            } else {
+                "must be greater than 0"
+            };
+            let kind = strata_meta::GroupKind {
+                group: String::new(),
+                kind: "PodLogOptions".into(),
+            };
+            let cause = match number {
+                Ok(n) => strata_meta::StatusCause::invalid(name, n, why),
+                Err(_) => strata_meta::StatusCause::invalid(name, text, why),
+            };
+            return Err(Status::invalid(&kind, &call.info.name, vec![cause]));
+        }
+        pairs.push((name, text.to_owned()));
+    }
+    for name in ["sinceTime", "stream"] {
+        if !query.get(name).is_empty() {
+            pairs.push((name, query.get(name).to_owned()));
+        }
+    }
+    Ok(agent_path("containerLogs", call, Some(container), &pairs))
+}
+
+fn command_path(call: &Call, pod: &Value) -> Result<String, Status> {
+    let phase = json::text(pod, "status.phase");
+    if matches!(phase, "Succeeded" | "Failed") && call.info.subresource == "exec" {
+        return Err(Status::bad_request(format_args!(
+            "cannot exec into a container in a completed pod; current phase is {phase}"
+        )));
+    }
+    let container = container(call, pod)?;
+    let query = &call.query;
+    let mut pairs: Vec<(&str, String)> = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ]
+    .iter()
+    .filter(|(name, _)| query.is_true(name))
+    .map(|(_, name)| (*name, "1".to_owned()))
+    .collect();
+    if !pairs.iter().any(|(name, _)| *name != "tty") {
+        return Err(Status::bad_request(
+            "you must specify at least one of stdin, stdout, stderr",
+        ));
+    }
+    if call.info.subresource == "exec" {
+        pairs.extend(query.all("command").map(|word| ("command", word.to_owned())));
+        if pairs.iter().all(|(name, _)| *name != "command") {
+            return Err(Status::bad_request("you must specify at least one command"));
+        }
+    }
+    Ok(agent_path(&call.info.subresource, call, Some(container), &pairs))
+}
+
+fn portforward_path(call: &Call, pod: &Value) -> Result<String, Status> {
+    let phase = json::text(pod, "status.phase");
+    if matches!(phase, "Succeeded" | "Failed") {
+        return Err(Status::bad_request(format_args!(
+            "cannot forward to a completed pod; current phase is {phase}"
+        )));
+    }
+    let ports: Vec<(&str, String)> = call
+        .query
+        .all("ports")
+        .flat_map(|list| list.split(','))
+        .map(|port| ("port", port.to_owned()))
+        .collect();
+    Ok(agent_path("portForward", call, None, &ports))
+}
