@@ -1,2 +1,95 @@
 //! Strata: the whole cloud-native stack in one binary.
-fn main() {}
+//!
+//! This crate reads the command line and composes; whatever it composes lives elsewhere.
+//! Start at [`run`].
+
+mod addons;
+mod check;
+mod cli;
+mod cluster;
+mod demo;
+mod embedded;
+mod failure;
+mod hello;
+mod image;
+mod instance;
+mod join;
+mod plane;
+mod server;
+mod store;
+mod token;
+mod worker;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use failure::{During, Outcome};
+use std::process::ExitCode;
+use strata_shim::Helper;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("strata: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome<ExitCode> {
+    start_logging(&cli.log)?;
+    match cli.command {
+        Command::Server(args) => {
+            // The helper must exist before any thread does.
+            let helper = if args.no_node { None } else { Some(start_helper()?) };
+            runtime()?.block_on(server::run(args, helper))?;
+        }
+        Command::Node(args) => {
+            let helper = start_helper()?;
+            runtime()?.block_on(server::run_node(args, helper))?;
+        }
+        Command::Token(command) => runtime()?.block_on(token::run(command))?,
+        Command::Cluster(command) => runtime()?.block_on(cluster::run(command))?,
+        Command::ClusterNode { spec } => return cluster::node::enter(&spec),
+        Command::ClusterSupervisor { folder } => runtime()?.block_on(cluster::supervisor::run(&folder))?,
+        Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
+        Command::Image(args) => runtime()?.block_on(image::run(args))?,
+        Command::Store(args) => store::run(args)?,
+        Command::Check { output } => return check::run(output),
+        Command::Completion { shell } => print_completion(shell),
+        Command::Hello { port } => runtime()?.block_on(hello::serve(port))?,
+        Command::Runtime { arguments } => return embedded::exec(&arguments),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_helper() -> Outcome<Helper> {
+    check::privileges()?;
+    Helper::spawn(embedded::RUNTIME).during("starting the container helper")
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    strata_http::install_crypto();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().during("starting threads")
+}
+
+fn start_logging(filter: &str) -> Outcome {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).during("--log")?;
+    let layer = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    layer.with_ansi(false).with_target(true).init();
+    Ok(())
+}
+
+fn print_completion(shell: cli::Shell) {
+    use clap::CommandFactory;
+    let generator = match shell {
+        cli::Shell::Bash => clap_complete::Shell::Bash,
+        cli::Shell::Zsh => clap_complete::Shell::Zsh,
+        cli::Shell::Fish => clap_complete::Shell::Fish,
+    };
+    clap_complete::generate(generator, &mut Cli::command(), "strata", &mut std::io::stdout());
+}

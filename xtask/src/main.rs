@@ -3,6 +3,7 @@
 //! Each subcommand is a row of [`SUBCOMMANDS`]; a new check adds a row and a module.
 
 mod schema;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,11 +15,18 @@ struct Subcommand {
     run: fn(&Context, &[String]) -> Result<(), String>,
 }
 
-const SUBCOMMANDS: &[Subcommand] = &[Subcommand {
-    name: "generate-schema",
-    summary: "write cluster/schema/src/generated from the public API description (--check: compare only)",
-    run: schema::run,
-}];
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand {
+        name: "generate-schema",
+        summary: "write cluster/schema/src/generated from the public API description (--check: compare only)",
+        run: schema::run,
+    },
+    Subcommand {
+        name: "tidy",
+        summary: "check layers, headers, lengths, links and that nothing built is in the repository",
+        run: tidy::run,
+    },
+];
 
 /// What every subcommand is given.
 struct Context {

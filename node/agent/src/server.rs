@@ -116,16 +116,16 @@ impl Server {
             }
             ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
                 let container = self.running(namespace, pod, container)?;
-                streams::exec(&self.context, request, container.id, &query).await
+                Ok(streams::exec(&self.context, request, container.id, &query))
             }
             ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
                 let status = self.running(namespace, pod, container)?;
                 let spec = self.specification(namespace, pod, container);
-                streams::attach(&self.context, request, status.id, &query, spec).await
+                Ok(streams::attach(&self.context, request, status.id, spec))
             }
             ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
                 let sandbox = self.sandbox(namespace, pod)?;
-                streams::port_forward(&self.context, request, sandbox.id, &query).await
+                Ok(streams::port_forward(&self.context, request, sandbox.id))
             }
             _ => Err(not_found("404 page not found")),
         }

@@ -1,0 +1,49 @@
+# Everything a person or CI types. `make test` decides what lands.
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET)/x86_64-unknown-linux-gnu/release
+STRATA := $(TARGET)/release/strata
+export CARGO_TERM_COLOR ?= never
+
+.PHONY: help setup build test test-all lint unit e2e deny demo bench clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## Install what building and testing need from Debian packages.
+	@tests/setup.sh
+
+build: ## Build target/release/strata and strata-runtime, static.
+	$(CARGO) build --release --locked --package strata --package strata-shim
+	@mkdir -p $(TARGET)/release
+	@ln -f $(BUILT)/strata $(STRATA)
+	@ln -f $(BUILT)/strata-runtime $(TARGET)/release/strata-runtime
+	@ls -l $(STRATA) $(TARGET)/release/strata-runtime
+
+lint: ## Formatting, clippy with warnings as errors, licences.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## Unit, property and contract tests, and the repository's own checks.
+	$(CARGO) xtask tidy
+	$(CARGO) test --workspace --exclude strata-e2e --locked
+
+e2e: build ## A real cluster, the real kubectl, real containers.
+	STRATA_BINARY=$(abspath $(STRATA)) $(CARGO) test --package strata-e2e --locked -- --test-threads=1
+
+deny: ## Licences, sources and duplicate versions of dependencies (needs cargo-deny).
+	$(CARGO) deny --locked check bans licenses sources
+
+test: setup lint unit e2e ## Everything that gates a change.
+
+test-all: test deny ## The long form.
+
+demo: build ## A throwaway cluster, a deployment, a service, a request, timings.
+	$(STRATA) --log warn demo
+
+bench: build setup ## The budget's rows beside their peers, one table.
+	bench/run
+
+clean: ## Remove what was built.
+	$(CARGO) clean

@@ -1,0 +1,89 @@
+//! Objects every Strata cluster has beyond upstream's own: the service of the cluster's DNS.
+
+use crate::{
+    failure::{During, Outcome},
+    instance::Instance,
+};
+use serde_json::{Value, json};
+use strata_client::{Client, resources};
+
+/// The config map that tells joining nodes the cluster's address ranges.
+pub const CLUSTER_FACTS: &str = "strata-cluster";
+
+/// Makes what is missing; leaves what is there.
+pub async fn install(client: &Client, instance: &Instance) -> Outcome {
+    let namespace = "kube-system";
+    let objects = [
+        (resources::SERVICES, dns_service(instance)),
+        (resources::CONFIG_MAPS, facts(instance)),
+        (resources::ROLES, facts_reader()),
+        (resources::ROLE_BINDINGS, facts_binding()),
+    ];
+    let writes = objects.map(|(resource, object)| async move {
+        match client.create(resource, namespace, &object).await {
+            Err(e) if !e.is_already_exists() => Err(e),
+            _ => Ok(()),
+        }
+    });
+    let joiners = client.create(resources::CLUSTER_ROLE_BINDINGS, "", &joiners()).await;
+    match joiners {
+        Err(e) if !e.is_already_exists() => return Err(e).during("letting machines join"),
+        _ => {}
+    }
+    futures::future::try_join_all(writes)
+        .await
+        .map(drop)
+        .during("making the cluster's own objects")
+}
+
+/// No selector: the resolver runs inside every node, and the service tables lead there.
+fn dns_service(instance: &Instance) -> Value {
+    let labels =
+        json!({"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"});
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
+        "spec": {
+            "clusterIP": instance.dns,
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+            ],
+        },
+    })
+}
+
+fn facts(instance: &Instance) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": CLUSTER_FACTS, "namespace": "kube-system"},
+        "data": {"clusterCIDR": instance.cluster_cidr, "serviceCIDR": instance.service_cidr, "dns": instance.dns},
+    })
+}
+
+fn facts_reader() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "strata:cluster-facts", "namespace": "kube-system"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CLUSTER_FACTS], "verbs": ["get"]}],
+    })
+}
+
+fn facts_binding() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "strata:cluster-facts", "namespace": "kube-system"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "strata:cluster-facts"},
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": strata_auth::GROUP_NODES}],
+    })
+}
+
+/// Whoever holds a join token may ask for a node's certificates (KEP-266).
+fn joiners() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "strata:node-bootstrappers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-bootstrapper"},
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": strata_auth::GROUP_BOOTSTRAPPERS}],
+    })
+}

@@ -1,0 +1,324 @@
+//! The command line. One tree of types from which parser, help and completions derive.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::IpAddr, path::PathBuf};
+
+/// The whole cloud-native stack in one binary.
+#[derive(Parser)]
+#[command(name = "strata", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which log events are written: error, warn, info, debug, trace, or filters by module.
+    #[arg(long, global = true, env = "STRATA_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a control plane and a node on this machine.
+    Server(ServerArgs),
+    /// Run a node on this machine that joins a control plane elsewhere.
+    Node(NodeArgs),
+    /// Manage the tokens with which machines join.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Manage throwaway clusters on this machine, one network namespace a node.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Show what Strata does: cluster, deployment, service, request, timings, clean-up.
+    Demo(DemoArgs),
+    /// Manage the images of a node on this machine.
+    Image(ImageArgs),
+    /// Look after a server's store while the server is stopped.
+    Store(StoreArgs),
+    /// Say whether this machine is fit to run a node.
+    Check {
+        /// How to print the answer.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Print a completion script.
+    Completion {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Serve a small HTTP page; the program of the built-in image strata.local/hello.
+    #[command(hide = true)]
+    Hello {
+        /// The port.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// The inside of a cluster's node.
+    #[command(hide = true)]
+    ClusterNode {
+        /// Its description.
+        spec: PathBuf,
+    },
+    /// The process that keeps a cluster's nodes.
+    #[command(hide = true)]
+    ClusterSupervisor {
+        /// The cluster's folder.
+        folder: PathBuf,
+    },
+    /// The OCI runtime command line; takes runc's commands and flags.
+    #[command(disable_help_flag = true)]
+    Runtime {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Shells with completions.
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Settings of a server.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Where everything is kept.
+    #[arg(long, env = "STRATA_DATA_DIR", default_value = "/var/lib/strata")]
+    pub data_dir: PathBuf,
+    /// Address the API is served on.
+    #[arg(long, env = "STRATA_BIND", default_value = "0.0.0.0")]
+    pub bind: IpAddr,
+    /// Port the API is served on.
+    #[arg(long, env = "STRATA_PORT", default_value_t = 6443)]
+    pub port: u16,
+    /// Write the administrator's kubeconfig here as well (it is always in the data directory).
+    #[arg(long, env = "STRATA_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Run the control plane only.
+    #[arg(long, env = "STRATA_NO_NODE")]
+    pub no_node: bool,
+    /// Settings of the node.
+    #[command(flatten)]
+    pub node: NodeSettings,
+}
+
+/// Settings of a node, on a server or alone.
+#[derive(Args, Clone, Debug)]
+pub struct NodeSettings {
+    /// The node's name; the host name by default.
+    #[arg(long, env = "STRATA_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// The node's address; that of the default route by default.
+    #[arg(long, env = "STRATA_NODE_IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Folder with a HOST[:PORT]/hosts.toml for each registry.
+    #[arg(long, env = "STRATA_REGISTRY_HOSTS", default_value = "/etc/strata/certs.d")]
+    pub registry_hosts: PathBuf,
+    /// Folder for volumes of pods; in the data directory by default.
+    #[arg(long, hide = true)]
+    pub pods_dir: Option<PathBuf>,
+    /// Folder for logs of pods; in the data directory by default.
+    #[arg(long, hide = true)]
+    pub pod_logs_dir: Option<PathBuf>,
+}
+
+/// Settings of a node that joins.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// The control plane, such as https://10.0.0.1:6443.
+    #[arg(long, env = "STRATA_SERVER")]
+    pub server: String,
+    /// What `strata token create` printed; needed at the first start only.
+    #[arg(long, env = "STRATA_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Where everything is kept.
+    #[arg(long, env = "STRATA_DATA_DIR", default_value = "/var/lib/strata")]
+    pub data_dir: PathBuf,
+    /// Settings of the node.
+    #[command(flatten)]
+    pub node: NodeSettings,
+}
+
+/// Where a command finds a server on this machine.
+#[derive(Args, Clone, Debug)]
+pub struct DataDir {
+    /// The server's data directory.
+    #[arg(long, env = "STRATA_DATA_DIR", default_value = "/var/lib/strata")]
+    pub data_dir: PathBuf,
+}
+
+/// Tokens with which machines join.
+#[derive(Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it.
+    Create {
+        /// The server.
+        #[command(flatten)]
+        server: DataDir,
+        /// Hours it is valid.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+    },
+    /// List the tokens that are valid.
+    List {
+        /// The server.
+        #[command(flatten)]
+        server: DataDir,
+        /// How to print them.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Make a token invalid.
+    Delete {
+        /// The server.
+        #[command(flatten)]
+        server: DataDir,
+        /// The part before the dot.
+        id: String,
+    },
+}
+
+/// Throwaway clusters on this machine.
+#[derive(Subcommand)]
+pub enum ClusterCommand {
+    /// Make a cluster, wait until its nodes are ready and add it to the kubeconfig.
+    Create {
+        /// Its name.
+        #[arg(default_value = "default")]
+        name: String,
+        /// How many nodes.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+        nodes: u8,
+        /// Kubeconfig to add the context to; $KUBECONFIG or ~/.kube/config by default.
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
+        /// Loopback ports of this machine that the nodes reach at their own loopback, such as a registry.
+        #[arg(long, value_delimiter = ',', default_value = "5000")]
+        forward: Vec<u16>,
+        /// Seconds to wait for the nodes.
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
+    },
+    /// List the clusters.
+    List {
+        /// How to print them.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Remove a cluster and every trace of it.
+    Delete {
+        /// Its name.
+        #[arg(default_value = "default")]
+        name: String,
+        /// Kubeconfig to take the context out of.
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
+    },
+}
+
+/// The demonstration.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// How to print the timings.
+    #[arg(short, long, default_value = "text")]
+    pub output: Output,
+}
+
+/// Images of a node.
+#[derive(Args)]
+pub struct ImageArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: DataDir,
+    /// Folder with a HOST[:PORT]/hosts.toml for each registry.
+    #[arg(
+        long,
+        env = "STRATA_REGISTRY_HOSTS",
+        default_value = "/etc/strata/certs.d",
+        global = true
+    )]
+    pub registry_hosts: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What to do with images.
+#[derive(Subcommand)]
+pub enum ImageCommand {
+    /// Fetch an image.
+    Pull {
+        /// Its name.
+        image: String,
+        /// User name for the registry.
+        #[arg(long, env = "STRATA_REGISTRY_USER")]
+        username: Option<String>,
+        /// Password for the registry.
+        #[arg(long, env = "STRATA_REGISTRY_PASSWORD", hide_env_values = true)]
+        password: Option<String>,
+    },
+    /// Read a docker or OCI archive.
+    Load {
+        /// The file.
+        archive: PathBuf,
+    },
+    /// List the images.
+    Ls {
+        /// How to print them.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Remove images.
+    Rm {
+        /// Names or ids.
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+    /// Remove what no container uses and no name holds.
+    Prune {
+        /// Images with a name too.
+        #[arg(short, long)]
+        all: bool,
+    },
+}
+
+/// A stopped server's store.
+#[derive(Args)]
+pub struct StoreArgs {
+    /// The server.
+    #[command(flatten)]
+    pub server: DataDir,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+/// What to do with a store.
+#[derive(Subcommand)]
+pub enum StoreCommand {
+    /// Say what is wrong with the files.
+    Check,
+    /// Write everything into one file.
+    Backup {
+        /// The file; must not exist.
+        file: PathBuf,
+    },
+    /// Make the store from such a file; the store must be empty.
+    Restore {
+        /// The file.
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,90 @@
+//! The bridge of a cluster and its nodes' network namespaces.
+
+use super::spec::ClusterSpec;
+use crate::failure::{During, Failure, Outcome};
+use std::{net::IpAddr, os::fd::AsFd};
+use strata_net::{
+    Cidr, NetworkNamespace,
+    netlink::route::{LOOPBACK, Route, RouteSocket, VethEnd},
+};
+
+const MTU: u32 = 1500;
+const PREFIX: u8 = 24;
+
+/// Makes the bridge.
+pub fn make_bridge(spec: &ClusterSpec) -> Outcome {
+    let doing = "making the cluster's bridge";
+    let mut socket = RouteSocket::open().during(doing)?;
+    let name = spec.bridge();
+    socket.requests().add_bridge(&name, 0).run().during(doing)?;
+    let index = index(&mut socket, &name)?;
+    socket
+        .requests()
+        .add_address(index, spec.gateway(), PREFIX, None)
+        .set_up(index)
+        .run()
+        .during(doing)
+}
+
+/// Makes the network namespace of a node and joins it to the bridge.
+pub fn make_node(spec: &ClusterSpec, number: usize) -> Outcome<NetworkNamespace> {
+    let doing = format!("making the network of {}", spec.nodes[number].name);
+    let namespace = NetworkNamespace::create().during(&doing)?;
+    let mut socket = RouteSocket::open().during(&doing)?;
+    let name = spec.link(number);
+    let end = VethEnd {
+        name: &name,
+        mac: None,
+        netns: None,
+    };
+    let peer = VethEnd {
+        name: "eth0",
+        mac: None,
+        netns: Some(namespace.as_fd()),
+    };
+    socket.requests().add_veth(end, peer, MTU, 0).run().during(&doing)?;
+    let bridge = index(&mut socket, &spec.bridge())?;
+    let link = index(&mut socket, &name)?;
+    socket
+        .requests()
+        .set_master(link, bridge)
+        .set_up(link)
+        .run()
+        .during(&doing)?;
+    let (ip, gateway) = (spec.nodes[number].ip, spec.gateway());
+    namespace.run(|| configure(ip, gateway)).during(&doing)??;
+    Ok(namespace)
+}
+
+fn configure(ip: IpAddr, gateway: IpAddr) -> Outcome {
+    let doing = "configuring a node's link";
+    let mut socket = RouteSocket::open().during(doing)?;
+    let link = index(&mut socket, "eth0")?;
+    let default = Cidr::new(IpAddr::from([0, 0, 0, 0]), 0).during(doing)?;
+    socket
+        .requests()
+        .set_up(LOOPBACK)
+        .add_address(link, ip, PREFIX, None)
+        .set_up(link)
+        .replace_route(&Route::via(default, gateway))
+        .run()
+        .during(doing)
+}
+
+fn index(socket: &mut RouteSocket, name: &str) -> Outcome<u32> {
+    let found = socket.link_index(name).during(format!("looking for the link {name}"))?;
+    found.ok_or_else(|| Failure(format!("the link {name} has vanished")))
+}
+
+/// Removes the bridge and the nodes' links; what is gone already is no error.
+pub fn remove(spec: &ClusterSpec) {
+    let names = (0..spec.nodes.len()).map(|i| spec.link(i)).chain([spec.bridge()]);
+    for name in names {
+        let Ok(mut socket) = RouteSocket::open() else { return };
+        if let Ok(Some(_)) = socket.link_index(&name)
+            && let Err(error) = socket.requests().delete_link(&name).run()
+        {
+            tracing::warn!(link = name, %error, "a link could not be removed");
+        }
+    }
+}

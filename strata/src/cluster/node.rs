@@ -1,0 +1,100 @@
+//! The way into a node: namespaces and mounts of its own, then pid 1, then Strata.
+
+use crate::{
+    embedded,
+    failure::{During, Failure, Outcome},
+};
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+/// How a node is entered.
+#[derive(Serialize, Deserialize)]
+pub struct Entry {
+    /// Its host name.
+    pub hostname: String,
+    /// Folder for what the node has of its own.
+    pub folder: PathBuf,
+    /// The command line of its Strata.
+    pub command: Vec<String>,
+    /// The join token, kept out of the command line.
+    pub token: Option<String>,
+}
+
+/// Paths every node has of its own (upstream's suite knows the first two by name).
+const OWN: [(&str, &str); 2] = [("kubelet", "/var/lib/kubelet"), ("pod-logs", "/var/log/pods")];
+
+/// Enters the node whose network namespace is standard input, and stays as long as it lives.
+/// Runs before any thread exists.
+pub fn enter(spec: &Path) -> Outcome<ExitCode> {
+    let text = fs::read(spec).during(format!("reading {}", spec.display()))?;
+    let entry: Entry = serde_json::from_slice(&text).during(format!("reading {}", spec.display()))?;
+    let kill = rustix::process::Signal::KILL.as_raw();
+    strata_sys::process::set_parent_death_signal(kill)
+        .map_err(|e| Failure(format!("tying the node to its supervisor: {e}")))?;
+    move_into_link_name_space(std::io::stdin().as_fd(), Some(LinkNameSpaceType::Network))
+        .during("entering the node's network")?;
+    let own = UnshareFlags::NEWNS
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWCGROUP;
+    // SAFETY: FILES is not among the flags, and this process has one thread.
+    unsafe { unshare_unsafe(own) }.during("making the node's namespaces")?;
+    rustix::system::sethostname(entry.hostname.as_bytes()).during("naming the node")?;
+    mounts(&entry).during("making the node's mounts")?;
+    let init = embedded::memory_file()?;
+    let mut command = Command::new(init);
+    command.arg("node-init").arg("--").args(&entry.command);
+    if let Some(token) = &entry.token {
+        command.env("STRATA_TOKEN", token);
+    }
+    let status = command.status().during("starting the node's init")?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+fn mounts(entry: &Entry) -> std::io::Result<()> {
+    // First nothing of the node's may reach the machine; then everything may spread within it.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    for (name, path) in OWN {
+        let own = entry.folder.join(name);
+        fs::create_dir_all(&own)?;
+        fs::create_dir_all(path)?;
+        mount_bind(&own, path)?;
+    }
+    mount(
+        "tmpfs",
+        "/run",
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"mode=0755",
+    )?;
+    // /sys shows the links of the network namespace it was mounted in.
+    remount_sys()?;
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+    Ok(())
+}
+
+/// A sysfs of the node's own, with the machine's cgroup hierarchies in it.
+fn remount_sys() -> std::io::Result<()> {
+    let keep = Path::new("/run/cgroup");
+    fs::create_dir_all(keep)?;
+    rustix::mount::mount_recursive_bind("/sys/fs/cgroup", keep)?;
+    mount(
+        "sysfs",
+        "/sys",
+        "sysfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        None,
+    )?;
+    rustix::mount::mount_move(keep, "/sys/fs/cgroup")?;
+    fs::remove_dir(keep)
+}

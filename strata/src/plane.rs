@@ -1,0 +1,212 @@
+//! The control plane: store, API, controllers, scheduler.
+
+use crate::{
+    cli::ServerArgs,
+    failure::{During, Failure, Outcome},
+    instance::Instance,
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+use strata_api::{ApiOptions, ApiServer};
+use strata_auth::{ClusterCa, GROUP_MASTERS, Leaf, TokenIssuer, UserInfo, keep_renewed};
+use strata_client::Client;
+use strata_controllers::{Controllers, ControllersOptions};
+use strata_http::{Limits, ServerTls};
+use strata_scheduler::{Scheduler, SchedulerOptions};
+use strata_store::{LogOptions, LogStore};
+use strata_task::{CancellationToken, TaskTracker};
+use tokio::net::TcpListener;
+
+/// Issuer of service account tokens, as upstream's default.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// The administrator's context in kubeconfigs the server writes.
+const CONTEXT: &str = "strata";
+
+/// A running control plane.
+pub struct Plane {
+    /// The API, in-process.
+    pub api: ApiServer,
+    /// The cluster's certificate authority.
+    pub ca: Arc<ClusterCa>,
+    /// Where clients reach the API.
+    pub address: SocketAddr,
+    tasks: TaskTracker,
+    controllers: Controllers,
+    scheduler: Scheduler,
+}
+
+/// Opens the data directory and starts everything in it.
+pub async fn start(
+    args: &ServerArgs,
+    node_ip: IpAddr,
+    instance: &Instance,
+    cancel: &CancellationToken,
+) -> Outcome<Plane> {
+    let listener = listen(args).await?;
+    let pki = args.data_dir.join("pki");
+    let ca = Arc::new(ClusterCa::open_or_create(&pki).during("opening the certificate authority")?);
+    let issuer = Arc::new(TokenIssuer::open_or_create(&pki, ISSUER).during("opening the token key")?);
+    let db = args.data_dir.join("db");
+    let store = tokio::task::spawn_blocking(move || LogStore::open(&db, LogOptions::default()));
+    let store = store.await.during("opening the store")?.during("opening the store")?;
+    let address = SocketAddr::new(node_ip, args.port);
+    let agent_identity = ca
+        .issue_client("kube-apiserver-kubelet-client", &[GROUP_MASTERS])
+        .during("issuing a certificate")?;
+    let options = ApiOptions {
+        agent_identity: Some(agent_identity),
+        service_cidr: instance.service_cidr.clone(),
+        ..ApiOptions::new(Arc::new(store), issuer, ca.ca_pem().to_owned(), address)
+    };
+    let api = ApiServer::start(options).await.during("starting the API server")?;
+    let tasks = TaskTracker::new();
+    serve(&api, &ca, listener, args, node_ip, instance, &tasks, cancel)?;
+    write_kubeconfigs(args, &ca)?;
+    let (controllers, scheduler) = reconcilers(&api, &ca, instance, cancel);
+    Ok(Plane {
+        api,
+        ca,
+        address,
+        tasks,
+        controllers,
+        scheduler,
+    })
+}
+
+async fn listen(args: &ServerArgs) -> Outcome<TcpListener> {
+    let address = SocketAddr::new(args.bind, args.port);
+    TcpListener::bind(address).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => Failure(format!(
+            "port {} is in use by another program; stop it or choose another with --port",
+            args.port
+        )),
+        _ => Failure(format!("listening on {address}: {e}")),
+    })
+}
+
+#[allow(clippy::too_many_arguments)]
+fn serve(
+    api: &ApiServer,
+    ca: &Arc<ClusterCa>,
+    listener: TcpListener,
+    args: &ServerArgs,
+    node_ip: IpAddr,
+    instance: &Instance,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let names: Vec<String> = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+        &host,
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut addresses = vec![
+        IpAddr::from([127, 0, 0, 1]),
+        std::net::Ipv6Addr::LOCALHOST.into(),
+        instance.api,
+        node_ip,
+    ];
+    if !args.bind.is_unspecified() {
+        addresses.push(args.bind);
+    }
+    let leaf = ca
+        .issue_server(&names, &addresses)
+        .during("issuing the server's certificate")?;
+    let tls = ServerTls::new(
+        leaf.cert_pem.as_bytes(),
+        leaf.key_pem.as_bytes(),
+        Some(ca.ca_pem().as_bytes()),
+    );
+    let tls = Arc::new(tls.during("making the server's TLS configuration")?);
+    let issuer = ca.clone();
+    let renew = move || issuer.issue_server(&names, &addresses);
+    tasks.spawn(keep_renewed(tls.clone(), leaf, renew, cancel.clone()));
+    let serving = strata_http::serve(listener, tls, Limits::default(), cancel.clone(), api.handler());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the API is no longer served");
+        }
+    });
+    Ok(())
+}
+
+fn write_kubeconfigs(args: &ServerArgs, ca: &ClusterCa) -> Outcome {
+    let leaf = admin(ca)?;
+    let ip = if args.bind.is_unspecified() {
+        IpAddr::from([127, 0, 0, 1])
+    } else {
+        args.bind
+    };
+    let url = format!("https://{}", SocketAddr::new(ip, args.port));
+    let text = strata_auth::kubeconfig(&url, ca.ca_pem(), &leaf, CONTEXT);
+    for path in [Some(args.data_dir.join("admin.kubeconfig")), args.kubeconfig.clone()]
+        .into_iter()
+        .flatten()
+    {
+        write_new(&path, &text)?;
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, text: &str) -> Outcome {
+    strata_auth::write_private(path, text.as_bytes()).during(format!("writing {}", path.display()))
+}
+
+/// A certificate of the administrator.
+pub fn admin(ca: &ClusterCa) -> Outcome<Leaf> {
+    ca.issue_client("strata-admin", &[GROUP_MASTERS])
+        .during("issuing the administrator's certificate")
+}
+
+fn reconcilers(
+    api: &ApiServer,
+    ca: &ClusterCa,
+    instance: &Instance,
+    cancel: &CancellationToken,
+) -> (Controllers, Scheduler) {
+    let server = api.clone();
+    let client_for = Arc::new(move |name: &str| -> Client {
+        server.client(match name {
+            strata_controllers::SHARED_INFORMERS => {
+                UserInfo::new("system:kube-controller-manager", &[strata_auth::GROUP_AUTHENTICATED])
+            }
+            controller => UserInfo::service_account("kube-system", controller, ""),
+        })
+    });
+    let options = ControllersOptions {
+        ca_pem: ca.ca_pem().to_owned(),
+        cluster_cidr: instance.cluster_cidr.clone(),
+        ..ControllersOptions::new(client_for)
+    };
+    let controllers = Controllers::start(options, cancel.clone());
+    let user = UserInfo::new("system:kube-scheduler", &[strata_auth::GROUP_AUTHENTICATED]);
+    let scheduler = Scheduler::start(SchedulerOptions::new(api.client(user)), cancel.clone());
+    (controllers, scheduler)
+}
+
+impl Plane {
+    /// A client with every right, for what the composition itself has to write.
+    pub fn admin(&self) -> Client {
+        self.api.client(UserInfo::new(
+            "strata-admin",
+            &[GROUP_MASTERS, strata_auth::GROUP_AUTHENTICATED],
+        ))
+    }
+
+    /// Waits until everything has ended after a cancellation.
+    pub async fn join(self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.controllers.join().await;
+        self.scheduler.join().await;
+    }
+}

@@ -1,0 +1,159 @@
+//! `strata server` and `strata node`: runs until told to stop.
+
+use crate::{
+    addons,
+    cli::{NodeArgs, ServerArgs},
+    failure::{During, Outcome},
+    instance::Instance,
+    join, plane,
+    worker::{self, WorkerOptions},
+};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use strata_auth::UserInfo;
+use strata_http::ServerTls;
+use strata_shim::Helper;
+use strata_task::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs a control plane, and a node if there is a helper for one.
+pub async fn run(args: ServerArgs, helper: Option<Helper>) -> Outcome {
+    let began = std::time::Instant::now();
+    let mut args = args;
+    args.data_dir = make_private_dir(&args.data_dir)?;
+    let instance = Instance::open(&args.data_dir)?;
+    let ip = worker::node_ip(&args.node)?;
+    let cancel = stop_on_signal()?;
+    let plane = plane::start(&args, ip, &instance, &cancel).await?;
+    addons::install(&plane.admin(), &instance).await?;
+    let worker = match helper {
+        None => None,
+        Some(helper) => Some(start_worker(&args, &plane, &instance, helper, &cancel).await?),
+    };
+    tracing::info!(address = %plane.address, elapsed = ?began.elapsed(), "ready");
+    notify("READY=1");
+    cancel.cancelled().await;
+    notify("STOPPING=1");
+    if let Some(worker) = worker {
+        worker.join().await;
+    }
+    plane.join().await;
+    Ok(())
+}
+
+async fn start_worker(
+    args: &ServerArgs,
+    plane: &plane::Plane,
+    instance: &Instance,
+    helper: Helper,
+    cancel: &CancellationToken,
+) -> Outcome<worker::Worker> {
+    let name = worker::node_name(&args.node);
+    let ip = worker::node_ip(&args.node)?;
+    let leaf = plane
+        .ca
+        .issue_server(std::slice::from_ref(&name), &[ip])
+        .during("issuing the node's certificate")?;
+    let ca = plane.ca.ca_pem().as_bytes();
+    let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), Some(ca));
+    let tls = Arc::new(tls.during("making the node's TLS configuration")?);
+    let (issuer, renewed_name) = (plane.ca.clone(), name.clone());
+    let renew = move || issuer.issue_server(std::slice::from_ref(&renewed_name), &[ip]);
+    tokio::spawn(strata_auth::keep_renewed(tls.clone(), leaf, renew, cancel.clone()));
+    let options = WorkerOptions {
+        data_dir: args.data_dir.clone(),
+        settings: args.node.clone(),
+        client: plane.api.client(UserInfo::node(&name)),
+        name,
+        ip,
+        tls,
+        listener: worker::agent_listener()?,
+        instance: instance.name.clone(),
+        cluster_cidr: instance.cluster_cidr.clone(),
+        service_cidr: instance.service_cidr.clone(),
+        dns: instance.dns,
+        helper,
+    };
+    worker::start(options, cancel).await
+}
+
+/// Runs a node that joins a control plane elsewhere.
+pub async fn run_node(args: NodeArgs, helper: Helper) -> Outcome {
+    let mut args = args;
+    args.data_dir = make_private_dir(&args.data_dir)?;
+    let cancel = stop_on_signal()?;
+    let name = worker::node_name(&args.node);
+    let ip = worker::node_ip(&args.node)?;
+    let joined = join::join(&args, &name, ip).await?;
+    tokio::spawn(joined.renewal(cancel.clone()));
+    let options = WorkerOptions {
+        data_dir: args.data_dir.clone(),
+        settings: args.node.clone(),
+        client: joined.client.clone(),
+        name,
+        ip,
+        tls: joined.tls.clone(),
+        listener: worker::agent_listener()?,
+        instance: joined.instance.clone(),
+        cluster_cidr: joined.cluster_cidr.clone(),
+        service_cidr: joined.service_cidr.clone(),
+        dns: joined.dns,
+        helper,
+    };
+    let worker = worker::start(options, &cancel).await?;
+    notify("READY=1");
+    cancel.cancelled().await;
+    notify("STOPPING=1");
+    worker.join().await;
+    Ok(())
+}
+
+/// The data directory, absolute, made if need be, for root's eyes only.
+fn make_private_dir(path: &Path) -> Outcome<std::path::PathBuf> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .during(format!("creating {}", path.display()))?;
+    path.canonicalize().during(format!("opening {}", path.display()))
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+fn stop_on_signal() -> Outcome<CancellationToken> {
+    let cancel = CancellationToken::new();
+    let mut term = signal(SignalKind::terminate()).during("waiting for signals")?;
+    let mut int = signal(SignalKind::interrupt()).during("waiting for signals")?;
+    let stop = cancel.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(cancel)
+}
+
+/// Tells the service manager, if there is one (sd_notify(3)).
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let send = || -> std::io::Result<()> {
+        use std::os::{linux::net::SocketAddrExt, unix::ffi::OsStrExt};
+        let socket = std::os::unix::net::UnixDatagram::unbound()?;
+        match path.as_bytes().strip_prefix(b"@") {
+            Some(name) => {
+                let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+                socket.send_to_addr(state.as_bytes(), &address)?;
+            }
+            None => {
+                socket.send_to(state.as_bytes(), &path)?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = send() {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building and testing need. Does nothing where all are there.
+set -euo pipefail
+declare -A packages=(
+  [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [umoci]=umoci [nginx]=nginx-light
+  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git
+)
+missing=()
+for program in "${!packages[@]}"; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  # Services of these packages are peers to measure beside, started by the tests that need them.
+  printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+  chmod +x /usr/sbin/policy-rc.d
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+command -v kubectl >/dev/null || { echo "kubectl is needed: install it, any version from 1.30 on"; exit 1; }
