@@ -8,6 +8,7 @@
 //! read once ([`Schema::builtin`]). Start at [`KindInfo`] for resources, [`TypeInfo`] for types,
 //! and [`decode`] for what happens to a request body.
 
+pub mod apply;
 pub mod decode;
 mod defaults;
 mod error;
