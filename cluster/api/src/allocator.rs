@@ -244,40 +244,12 @@ impl ServiceAllocator {
             || (kind == "LoadBalancer"
                 && json::get(value, "spec.allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)));
         let held: HashSet<u16> = old.map(|o| ports_of(o).collect()).unwrap_or_default();
-        let mut own: HashSet<(u16, String)> = HashSet::new();
-        let ports = value
-            .get_mut("spec")
-            .and_then(|s| s.get_mut("ports"))
-            .and_then(Value::as_array_mut);
-        for (i, port) in ports.into_iter().flatten().enumerate() {
-            let field = format!("spec.ports[{i}].nodePort");
-            let protocol = json::text(port, "protocol").to_owned();
-            match json::int(port, "nodePort").unwrap_or(0) {
-                0 if wants => match self.any_port() {
-                    Some(free) => {
-                        claim.ports.push(free);
-                        json::set(port, "nodePort", free);
-                    }
-                    None => causes.push(StatusCause::invalid(
-                        &field,
-                        0,
-                        "failed to allocate a nodePort: range is full",
-                    )),
-                },
-                0 => {}
-                stated => {
-                    let number = u16::try_from(stated).unwrap_or(0);
-                    // One number may serve TCP and UDP of the same service.
-                    let again = own.iter().any(|(n, p)| *n == number && *p != protocol);
-                    if !again && !held.contains(&number) {
-                        match self.this_port(number) {
-                            Ok(()) => claim.ports.push(number),
-                            Err(why) => causes.push(StatusCause::invalid(&field, stated, why)),
-                        }
-                    }
-                    own.insert((number, protocol));
-                }
-            }
+        let ports = value.get_mut("spec").and_then(|s| s.get_mut("ports"));
+        let mut none = Vec::new();
+        let ports = ports.and_then(Value::as_array_mut).unwrap_or(&mut none);
+        self.claim_stated(ports, &held, claim, causes);
+        if wants && causes.is_empty() {
+            self.claim_missing(ports, claim, causes);
         }
         if kind == "LoadBalancer"
             && json::text(value, "spec.externalTrafficPolicy") == "Local"
@@ -286,6 +258,44 @@ impl ServiceAllocator {
         {
             claim.ports.push(free);
             json::set(value, "spec.healthCheckNodePort", free);
+        }
+    }
+
+    fn claim_stated(&self, ports: &[Value], held: &HashSet<u16>, claim: &mut Claim<'_>, causes: &mut Vec<StatusCause>) {
+        let mut own: HashSet<(u16, &str)> = HashSet::new();
+        for (i, port) in ports.iter().enumerate() {
+            let stated = json::int(port, "nodePort").unwrap_or(0);
+            if stated == 0 {
+                continue;
+            }
+            let (number, protocol) = (u16::try_from(stated).unwrap_or(0), json::text(port, "protocol"));
+            // One number may serve TCP and UDP of the same service.
+            let again = own.iter().any(|(n, p)| *n == number && *p != protocol);
+            if !again && !held.contains(&number) {
+                match self.this_port(number) {
+                    Ok(()) => claim.ports.push(number),
+                    Err(why) => causes.push(StatusCause::invalid(&format!("spec.ports[{i}].nodePort"), stated, why)),
+                }
+            }
+            own.insert((number, protocol));
+        }
+    }
+
+    fn claim_missing(&self, ports: &mut [Value], claim: &mut Claim<'_>, causes: &mut Vec<StatusCause>) {
+        for (i, port) in ports.iter_mut().enumerate() {
+            if json::int(port, "nodePort").unwrap_or(0) != 0 {
+                continue;
+            }
+            match self.any_port() {
+                Some(free) => {
+                    claim.ports.push(free);
+                    json::set(port, "nodePort", free);
+                }
+                None => {
+                    let why = "failed to allocate a nodePort: range is full";
+                    causes.push(StatusCause::invalid(&format!("spec.ports[{i}].nodePort"), 0, why));
+                }
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod core;
 mod discovery;
 mod encode;
 mod health;
+mod impersonate;
 mod inprocess;
 mod json;
 mod metrics;

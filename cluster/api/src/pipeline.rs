@@ -5,6 +5,7 @@ use crate::{
     discovery,
     encode::{Negotiated, negotiate, status_response, text_response},
     health,
+    impersonate::impersonated,
     registry::Row,
     request::{Query, RequestInfo},
     review, subresource, verbs,
@@ -190,6 +191,7 @@ async fn authorised(
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
+    call.user = impersonated(&call.core, call.user.clone(), &call.headers)?;
     call.core.authorize(&call.user, &call.info, &call.query)?;
     match (call.info.is_resource, row) {
         (true, Some(row)) => dispatch(call, &row, request).await,
