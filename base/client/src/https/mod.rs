@@ -1,27 +1,21 @@
 //! The HTTPS transport.
 
-mod connect;
 mod frames;
-mod tls;
 
 use crate::{Error, ListParams, ListRequest, ObjectList, Transport, WatchRequest, client, request};
 use bytes::Bytes;
-use connect::Connector;
 use frames::Frames;
 use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use http::{HeaderValue, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::Client as HyperClient,
-    rt::{TokioExecutor, TokioTimer},
-};
 use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use strata_http::{Body, ClientTls, HttpsClient};
 use strata_meta::{Object, Revision, WatchEvent};
 
 /// From sending a request to the head of the answer; upstream servers give up after 60 s.
@@ -36,8 +30,6 @@ const WATCH_SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 60);
 const BODY_MAX: usize = 256 << 20;
 /// How long a token that was read from a file is used; upstream reads it again each minute.
 const TOKEN_AGE: Duration = Duration::from_secs(60);
-/// Finds a dead peer on an idle HTTP/2 connection.
-const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// How to reach and trust a server, and who to be there.
 #[derive(Clone, Debug)]
@@ -81,7 +73,7 @@ impl fmt::Debug for ClientAuth {
 
 /// Speaks HTTP/2 or HTTP/1.1 over TLS to one server.
 pub struct HttpsTransport {
-    client: HyperClient<Connector, Full<Bytes>>,
+    client: HttpsClient,
     /// Scheme and authority.
     server: Uri,
     auth: ClientAuth,
@@ -96,16 +88,12 @@ impl HttpsTransport {
         if server.scheme() != Some(&http::uri::Scheme::HTTPS) || server.authority().is_none() {
             return Err(invalid(&"must be https://HOST:PORT"));
         }
-        let tls = tls::client_config(&config.ca_pem, &config.auth)?;
-        let client = HyperClient::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(90))
-            .http2_keep_alive_interval(PING_EVERY)
-            .http2_keep_alive_timeout(Duration::from_secs(15))
-            .http2_keep_alive_while_idle(false)
-            .http2_adaptive_window(true)
-            .build(Connector::new(Arc::new(tls)));
+        let identity = match &config.auth {
+            ClientAuth::Certificate { cert_pem, key_pem } => Some((&cert_pem[..], &key_pem[..])),
+            ClientAuth::Token(_) | ClientAuth::TokenFile(_) | ClientAuth::None => None,
+        };
+        let tls = ClientTls::new(&config.ca_pem, identity).map_err(|e| Error::Transport(e.to_string()))?;
+        let client = HttpsClient::new(tls);
         Ok(Self {
             client,
             server,
@@ -126,10 +114,10 @@ impl HttpsTransport {
             .headers_mut()
             .entry(header::USER_AGENT)
             .or_insert(HeaderValue::from_static("strata"));
-        let answer = self.client.request(request.map(Full::new));
+        let answer = self.client.send(request.map(Body::full));
         match tokio::time::timeout(HEAD_DEADLINE, answer).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Error::Transport(format!("{}: {}", self.server, chain(&error)))),
+            Ok(Err(error)) => Err(Error::Transport(error.to_string())),
             Err(_) => Err(Error::Transport(format!(
                 "{}: no answer in {HEAD_DEADLINE:?}",
                 self.server
@@ -182,18 +170,6 @@ async fn read(body: Incoming) -> Result<Bytes, Error> {
             "the answer took longer than {BODY_DEADLINE:?}"
         ))),
     }
-}
-
-/// An error and what caused it; hyper's own text leaves the cause out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl Transport for HttpsTransport {

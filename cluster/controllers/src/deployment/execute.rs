@@ -94,7 +94,10 @@ impl Controller {
 
     async fn is_still_there(&self, owner: &Object) -> Result<bool, Error> {
         let read = self.client.get(DEPLOYMENTS, owner.namespace(), owner.name()).await;
-        let fresh = read.during(|| format!("reading {} before adopting", owner.key))?;
+        let fresh = match read {
+            Err(error) if error.is_not_found() => return Ok(false),
+            read => read.during(|| format!("reading {}", owner.key))?,
+        };
         Ok(fresh.uid == owner.uid && !fresh.deleting)
     }
 
@@ -128,6 +131,10 @@ impl Controller {
                     replicas,
                     annotations,
                 } => {
+                    // A set may be missing because the deployment is going: the cache of sets can be ahead.
+                    if !self.is_still_there(object).await? {
+                        return Ok(None);
+                    }
                     let set = new_set(object, &deployment, (&name, &hash), replicas, &annotations)?;
                     if !self.create(object, &deployment, &set, (&name, replicas)).await? {
                         return Ok(Some(LOOK_AGAIN));

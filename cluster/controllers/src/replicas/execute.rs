@@ -98,13 +98,17 @@ impl Engine {
         Ok(mine)
     }
 
-    /// Reads the owner from the server: a stale cache must not adopt for an owner that is going.
+    /// Reads the owner from the server: on the word of a stale cache, nothing may be adopted or
+    /// made for an owner that is going.
     async fn is_still_there(&self, owner: &Object) -> Result<bool, Error> {
         let read = self
             .client
             .get(self.row.resource, owner.namespace(), owner.name())
             .await;
-        let fresh = read.during(|| format!("reading {} before adopting", owner.key))?;
+        let fresh = match read {
+            Err(error) if error.is_not_found() => return Ok(false),
+            read => read.during(|| format!("reading {}", owner.key))?,
+        };
         Ok(fresh.uid == owner.uid && !fresh.deleting)
     }
 
@@ -122,6 +126,8 @@ impl Engine {
     async fn scale(&self, owner: &Arc<Object>, set: &ReplicaSet, active: &[Arc<Pod>]) -> Result<(), Error> {
         match decide::step(set.replicas(), active, || self.related(owner), self.context.now()) {
             Step::Nothing => Ok(()),
+            // Pods may be missing because the owner is going: the cache of pods can be ahead.
+            Step::Create(_) if !self.is_still_there(owner).await? => Ok(()),
             Step::Create(count) => self.create_pods(owner, set, count).await,
             Step::Delete(pods) => self.delete_pods(owner, &pods).await,
         }
