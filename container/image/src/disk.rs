@@ -20,6 +20,10 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), ImageError> {
 
 /// Replaces a file atomically and durably: after a crash it is the old or the new one, whole.
 pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ImageError> {
+    replace(path, content, true)
+}
+
+fn replace(path: &Path, content: &[u8], durable: bool) -> Result<(), ImageError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let draft = folder.join(format!(".{}", unique_name()));
     let written = (|| {
@@ -29,6 +33,9 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ImageError
             .mode(0o600)
             .open(&draft)?;
         file.write_all(content)?;
+        if !durable {
+            return fs::rename(&draft, path);
+        }
         file.sync_all()?;
         fs::rename(&draft, path)?;
         File::open(folder)?.sync_all()
@@ -42,8 +49,16 @@ pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ImageError
 
 /// [`replace_file`] with a document.
 pub(crate) fn replace_document(path: &Path, document: &impl Serialize) -> Result<(), ImageError> {
-    let text = serde_json::to_vec(document).map_err(|error| ImageError::io("encode", path)(error.into()))?;
-    replace_file(path, &text)
+    replace_file(path, &encode(path, document)?)
+}
+
+/// Replaces a document atomically; a crash of the machine may lose or tear it.
+pub(crate) fn replace_volatile(path: &Path, document: &impl Serialize) -> Result<(), ImageError> {
+    replace(path, &encode(path, document)?, false)
+}
+
+fn encode(path: &Path, document: &impl Serialize) -> Result<Vec<u8>, ImageError> {
+    serde_json::to_vec(document).map_err(|error| ImageError::io("encode", path)(error.into()))
 }
 
 /// Reads a document; `None` if there is no such file.

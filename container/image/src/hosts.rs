@@ -36,11 +36,14 @@ pub(crate) struct Endpoint {
 pub(crate) struct TlsSettings {
     /// More roots, PEM.
     pub roots: Vec<Vec<u8>>,
-    /// Certificate chain and key, PEM.
-    pub client: Option<(Vec<u8>, Vec<u8>)>,
+    /// What is shown to the server.
+    pub client: Option<ClientPair>,
     /// Accept anything.
     pub skip_verify: bool,
 }
+
+/// Certificate chain and key, PEM.
+pub(crate) type ClientPair = (Vec<u8>, Vec<u8>);
 
 const MAX_FILE: u64 = 1 << 20;
 const MAX_HOSTS: usize = 32;
@@ -209,7 +212,7 @@ fn apply(endpoint: &mut Endpoint, settings: &Table, folder: &Path) -> Result<(),
 }
 
 /// `["cert", "key"]` or `[["cert", "key"], …]`; the first pair is used.
-fn client_pair(items: &[Value], folder: &Path) -> Result<Option<(Vec<u8>, Vec<u8>)>, String> {
+fn client_pair(items: &[Value], folder: &Path) -> Result<Option<ClientPair>, String> {
     let pair = match items.first() {
         None => return Ok(None),
         Some(Value::Array(inner)) => inner.as_slice(),

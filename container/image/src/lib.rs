@@ -31,6 +31,7 @@ mod store;
 mod tar_stream;
 mod transport;
 mod unpack;
+mod view;
 
 pub use config::{ImageConfig, Platform};
 pub use digest::{Digest, DigestError};

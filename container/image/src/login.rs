@@ -170,7 +170,7 @@ fn exchange(
     token: &str,
 ) -> reqwest::RequestBuilder {
     // The form encoding is the query's; a scratch address does the escaping.
-    let mut form = reqwest::Url::parse("http://form").map_or_else(|_| url.clone(), |form| form);
+    let mut form = reqwest::Url::parse("http://form").unwrap_or_else(|_| url.clone());
     form.query_pairs_mut()
         .append_pair("grant_type", "refresh_token")
         .append_pair("service", service)

@@ -12,7 +12,7 @@
 //! drafts/           what is being made; worthless while nobody holds `lock` shared
 //! ```
 
-use crate::disk::{Lock, make_folder, read_document, replace_document, replace_file};
+use crate::disk::{Lock, make_folder, read_document, replace_document, replace_file, replace_volatile};
 use crate::{Digest, Image, ImageConfig, ImageError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,7 +180,8 @@ impl Folder {
     }
 
     pub fn write_lease(&self, owner: &str, lease: &Lease) -> Result<(), ImageError> {
-        replace_document(&self.lease_path(owner)?, lease)
+        // Containers do not outlive the machine's crash, so their leases need not either.
+        replace_volatile(&self.lease_path(owner)?, lease)
     }
 
     pub fn remove_lease(&self, owner: &str) -> Result<(), ImageError> {
@@ -204,8 +205,14 @@ impl Folder {
             if owner.starts_with('.') {
                 continue;
             }
-            if let Some(lease) = read_document(&path, MAX_LEASE)? {
-                found.push((owner.to_owned(), lease));
+            match read_document(&path, MAX_LEASE) {
+                Ok(Some(lease)) => found.push((owner.to_owned(), lease)),
+                Ok(None) => {}
+                // Torn by a crash of the machine, which ended its owner too.
+                Err(error) => {
+                    tracing::warn!(%error, "removing an unreadable lease");
+                    self.remove_lease(owner)?;
+                }
             }
         }
         Ok(found)

@@ -46,7 +46,7 @@ async fn an_image_is_pulled_unpacked_found_again_and_removed() {
 
     let (progress, mut reports) = tokio::sync::mpsc::channel(100);
     let image = store.pull(&name, None, Some(progress)).await.expect("pull");
-    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_tags, [name.as_str()]);
     assert_eq!(image.repo_digests, [format!("{}/a/app@{manifest}", registry.address)]);
     assert_eq!(image.config.cmd, ["sh"]);
     assert_eq!(image.layers.len(), 2);
@@ -214,7 +214,7 @@ async fn a_login_opens_a_closed_registry() {
         token: String::new(),
     };
     let image = store.pull(&name, Some(login("secret")), None).await.expect("login");
-    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_tags, [name.as_str()]);
     let error = store
         .pull(&name, Some(login("wrong")), None)
         .await

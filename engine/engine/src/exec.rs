@@ -4,7 +4,7 @@ use crate::engine::Inner;
 use crate::entry::SandboxEntry;
 use crate::link::{ShimLink, blocking};
 use crate::stream::Terminal;
-use crate::{AttachOptions, ContainerId, ContainerState, Engine, Error, ExecOptions, ExecResult, ExecSession};
+use crate::{AttachOptions, ContainerId, ContainerState, Engine, Error, ExecOptions, ExecResult, ExecSession, Resizer};
 use futures::future::BoxFuture;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -31,7 +31,6 @@ struct Started {
 
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 type Reader = Box<dyn AsyncRead + Send + Unpin>;
-type Resize = Arc<dyn Fn(u16, u16) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>;
 
 impl Engine {
     /// Runs a command in a container and gives its output; kills it after `timeout`.
@@ -158,7 +157,7 @@ impl Engine {
             }
         };
         let name = id.to_string();
-        let resize: Resize = Arc::new(move |width, height| {
+        let resize: Resizer = Arc::new(move |width, height| {
             let (link, name) = (Arc::clone(&link), name.clone());
             let size = ConsoleSize { width, height };
             Box::pin(async move {
@@ -289,7 +288,7 @@ fn lost(sandbox: &SandboxEntry) -> Error {
     }
 }
 
-fn no_terminal() -> Resize {
+fn no_terminal() -> Resizer {
     Arc::new(|_, _| {
         Box::pin(std::future::ready(Err(Error::InvalidConfig(
             "the command has no terminal".into(),

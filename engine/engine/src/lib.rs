@@ -38,4 +38,4 @@ pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use event::EngineEvent;
 pub use sandbox::{ContainerId, Network, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus};
-pub use session::{AttachOptions, ExecOptions, ExecResult, ExecSession, NO_TIMEOUT, SessionParts};
+pub use session::{AttachOptions, ExecOptions, ExecResult, ExecSession, NO_TIMEOUT, Resizer, SessionParts};

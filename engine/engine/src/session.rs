@@ -5,6 +5,9 @@ use futures::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// Sets a terminal's size: columns, rows. Clones may outlive the session.
+pub type Resizer = Arc<dyn Fn(u16, u16) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>;
+
 /// What to run in a container, and which of its streams are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct ExecOptions {
@@ -40,14 +43,14 @@ pub struct ExecSession {
     pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Standard error; none with a terminal.
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
-    pub(crate) resize: Arc<dyn Fn(u16, u16) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>,
+    pub(crate) resize: Resizer,
     pub(crate) exit: BoxFuture<'static, Result<i32, Error>>,
 }
 
 impl ExecSession {
     /// Sets the terminal's size in characters. A clone of the returned function may outlive a
     /// borrow of the session.
-    pub fn resizer(&self) -> Arc<dyn Fn(u16, u16) -> BoxFuture<'static, Result<(), Error>> + Send + Sync> {
+    pub fn resizer(&self) -> Resizer {
         Arc::clone(&self.resize)
     }
 
@@ -82,7 +85,7 @@ pub struct SessionParts {
     /// Standard error; none with a terminal.
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Sets the terminal's size: columns, rows.
-    pub resize: Arc<dyn Fn(u16, u16) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>,
+    pub resize: Resizer,
     /// Resolves with the exit code.
     pub exit: BoxFuture<'static, Result<i32, Error>>,
 }

@@ -605,10 +605,7 @@ mod tests {
         let mounts = built(&config).mounts;
         for path in ["/etc/resolv.conf", "/dev/shm", "/data", "/etc/hostname", "/proc"] {
             assert_eq!(
-                mounts
-                    .iter()
-                    .filter(|mount| mount.destination == Path::new(path))
-                    .count(),
+                mounts.iter().filter(|mount| mount.destination == path).count(),
                 1,
                 "{path}"
             );

@@ -21,7 +21,9 @@ impl Terminal {
         rustix::fs::fcntl_setfl(&master, flags | rustix::fs::OFlags::NONBLOCK)?;
         // SAFETY: an `OwnedFd` is open and the same for as long as it lives, and the `AsyncFd` owns it.
         let master = unsafe { AsyncFd::register(master) }?;
-        Ok(Self { master: Arc::new(master) })
+        Ok(Self {
+            master: Arc::new(master),
+        })
     }
 
     pub fn resize(&self, width: u16, height: u16) -> io::Result<()> {
