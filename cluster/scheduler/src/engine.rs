@@ -1,0 +1,431 @@
+//! The state of placement and every change to it. One thread owns it; it does no I/O.
+
+use crate::{
+    cluster::Cluster,
+    cycle::{Decision, Framework, Refusal},
+    framework::Event,
+    node::Node,
+    pod::Pod,
+    preemption::{self, Nominated, Preemption},
+    queue::{Lengths, Queue},
+    workloads::Workload,
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+use strata_meta::{ObjectKey, Selector, Uid};
+
+pub(crate) struct Engine {
+    framework: Framework,
+    cluster: Cluster,
+    queue: Queue,
+    known: HashMap<ObjectKey, Arc<Pod>>,
+    /// Placed by this engine; the API has not told of it yet.
+    assumed: HashSet<Uid>,
+    /// Pods for which room is being made.
+    nominated: HashMap<Uid, Nominated>,
+    scheduler_name: Box<str>,
+}
+
+/// What is to be done about a pod.
+pub(crate) enum Action {
+    /// Bind it; answered by [`Engine::bound`] or [`Engine::unbound`].
+    Bind { pod: Arc<Pod>, node: Arc<str> },
+    /// Tell why it fits nowhere.
+    Report { pod: Arc<Pod>, message: String },
+    /// Tell so, and remove the victims to make room.
+    Preempt {
+        pod: Arc<Pod>,
+        message: String,
+        preemption: Preemption,
+    },
+}
+
+impl Engine {
+    pub fn new(framework: Framework, scheduler_name: &str) -> Self {
+        Self {
+            framework,
+            cluster: Cluster::default(),
+            queue: Queue::default(),
+            known: HashMap::new(),
+            assumed: HashSet::new(),
+            nominated: HashMap::new(),
+            scheduler_name: scheduler_name.into(),
+        }
+    }
+
+    pub fn lengths(&self) -> Lengths {
+        self.queue.lengths()
+    }
+
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.queue.next_wakeup()
+    }
+
+    /// Takes the present state of a node.
+    pub fn set_node(&mut self, name: &str, node: Option<Arc<Node>>, now: Instant) {
+        let old = self.cluster.node(name).and_then(|state| state.node.clone());
+        self.cluster.set_node(name, node.clone());
+        match (&old, &node) {
+            (None, Some(new)) => self.wake(&Event::NodeAdded(new), now),
+            (Some(old), Some(new)) if new.differs(old) => self.wake(&Event::NodeUpdated { old, new }, now),
+            (Some(_), None) => self.wake(&Event::NodeRemoved, now),
+            _ => {}
+        }
+    }
+
+    /// Takes the present labels of a namespace.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>, now: Instant) {
+        let old = match labels.clone() {
+            Some(labels) => self.cluster.namespaces.insert(name.into(), labels),
+            None => self.cluster.namespaces.remove(name),
+        };
+        if old != labels {
+            self.wake(&Event::NamespaceRelabelled, now);
+        }
+    }
+
+    pub fn set_workload(&mut self, kind: Workload, key: &ObjectKey, selector: Option<Selector>) {
+        self.cluster.workloads.set(kind, key, selector);
+    }
+
+    /// Takes the present state of a pod.
+    pub fn set_pod(&mut self, key: &ObjectKey, pod: Option<Arc<Pod>>, now: Instant) {
+        let old = match &pod {
+            Some(pod) => self.known.insert(key.clone(), pod.clone()),
+            None => self.known.remove(key),
+        };
+        let same = |old: &&Arc<Pod>| pod.as_ref().is_none_or(|pod| pod.object.uid != old.object.uid);
+        if let Some(gone) = old.as_ref().filter(same) {
+            self.forget(&gone.object.uid, now);
+        }
+        let Some(pod) = pod else { return };
+        let uid = pod.object.uid.clone();
+        if pod.finished {
+            self.forget(&uid, now);
+        } else if !pod.node_name.is_empty() {
+            self.pod_is_placed(pod, now);
+        } else if !pod.deleting() && pod.scheduler_name == self.scheduler_name {
+            if !self.assumed.contains(&uid) {
+                self.queue.set(pod);
+            }
+        } else {
+            self.queue.remove(&uid);
+            self.nominated.remove(&uid);
+        }
+    }
+
+    fn pod_is_placed(&mut self, pod: Arc<Pod>, now: Instant) {
+        let uid = &pod.object.uid;
+        self.queue.remove(uid);
+        self.assumed.remove(uid);
+        self.nominated.remove(uid);
+        let before = self.cluster.placed(uid).cloned();
+        self.cluster.place(pod.clone());
+        match before {
+            None => self.wake(&Event::PodPlaced(&pod), now),
+            Some(before) if before.node_name != pod.node_name || before.requests != pod.requests => {
+                self.wake(&Event::PodFreed(&before), now);
+            }
+            Some(before) if before.deleting() != pod.deleting() || before.object.labels != pod.object.labels => {
+                self.wake(&Event::PodRelabelled(&pod), now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The pod uses nothing and waits for nothing.
+    fn forget(&mut self, uid: &Uid, now: Instant) {
+        self.queue.remove(uid);
+        self.assumed.remove(uid);
+        self.nominated.remove(uid);
+        if let Some(freed) = self.cluster.remove(uid) {
+            self.wake(&Event::PodFreed(&freed), now);
+        }
+    }
+
+    fn wake(&mut self, event: &Event<'_>, now: Instant) {
+        if self.queue.has_unschedulable() {
+            let (framework, cluster) = (&self.framework, &self.cluster);
+            self.queue
+                .wake(now, |pod, by| framework.may_help(event, pod, by, cluster));
+        }
+    }
+
+    /// Decides about the next pod, if one is due.
+    pub fn step(&mut self, now: Instant) -> Option<Action> {
+        let pod = self.queue.pop(now)?;
+        let uid = pod.object.uid.clone();
+        let reserved = self.reserve(&pod);
+        let action = match self.framework.decide(&pod, &self.cluster) {
+            Decision::Place(node) => Action::Bind { pod, node },
+            Decision::Refuse(refusal) => {
+                self.queue.reject(&uid, refusal.by, now);
+                tracing::debug!(pod = %pod.object.key, by = ?self.framework.names(refusal.by), "pod fits nowhere");
+                self.make_room(pod, refusal)
+            }
+        };
+        for other in reserved {
+            self.cluster.remove(&other);
+        }
+        if let Action::Bind { pod, node } = &action {
+            self.nominated.remove(&uid);
+            self.assumed.insert(uid);
+            let placed = Arc::new(pod.placed_on(node));
+            self.cluster.place(placed.clone());
+            self.wake(&Event::PodPlaced(&placed), now);
+        }
+        Some(action)
+    }
+
+    /// Room that is being made for pods that are at least as important is not free.
+    fn reserve(&mut self, pod: &Pod) -> Vec<Uid> {
+        let own = &pod.object.uid;
+        let others = self.nominated.values().filter(|other| other.pod.object.uid != *own);
+        let reserved: Vec<_> = others
+            .filter(|other| other.pod.priority >= pod.priority && self.cluster.node(&other.node).is_some())
+            .map(|other| Arc::new(other.pod.placed_on(&other.node)))
+            .collect();
+        for other in &reserved {
+            self.cluster.place(other.clone());
+        }
+        reserved.into_iter().map(|other| other.object.uid.clone()).collect()
+    }
+
+    fn make_room(&mut self, pod: Arc<Pod>, refusal: Refusal) -> Action {
+        let nominated = self.nominated.get(&pod.object.uid);
+        match preemption::plan(&pod, &refusal, nominated, &self.framework, &mut self.cluster) {
+            Ok(preemption) => {
+                let node = preemption.node.clone();
+                self.nominated
+                    .insert(pod.object.uid.clone(), Nominated { pod: pod.clone(), node });
+                let message = refusal.message;
+                Action::Preempt {
+                    pod,
+                    message,
+                    preemption,
+                }
+            }
+            Err(why) => {
+                let message = format!("{} {why}", refusal.message).trim_end().to_owned();
+                Action::Report { pod, message }
+            }
+        }
+    }
+
+    /// The binding was accepted.
+    pub fn bound(&mut self, uid: &Uid) {
+        self.queue.remove(uid);
+    }
+
+    /// The binding was not accepted, or nobody knows; the pod is tried again after its
+    /// backoff, unless the API tells that it is gone or placed.
+    pub fn unbound(&mut self, uid: &Uid, now: Instant) {
+        if !self.assumed.remove(uid) {
+            // The informer was faster and knows better.
+            return;
+        }
+        if let Some(freed) = self.cluster.remove(uid) {
+            self.wake(&Event::PodFreed(&freed), now);
+            // Changes were held back while the pod was assumed to be placed.
+            let latest = self.known.get(&freed.object.key);
+            if let Some(latest) = latest.filter(|latest| latest.object.uid == *uid) {
+                self.queue.set(latest.clone());
+            }
+        }
+        self.queue.retry(uid, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::{node, placed, waiting},
+        plugins,
+    };
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    struct Bench {
+        engine: Engine,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(nodes: &[&str]) -> Self {
+            let engine = Engine::new(Framework::new(plugins::all()), "default-scheduler");
+            let mut bench = Self {
+                engine,
+                now: Instant::now(),
+            };
+            nodes
+                .iter()
+                .for_each(|name| bench.node(name, json!({"cpu": "2", "memory": "4Gi"})));
+            bench
+        }
+
+        fn node(&mut self, name: &str, size: Value) {
+            let node = Arc::new(node(name, json!({}), json!({}), size));
+            self.engine.set_node(name, Some(node), self.now);
+        }
+
+        fn pod(&mut self, pod: Pod) -> Uid {
+            let pod = Arc::new(pod);
+            self.engine
+                .set_pod(&pod.object.key.clone(), Some(pod.clone()), self.now);
+            pod.object.uid.clone()
+        }
+
+        fn gone(&mut self, name: &str) {
+            self.engine.set_pod(&ObjectKey::new("default", name), None, self.now);
+        }
+
+        /// `pod>node`, `pod: message`, or `pod>node! victims`.
+        fn step(&mut self) -> Option<String> {
+            Some(match self.engine.step(self.now)? {
+                Action::Bind { pod, node } => format!("{}>{node}", pod.object.name()),
+                Action::Report { pod, message } => format!("{}: {message}", pod.object.name()),
+                Action::Preempt { pod, preemption, .. } => {
+                    let victims: Vec<_> = preemption.victims.iter().map(|victim| victim.object.name()).collect();
+                    format!("{}>{}! {}", pod.object.name(), preemption.node, victims.join(" "))
+                }
+            })
+        }
+    }
+
+    fn asks(cpu: &str) -> Value {
+        json!({"containers": [{"resources": {"requests": {"cpu": cpu}}}]})
+    }
+
+    fn with_priority(priority: i32, cpu: &str) -> Value {
+        let mut spec = asks(cpu);
+        spec["priority"] = json!(priority);
+        spec
+    }
+
+    #[test]
+    fn an_assumed_pod_takes_its_room_before_the_api_tells_of_it() {
+        let mut bench = Bench::new(&["n"]);
+        bench.pod(waiting("a", json!({}), asks("1500m")));
+        bench.pod(waiting("b", json!({}), asks("1")));
+        assert_eq!(bench.step().as_deref(), Some("a>n"));
+        let refused = bench.step().expect("b is decided");
+        assert!(
+            refused.starts_with("b: 0/1 nodes are available: 1 Insufficient cpu. preemption: "),
+            "{refused}"
+        );
+        bench.engine.bound(&Uid::from("default-a"));
+        bench.pod(placed("a", "n", json!({}), asks("1500m")));
+        assert_eq!(bench.step(), None, "a status update of a helps nobody");
+        bench.gone("a");
+        assert_eq!(bench.step().as_deref(), Some("b>n"));
+    }
+
+    #[test]
+    fn a_failed_binding_gives_the_room_back_and_is_tried_again() {
+        let mut bench = Bench::new(&["n"]);
+        let uid = bench.pod(waiting("a", json!({}), asks("2")));
+        assert_eq!(bench.step().as_deref(), Some("a>n"));
+        bench.engine.unbound(&uid, bench.now);
+        assert_eq!(bench.step(), None, "not before its backoff");
+        bench.now += Duration::from_secs(1);
+        assert_eq!(bench.step().as_deref(), Some("a>n"));
+        bench.gone("a");
+        bench.engine.unbound(&uid, bench.now);
+        bench.now += Duration::from_secs(60);
+        assert_eq!(bench.step(), None, "a pod that is gone is not tried again");
+    }
+
+    #[test]
+    fn pods_of_other_schedulers_and_those_being_deleted_are_left_alone() {
+        let mut bench = Bench::new(&["n"]);
+        bench.pod(waiting("a", json!({}), json!({"schedulerName": "mine"})));
+        bench.pod(waiting("b", json!({}), json!({"schedulingGates": [{"name": "g"}]})));
+        assert_eq!(bench.step(), None);
+        bench.pod(waiting("b", json!({}), json!({})));
+        assert_eq!(bench.step().as_deref(), Some("b>n"));
+    }
+
+    #[test]
+    fn a_new_node_brings_waiting_pods_back() {
+        let mut bench = Bench::new(&[]);
+        bench.pod(waiting("a", json!({}), asks("1")));
+        assert_eq!(bench.step().as_deref(), Some("a: no nodes available to schedule pods"));
+        bench.node("n", json!({"cpu": "500m"}));
+        let refused = bench.step().expect("tried at once");
+        assert!(refused.contains("1 Insufficient cpu"), "{refused}");
+        bench.node("n", json!({"cpu": "600m"}));
+        assert_eq!(bench.step(), None, "still too small");
+        bench.node("n", json!({"cpu": "1"}));
+        assert_eq!(bench.step().as_deref(), Some("a>n"));
+    }
+
+    #[test]
+    fn a_pod_recreated_under_its_name_is_another_pod() {
+        let mut bench = Bench::new(&["n"]);
+        bench.pod(placed("a", "n", json!({}), asks("2")));
+        bench.pod(waiting("b", json!({}), asks("2")));
+        assert!(bench.step().expect("decided").contains("Insufficient cpu"));
+        let mut again = waiting("a", json!({}), asks("1"));
+        let mut object = (*again.object).clone();
+        object.uid = Uid::from("another");
+        again.object = Arc::new(object);
+        bench.pod(again);
+        let steps: Vec<_> = std::iter::from_fn(|| bench.step()).collect();
+        assert!(
+            steps.contains(&"a>n".to_owned()) || steps.contains(&"b>n".to_owned()),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn a_more_important_pod_makes_room_with_the_fewest_and_least_important_victims() {
+        let mut bench = Bench::new(&["n1", "n2"]);
+        bench.pod(placed("low", "n1", json!({}), with_priority(1, "1")));
+        bench.pod(placed("mid", "n1", json!({}), with_priority(5, "1")));
+        bench.pod(placed("high", "n2", json!({}), with_priority(50, "2")));
+        bench.pod(waiting("vip", json!({}), with_priority(100, "1")));
+        assert_eq!(bench.step().as_deref(), Some("vip>n1! low"));
+        bench.pod(waiting("later", json!({}), with_priority(2, "1")));
+        let later = bench.step().expect("decided");
+        assert!(
+            later.starts_with("later: 0/2 nodes are available: 2 Insufficient cpu."),
+            "{later}"
+        );
+        bench.gone("low");
+        bench.now += Duration::from_secs(2);
+        assert_eq!(bench.step().as_deref(), Some("vip>n1"), "the room is kept for it");
+    }
+
+    #[test]
+    fn preemption_says_why_it_does_not_help() {
+        let mut bench = Bench::new(&["n"]);
+        bench.pod(placed("peer", "n", json!({}), with_priority(7, "2")));
+        bench.pod(waiting("a", json!({}), with_priority(7, "1")));
+        assert_eq!(
+            bench.step().as_deref(),
+            Some(
+                "a: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            )
+        );
+        let mut never = with_priority(9, "1");
+        never["preemptionPolicy"] = json!("Never");
+        bench.pod(waiting("b", json!({}), never));
+        assert_eq!(
+            bench.step().as_deref(),
+            Some(
+                "b: 0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+            )
+        );
+        bench.pod(waiting("c", json!({}), with_priority(9, "3")));
+        assert_eq!(
+            bench.step().as_deref(),
+            Some(
+                "c: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            )
+        );
+    }
+}

@@ -1,0 +1,363 @@
+//! The running scheduler: informers in front of the engine, writes behind it.
+
+use crate::{
+    cycle::Framework,
+    engine::{Action, Engine},
+    inbox::{Inbox, Mail},
+    node::Node,
+    plugins,
+    pod::Pod,
+    report::{Reporter, carry_out_refusal},
+    workloads::{MapSelector, SetSelector, Workload},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+use strata_client::{
+    Client, EventRecorder, Informer, Resource, Scope,
+    resources::{NAMESPACES, NODES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS},
+};
+use strata_meta::{Object, ObjectError};
+use strata_task::{CancellationToken, DropGuard};
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// Bindings and reports on their way at a time; with more the engine waits.
+const IN_FLIGHT: usize = 128;
+/// Decisions between two looks into the inbox.
+const DECISIONS_AT_ONCE: usize = 64;
+
+/// How the scheduler runs.
+#[derive(Clone)]
+pub struct SchedulerOptions {
+    /// As whom it reads and writes; upstream's is `system:kube-scheduler`.
+    pub client: Client,
+    /// The `schedulerName` of the pods it places.
+    pub name: String,
+    /// The machine it runs on, for events.
+    pub host: String,
+}
+
+impl SchedulerOptions {
+    /// The default scheduler of a cluster.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            name: "default-scheduler".to_owned(),
+            host: String::new(),
+        }
+    }
+}
+
+/// A running scheduler. Dropping it stops it; [`Scheduler::stopped`] waits for the end.
+pub struct Scheduler {
+    ended: oneshot::Receiver<()>,
+    counters: Arc<Counters>,
+    _stop: DropGuard,
+}
+
+/// What a scheduler has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Pods bound.
+    pub scheduled: u64,
+    /// Attempts that found no node.
+    pub unschedulable: u64,
+    /// Bindings that failed.
+    pub errors: u64,
+    /// Pods that wait to be tried.
+    pub active: u64,
+    /// Pods that wait for their backoff.
+    pub backoff: u64,
+    /// Pods that wait for a change of the cluster.
+    pub parked: u64,
+    /// Pods that wait for their scheduling gates.
+    pub gated: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    scheduled: AtomicU64,
+    unschedulable: AtomicU64,
+    errors: AtomicU64,
+    active: AtomicU64,
+    backoff: AtomicU64,
+    parked: AtomicU64,
+    gated: AtomicU64,
+}
+
+impl Scheduler {
+    /// Starts on the current tokio runtime. It places pods from when its first lists have come.
+    pub fn start(options: SchedulerOptions, cancel: CancellationToken) -> Self {
+        let stop = cancel.child_token();
+        let counters = Arc::new(Counters::default());
+        let (end, ended) = oneshot::channel();
+        tokio::spawn(run(options, stop.clone(), counters.clone(), end));
+        Self {
+            ended,
+            counters,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// What it has done and holds.
+    pub fn statistics(&self) -> Statistics {
+        let Counters {
+            scheduled,
+            unschedulable,
+            errors,
+            active,
+            backoff,
+            parked,
+            gated,
+        } = &*self.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Statistics {
+            scheduled: read(scheduled),
+            unschedulable: read(unschedulable),
+            errors: read(errors),
+            active: read(active),
+            backoff: read(backoff),
+            parked: read(parked),
+            gated: read(gated),
+        }
+    }
+
+    /// Waits until it has ended, after its token was cancelled.
+    pub async fn stopped(self) {
+        let Self { ended, _stop, .. } = self;
+        // The sender is dropped when it ends, whichever way.
+        let _ = ended.await;
+    }
+}
+
+struct Informers {
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    namespaces: Informer<NamespaceLabels>,
+    services: Informer<MapSelector>,
+    replication_controllers: Informer<MapSelector>,
+    replica_sets: Informer<SetSelector>,
+    stateful_sets: Informer<SetSelector>,
+}
+
+struct NamespaceLabels(BTreeMap<String, String>);
+
+impl NamespaceLabels {
+    fn read(object: &Arc<Object>) -> Result<Self, ObjectError> {
+        let labels = object.labels.iter();
+        Ok(Self(
+            labels
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+        ))
+    }
+}
+
+impl Informers {
+    fn start(client: &Client, cancel: &CancellationToken) -> Self {
+        fn follow<T: Send + Sync + 'static>(
+            client: &Client,
+            resource: Resource,
+            cancel: &CancellationToken,
+            read: fn(&Arc<Object>) -> Result<T, ObjectError>,
+        ) -> Informer<T> {
+            Informer::start_with(client, resource, Scope::default(), cancel.clone(), read)
+        }
+        Self {
+            pods: follow(client, PODS, cancel, Pod::read),
+            nodes: follow(client, NODES, cancel, Node::read),
+            namespaces: follow(client, NAMESPACES, cancel, NamespaceLabels::read),
+            services: follow(client, SERVICES, cancel, MapSelector::read),
+            replication_controllers: follow(client, REPLICATION_CONTROLLERS, cancel, MapSelector::read),
+            replica_sets: follow(client, REPLICA_SETS, cancel, SetSelector::read),
+            stateful_sets: follow(client, STATEFUL_SETS, cancel, SetSelector::read),
+        }
+    }
+
+    fn post_changes(&self, inbox: &Arc<Inbox>) {
+        fn post<T: Send + Sync + 'static>(
+            informer: &Informer<T>,
+            inbox: &Arc<Inbox>,
+            write: impl Fn(&mut Mail, strata_meta::ObjectKey) + Send + Sync + 'static,
+        ) {
+            let inbox = inbox.clone();
+            informer.on_change(move |change| inbox.post(|mail| write(mail, change.key.clone())));
+        }
+        let workload = |kind| move |mail: &mut Mail, key| mail.workloads.add((kind, key));
+        post(&self.nodes, inbox, |mail, key| mail.nodes.add(key));
+        post(&self.namespaces, inbox, |mail, key| mail.namespaces.add(key));
+        post(&self.services, inbox, workload(Workload::Service));
+        post(
+            &self.replication_controllers,
+            inbox,
+            workload(Workload::ReplicationController),
+        );
+        post(&self.replica_sets, inbox, workload(Workload::ReplicaSet));
+        post(&self.stateful_sets, inbox, workload(Workload::StatefulSet));
+        post(&self.pods, inbox, |mail, key| mail.pods.add(key));
+    }
+
+    async fn synced(&self) {
+        self.nodes.synced().await;
+        self.namespaces.synced().await;
+        self.services.synced().await;
+        self.replication_controllers.synced().await;
+        self.replica_sets.synced().await;
+        self.stateful_sets.synced().await;
+        self.pods.synced().await;
+    }
+}
+
+async fn run(options: SchedulerOptions, stop: CancellationToken, counters: Arc<Counters>, end: oneshot::Sender<()>) {
+    let informers = Informers::start(&options.client, &stop);
+    let inbox = Arc::new(Inbox::default());
+    informers.post_changes(&inbox);
+    if stop.run_until_cancelled(informers.synced()).await.is_none() {
+        return;
+    }
+    let reporter = Reporter {
+        events: EventRecorder::new(options.client.clone(), &options.name, &options.host),
+        client: options.client,
+    };
+    let desk = Desk {
+        engine: Engine::new(Framework::new(plugins::all()), &options.name),
+        informers,
+        inbox: inbox.clone(),
+        reporter,
+        runtime: Handle::current(),
+        counters,
+        in_flight: 0,
+    };
+    // A thread of its own: deciding is computing, which must not hold up the runtime.
+    let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
+        desk.work();
+        drop(end);
+    });
+    if let Err(error) = thread {
+        tracing::error!(%error, "the scheduler has no thread and places nothing");
+        return;
+    }
+    stop.cancelled().await;
+    inbox.post(|mail| mail.stop = true);
+}
+
+/// The thread's side: mail in, actions out.
+struct Desk {
+    engine: Engine,
+    informers: Informers,
+    inbox: Arc<Inbox>,
+    reporter: Reporter,
+    runtime: Handle,
+    counters: Arc<Counters>,
+    in_flight: usize,
+}
+
+impl Desk {
+    fn work(mut self) {
+        let mut idle = false;
+        loop {
+            let full = self.in_flight >= IN_FLIGHT;
+            // With everything in flight only an answer lets it go on.
+            let until = if full { None } else { self.engine.next_wakeup() };
+            let mail = self.inbox.take(idle || full, until);
+            if mail.stop {
+                return;
+            }
+            self.read(mail);
+            idle = !self.decide();
+            if idle || self.in_flight >= IN_FLIGHT {
+                self.count();
+            }
+        }
+    }
+
+    fn read(&mut self, mail: Mail) {
+        let now = Instant::now();
+        for (kind, key) in mail.workloads.into_order() {
+            let selector = match kind {
+                Workload::Service => self.informers.services.get(&key).and_then(|read| read.0.clone()),
+                Workload::ReplicationController => self
+                    .informers
+                    .replication_controllers
+                    .get(&key)
+                    .and_then(|read| read.0.clone()),
+                Workload::ReplicaSet => self.informers.replica_sets.get(&key).and_then(|read| read.0.clone()),
+                Workload::StatefulSet => self.informers.stateful_sets.get(&key).and_then(|read| read.0.clone()),
+            };
+            self.engine.set_workload(kind, &key, selector);
+        }
+        for key in mail.namespaces.into_order() {
+            let labels = self.informers.namespaces.get(&key).map(|labels| labels.0.clone());
+            self.engine.set_namespace(&key.name, labels, now);
+        }
+        for key in mail.nodes.into_order() {
+            self.engine.set_node(&key.name, self.informers.nodes.get(&key), now);
+        }
+        for key in mail.pods.into_order() {
+            self.engine.set_pod(&key, self.informers.pods.get(&key), now);
+        }
+        self.in_flight -= mail.reported + mail.bound.len();
+        for (uid, accepted) in mail.bound {
+            if accepted {
+                self.counters.scheduled.fetch_add(1, Ordering::Relaxed);
+                self.engine.bound(&uid);
+            } else {
+                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                self.engine.unbound(&uid, now);
+            }
+        }
+    }
+
+    /// Decides about some pods; whether there may be more.
+    fn decide(&mut self) -> bool {
+        for _ in 0..DECISIONS_AT_ONCE {
+            if self.in_flight >= IN_FLIGHT {
+                return true;
+            }
+            let Some(action) = self.engine.step(Instant::now()) else {
+                return false;
+            };
+            self.in_flight += 1;
+            self.carry_out(action);
+        }
+        true
+    }
+
+    fn carry_out(&self, action: Action) {
+        let (inbox, reporter) = (self.inbox.clone(), self.reporter.clone());
+        let (pod, message, preemption) = match action {
+            Action::Bind { pod, node } => {
+                self.runtime.spawn(async move {
+                    let accepted = reporter.bind(&pod, &node).await;
+                    inbox.post(|mail| mail.bound.push((pod.object.uid.clone(), accepted)));
+                });
+                return;
+            }
+            Action::Report { pod, message } => (pod, message, None),
+            Action::Preempt {
+                pod,
+                message,
+                preemption,
+            } => (pod, message, Some(preemption)),
+        };
+        self.counters.unschedulable.fetch_add(1, Ordering::Relaxed);
+        self.runtime.spawn(async move {
+            carry_out_refusal(reporter, pod, message, preemption).await;
+            inbox.post(|mail| mail.reported += 1);
+        });
+    }
+
+    fn count(&self) {
+        let lengths = self.engine.lengths();
+        let write = |counter: &AtomicU64, count: usize| counter.store(count as u64, Ordering::Relaxed);
+        write(&self.counters.active, lengths.active);
+        write(&self.counters.backoff, lengths.backoff);
+        write(&self.counters.parked, lengths.unschedulable);
+        write(&self.counters.gated, lengths.gated);
+    }
+}
