@@ -69,6 +69,22 @@ pub struct ProxyOptions {
     pub no_proxy: String,
 }
 
+impl ProxyOptions {
+    /// From the usual variables in upper or lower case; `lookup` reads the environment for the binary.
+    pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let variable = |name: &str| {
+            lookup(name)
+                .or_else(|| lookup(&name.to_lowercase()))
+                .unwrap_or_default()
+        };
+        Self {
+            http: variable("HTTP_PROXY"),
+            https: variable("HTTPS_PROXY"),
+            no_proxy: variable("NO_PROXY"),
+        }
+    }
+}
+
 /// How to log in to a registry; at most one way is used.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
