@@ -116,6 +116,7 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
         dry_run: false,
         attempts: 8,
         demands_revision: false,
+        manager: "",
     };
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {

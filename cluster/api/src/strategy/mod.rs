@@ -19,6 +19,7 @@ pub(crate) use columns::{Column, age, default_columns};
 
 use crate::{cache::FieldPath, validate::NameRule};
 use serde_json::Value;
+use strata_auth::UserInfo;
 use strata_meta::{StatusCause, Time};
 
 /// What a problem list is called in strategies.
@@ -73,6 +74,23 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// What is wrong with a change of the status.
     fn validate_status_update(&self, _new: &Value, _old: &Value, _causes: &mut Causes) {}
+
+    /// Writes down who made a new object, for kinds that act on it.
+    fn record_requester(&self, _object: &mut Value, _user: &UserInfo) {}
+
+    /// Undoes changes that a subresource other than `/scale` may not make; `/status` unless the kind has more.
+    fn prepare_subresource_update(&self, subresource: &str, new: &mut Value, old: &Value) {
+        if subresource == "status" {
+            self.prepare_status_update(new, old);
+        }
+    }
+
+    /// What is wrong with a change through a subresource; `/status` unless the kind has more.
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value, causes: &mut Causes) {
+        if subresource == "status" {
+            self.validate_status_update(new, old, causes);
+        }
+    }
 
     /// Sentences for the `Warning` header, about things the author should change.
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {

@@ -62,6 +62,7 @@ pub(crate) async fn bind(call: &mut Call, name: &str, binding: &Value) -> Result
         dry_run: options.dry_run,
         attempts: 16,
         demands_revision: false,
+        manager: "",
     };
     apply_change(&change, &mut Vec::new(), |pod, _| {
         let refuse = |why: String| Err(Status::conflict(&row.resource, name, why));

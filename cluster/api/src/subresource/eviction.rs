@@ -90,6 +90,7 @@ async fn take_from_budget(call: &Call, pod: &Object, value: &Value, dry_run: boo
         dry_run,
         attempts: 8,
         demands_revision: false,
+        manager: "",
     };
     apply_change(&change, &mut Vec::new(), |budget, _| disrupted(budget, pod.name())).await?;
     Ok(())

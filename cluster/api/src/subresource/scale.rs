@@ -6,7 +6,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    verbs::{Change, Part, WriteOptions, apply_change, find, patch_value},
+    verbs::{Change, Part, WriteOptions, apply_change, field_manager, find, patch_value},
 };
 use http::Response;
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         )?),
     };
     let headers = call.headers.clone();
+    let manager = field_manager(call);
     let change = Change {
         core: &call.core,
         user: &call.user,
@@ -51,6 +52,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         dry_run: options.dry_run,
         attempts: 16,
         demands_revision: false,
+        manager: &manager,
     };
     let updated = apply_change(&change, &mut call.warnings, |old, said| {
         let scale = match &put {

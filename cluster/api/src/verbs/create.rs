@@ -109,7 +109,7 @@ async fn create_once(
         dry_run,
     };
     admission::mutate(&request, Some(&mut value), None, warnings).await?;
-    prepare(row, &mut value);
+    prepare(row, &mut value, user);
     let claim = core.services.claim(row, &mut value, None, dry_run)?;
     let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
     row.strategy.validate(&value, &mut causes);
@@ -171,7 +171,7 @@ fn fill_system_fields(value: &mut Value) {
     metadata.insert("creationTimestamp".into(), json!(Time::now()));
 }
 
-fn prepare(row: &Row, value: &mut Value) {
+fn prepare(row: &Row, value: &mut Value, user: &UserInfo) {
     let strategy = row.strategy;
     if row.has_status() && !strategy.keeps_status_on_create() {
         json::set(value, "status", json!({}));
@@ -180,6 +180,7 @@ fn prepare(row: &Row, value: &mut Value) {
         json::set(value, "metadata.generation", 1);
     }
     strategy.prepare_create(value);
+    strategy.record_requester(value, user);
 }
 
 /// Upstream's alphabet: no vowels, no digits that look like letters.

@@ -1,5 +1,6 @@
 //! What can be done with the objects of a row.
 
+mod apply;
 mod create;
 mod delete;
 mod options;
@@ -11,7 +12,7 @@ mod watch;
 
 pub(crate) use create::{create, create_object, random_suffix};
 pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object};
-pub(crate) use options::WriteOptions;
+pub(crate) use options::{WriteOptions, field_manager};
 pub(crate) use patch::{patch, patch_value};
 pub(crate) use read::{ListQuery, find, get, list, list_page};
 pub(crate) use select::{Page, filter, parse_revision, request_filter};

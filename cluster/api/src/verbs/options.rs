@@ -43,3 +43,15 @@ impl WriteOptions {
         })
     }
 }
+
+/// Who manages the fields that a write changes: as the client says, or the name of its program.
+pub(crate) fn field_manager(call: &Call) -> String {
+    let stated = call.query.get("fieldManager");
+    if !stated.is_empty() {
+        return stated.to_owned();
+    }
+    let agent = call.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
+    let program = agent.unwrap_or("").split('/').next().unwrap_or("");
+    let name: String = program.chars().filter(|c| !c.is_control()).take(128).collect();
+    if name.is_empty() { "unknown".into() } else { name }
+}

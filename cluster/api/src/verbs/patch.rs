@@ -1,8 +1,8 @@
 //! patch: JSON, merge and strategic merge patches, and server-side apply.
 
-use super::{Change, Part, WriteOptions, apply_change, update::check_address};
+use super::{Change, Part, WriteOptions, apply::apply_patch, apply_change, field_manager, update::check_address};
 use crate::{
-    codec::{decode_patched, read_body, unsupported_media},
+    codec::{decode_patched, invalid_options, read_body, unsupported_media},
     encode::object_response,
     json,
     pipeline::Call,
@@ -36,7 +36,15 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         .unwrap_or("");
     let media = media.split(';').next().unwrap_or("").trim().to_owned();
     let bytes = read_body(body).await?;
+    if media == "application/apply-patch+yaml" {
+        return apply_patch(call, row, part, &bytes).await;
+    }
+    if !call.query.get("force").is_empty() {
+        let cause = StatusCause::forbidden("force", "may not be specified for non-apply patch");
+        return Err(invalid_options("PatchOptions", cause));
+    }
     let patch = read_patch(&media, &bytes)?;
+    let manager = field_manager(call);
     let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
     let change = Change {
         core: &call.core,
@@ -49,6 +57,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         dry_run: options.dry_run,
         attempts: ATTEMPTS,
         demands_revision: false,
+        manager: &manager,
     };
     let patched = apply_change(&change, &mut call.warnings, |old, said| {
         let present = json::text(old, "metadata.resourceVersion").to_owned();
@@ -140,6 +149,7 @@ fn read_patch(media: &str, bytes: &[u8]) -> Result<Patch, Status> {
             "application/json-patch+json",
             "application/merge-patch+json",
             "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
         ])),
     }
 }

@@ -1,6 +1,8 @@
 //! update, and what it shares with patch.
 
-use super::{WriteOptions, create::match_namespace, create_object, delete::finish_deletion, find};
+use super::{
+    WriteOptions, create::match_namespace, create_object, delete::finish_deletion, find, options::field_manager,
+};
 use crate::{
     admission::{self, Operation, Request},
     codec::{body_media, decode_body, read_body},
@@ -16,7 +18,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{Object, Revision, Status, StatusCause};
+use strata_meta::{Object, Revision, Status, StatusCause, Time};
+use strata_schema::apply;
 use strata_store::Expect;
 
 /// Which part of an object a write is about.
@@ -58,6 +61,8 @@ pub(crate) struct Change<'a> {
     pub(crate) attempts: usize,
     /// Whether leaving out the resourceVersion is refused for kinds that demand it.
     pub(crate) demands_revision: bool,
+    /// Who manages the fields that change; `""` when that has been accounted for already.
+    pub(crate) manager: &'a str,
 }
 
 /// Replaces an object.
@@ -88,6 +93,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
         .await?;
         return Ok(object_response(201, row, &made, form, call.include_object()));
     }
+    let manager = field_manager(call);
     let change = Change {
         core: &call.core,
         user: &call.user,
@@ -99,6 +105,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
         dry_run: options.dry_run,
         attempts: 16,
         demands_revision: true,
+        manager: &manager,
     };
     let updated = apply_change(&change, &mut call.warnings, |_, _| Ok(value.clone())).await?;
     Ok(object_response(200, row, &updated, form, call.include_object()))
@@ -199,6 +206,7 @@ async fn attempt_change(
     prepare(change, &mut new, &old);
     let claim = change.core.services.claim(row, &mut new, Some(&old), change.dry_run)?;
     check(change, &new, &old)?;
+    new = account(change, new, &old)?;
     admission::validate(&request, Some(&new), Some(&old)).await?;
     warnings.extend(row.strategy.warnings(&new, Some(&old)));
     drop(old);
@@ -230,6 +238,20 @@ async fn attempt_change(
         claim.keep();
     }
     written.map_err(|e| overtaken(e, unconditional))
+}
+
+/// Keeps account of who manages what, once anybody has applied the object (KEP-555).
+fn account(change: &Change<'_>, new: Value, old: &Value) -> Result<Value, Status> {
+    if change.manager.is_empty() || json::list(old, "metadata.managedFields").is_empty() {
+        return Ok(new);
+    }
+    let write = apply::Write {
+        gvk: &change.row.gvk,
+        manager: change.manager,
+        subresource: change.subresource,
+        now: Time::now(),
+    };
+    apply::update(&write, Some(old), new).map_err(Status::internal)
 }
 
 fn overtaken(error: WriteError, retry: bool) -> Attempt {
@@ -341,7 +363,7 @@ fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
     let strategy = change.row.strategy;
     match change.part {
         Part::Main => strategy.prepare_update(new, old),
-        Part::Status => strategy.prepare_status_update(new, old),
+        Part::Status => strategy.prepare_subresource_update(change.subresource, new, old),
         _ => {}
     }
     if strategy.counts_generation() && change.part != Part::Status && !json::same(new, old, "spec") {
@@ -361,8 +383,11 @@ fn check(change: &Change<'_>, new: &Value, old: &Value) -> Result<(), Status> {
             strategy.validate(new, &mut causes);
             strategy.validate_update(new, old, &mut causes);
         }
-        Part::Status => strategy.validate_status_update(new, old, &mut causes),
-        Part::Resize | Part::Member(_) => strategy.validate(new, &mut causes),
+        Part::Status => strategy.validate_subresource_update(change.subresource, new, old, &mut causes),
+        Part::Resize | Part::Member(_) => {
+            strategy.validate(new, &mut causes);
+            strategy.validate_subresource_update(change.subresource, new, old, &mut causes);
+        }
         Part::Finalize | Part::Internal => {}
     }
     if causes.is_empty() {

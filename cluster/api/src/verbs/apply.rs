@@ -1,0 +1,151 @@
+//! Server-side apply (KEP-555).
+
+use super::{
+    Change, Part, WriteOptions, apply_change, create_object, find, options::field_manager, update::check_address,
+};
+use crate::{codec::invalid_options, encode::object_response, json, pipeline::Call, registry::Row};
+use http::Response;
+use serde_json::Value;
+use std::sync::Arc;
+use strata_http::Body;
+use strata_meta::{Reason, Status, StatusCause, StatusDetails, Time};
+use strata_schema::apply::{self, ApplyError, Write};
+
+/// Attempts when the object comes and goes between finding and writing it.
+const ATTEMPTS: usize = 5;
+
+/// Brings an object to what the caller's configuration says of it, or makes it.
+pub(super) async fn apply_patch(
+    call: &mut Call,
+    row: &Arc<Row>,
+    part: Part,
+    bytes: &[u8],
+) -> Result<Response<Body>, Status> {
+    let form = call.form()?;
+    let options = WriteOptions::read(call, "PatchOptions")?;
+    if call.query.get("fieldManager").is_empty() {
+        let cause = StatusCause::required("fieldManager", "is required for apply patch");
+        return Err(invalid_options("PatchOptions", cause));
+    }
+    let config = read_config(call, row, part, bytes)?;
+    let manager = field_manager(call);
+    let force = call.query.is_true("force");
+    let subresource = call.info.subresource.clone();
+    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    let write = Write {
+        gvk: &row.gvk,
+        manager: &manager,
+        subresource: &subresource,
+        now: Time::now(),
+    };
+    let complete = |mut new: Value| -> Result<Value, Status> {
+        json::remove(&mut new, "metadata.resourceVersion");
+        copy_revision(&config, &mut new);
+        check_address(row, &mut new, &namespace, &name)?;
+        strata_schema::apply_defaults(&row.gvk, &mut new);
+        Ok(new)
+    };
+    for _ in 0..ATTEMPTS {
+        if find(row, &namespace, &name).is_err() && part == Part::Main {
+            let new = complete(apply::apply(&write, None, &config, force).map_err(refused)?)?;
+            let info = call.info.clone();
+            call.core.authorize_create(&call.user, &info)?;
+            let made = create_object(
+                &call.core,
+                &call.user,
+                row,
+                &namespace,
+                new,
+                options.dry_run,
+                &mut call.warnings,
+            );
+            match made.await {
+                Err(status) if status.is_already_exists() => continue,
+                Err(status) => return Err(status),
+                Ok(object) => return Ok(object_response(201, row, &object, form, call.include_object())),
+            }
+        }
+        let change = Change {
+            core: &call.core,
+            user: &call.user,
+            row,
+            namespace: &namespace,
+            name: &name,
+            part,
+            subresource: &subresource,
+            dry_run: options.dry_run,
+            attempts: 16,
+            demands_revision: false,
+            manager: "",
+        };
+        let applied = apply_change(&change, &mut call.warnings, |old, _| {
+            complete(apply::apply(&write, Some(old), &config, force).map_err(refused)?)
+        });
+        match applied.await {
+            Err(status) if status.is_not_found() && part == Part::Main => {}
+            Err(status) => return Err(status),
+            Ok(object) => return Ok(object_response(200, row, &object, form, call.include_object())),
+        }
+    }
+    Err(Status::conflict(
+        &row.resource,
+        &name,
+        "the object keeps coming and going",
+    ))
+}
+
+/// A configuration that names a revision holds for that one only.
+fn copy_revision(config: &Value, new: &mut Value) {
+    let stated = json::text(config, "metadata.resourceVersion");
+    if !stated.is_empty() {
+        json::set(new, "metadata.resourceVersion", stated);
+    }
+}
+
+fn read_config(call: &Call, row: &Row, part: Part, bytes: &[u8]) -> Result<Value, Status> {
+    let config: Value =
+        serde_saphyr::from_slice(bytes).map_err(|e| Status::bad_request(format_args!("error decoding YAML: {e}")))?;
+    if !config.is_object() {
+        return Err(Status::bad_request(
+            "error decoding YAML: the configuration is no object",
+        ));
+    }
+    let (version, kind) = (json::text(&config, "apiVersion"), json::text(&config, "kind"));
+    if version != row.gvk.api_version() || kind != row.gvk.kind {
+        return Err(Status::bad_request(format_args!(
+            "invalid object type: {version}, Kind={kind}; expected {}, Kind={}",
+            row.gvk.api_version(),
+            row.gvk.kind
+        )));
+    }
+    let stated = json::text(&config, "metadata.name");
+    if stated.is_empty() && part == Part::Main {
+        return Err(Status::bad_request("name must be provided"));
+    }
+    if !stated.is_empty() && stated != call.info.name {
+        return Err(Status::bad_request(format_args!(
+            "the name of the object ({stated}) does not match the name on the URL ({})",
+            call.info.name
+        )));
+    }
+    Ok(config)
+}
+
+fn refused(error: ApplyError) -> Status {
+    match error {
+        ApplyError::Invalid(why) => Status::bad_request(why),
+        ApplyError::Conflict { message, causes } => {
+            let mut status = Status::failure(Reason::Conflict, message);
+            let cause = |c: apply::Conflict| StatusCause {
+                reason: "FieldManagerConflict".into(),
+                message: c.message,
+                field: c.field,
+            };
+            status.details = Some(Box::new(StatusDetails {
+                causes: causes.into_iter().map(cause).collect(),
+                ..StatusDetails::default()
+            }));
+            status
+        }
+    }
+}
