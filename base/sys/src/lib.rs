@@ -26,6 +26,7 @@ pub mod namespace;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod stream;
 pub mod terminal;
 pub mod time;
 

@@ -1,4 +1,13 @@
 //! The OCI runtime: namespaces, root file system, cgroups, seccomp and the life of one container.
+//!
+//! For: turning a configuration ([`spec::Spec`]) into a process that waits to begin ([`create`]), further
+//! processes beside it ([`execute`]), its [`cgroup::Cgroup`], its system call [`seccomp::Filter`].
+//! Not for: remembering containers, logs, images; `container/shim` and the engine do those.
+//!
+//! A calling process has one thread: the children are forked without exec. No std, because the program
+//! of `container/shim` is built without a C library.
+//!
+//! Start with `container.rs` (outside view) and `init.rs` (what the new process does).
 
 #![no_std]
 
@@ -7,8 +16,21 @@ extern crate alloc;
 extern crate std;
 
 pub mod cgroup;
+mod channel;
+mod container;
+mod devices;
 mod error;
+pub mod hooks;
+mod init;
+mod namespaces;
+mod options;
+mod program;
+mod root;
 pub mod seccomp;
 pub mod spec;
+mod user;
 
+pub use container::{Created, Creation, Execution, create, execute};
 pub use error::{Context, Error, Result};
+pub use init::Streams;
+pub use namespaces::flag as namespace_flag;

@@ -15,11 +15,17 @@ extern crate alloc;
 #[cfg(any(test, feature = "client"))]
 extern crate std;
 
+mod cli;
 #[cfg(feature = "client")]
 mod connection;
 mod frame;
+#[cfg(feature = "freestanding")]
+mod freestanding;
+mod helper;
 #[cfg(feature = "client")]
 mod launcher;
+mod node;
+pub mod program;
 pub mod protocol;
 
 #[cfg(feature = "client")]

@@ -1,0 +1,366 @@
+//! Making a container's first process and further ones, from outside.
+
+use crate::cgroup::Cgroup;
+use crate::channel::{Channel, Word};
+use crate::error::{Context, Error, Result};
+use crate::hooks;
+use crate::init::{self, Further, Init, Streams, Target};
+use crate::namespaces::{Plan, flag, with_pid_namespace};
+use crate::seccomp::Filter;
+use crate::spec::{NamespaceKind, Process, Resources, Rootfs, Seccomp, Spec};
+use alloc::{format, string::String};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use strata_sys::process::{self, Child, Fork, ForkOptions};
+use strata_sys::{Errno, file};
+
+/// A container to make.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    /// Name, told to hooks.
+    pub id: &'a str,
+    /// Configuration.
+    pub spec: &'a Spec,
+    /// Root file system; `None` takes `spec.root`.
+    pub rootfs: Option<&'a Rootfs>,
+    /// Where relative paths start.
+    pub bundle: &'a str,
+    /// Its cgroup, made already.
+    pub cgroup: &'a Cgroup,
+    /// Standard streams.
+    pub streams: Streams,
+    /// The program begins once a byte can be read here.
+    pub gate: OwnedFd,
+    /// Use this pid namespace where the configuration asks for a new one.
+    pub shared_pid: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on the program inherits.
+    pub preserve: u32,
+}
+
+/// A process that has been made.
+#[derive(Debug)]
+pub struct Created {
+    /// Its id and pidfd.
+    pub child: Child,
+    /// Master of its terminal.
+    pub terminal: Option<OwnedFd>,
+    channel: Channel,
+}
+
+impl Created {
+    /// Waits until the program has begun, after the gate was opened. Errors: why it could not.
+    pub fn await_program(&self) -> Result<()> {
+        match self.channel.hear()? {
+            None => Ok(()),
+            Some((Word::Failed(error), _)) => Err(error),
+            Some(_) => Err(Error::State("the container's init said something unexpected".into())),
+        }
+    }
+}
+
+/// Makes a container's namespaces, root and first process, which then waits at the gate.
+///
+/// The calling process must have one thread. Errors leave no process behind; the cgroup is the caller's.
+pub fn create(creation: Creation<'_>) -> Result<Created> {
+    let spec = creation.spec;
+    let target_process = check(spec)?;
+    let linux = spec.linux.as_ref();
+    let default_root;
+    let rootfs = match creation.rootfs {
+        Some(rootfs) => rootfs,
+        None => {
+            default_root = Rootfs::Path(root_path(spec, creation.bundle)?);
+            &default_root
+        }
+    };
+    let filter = linux
+        .and_then(|linux| linux.seccomp.as_ref())
+        .map(compile)
+        .transpose()?
+        .flatten();
+    let plan = Plan::new(linux, creation.shared_pid)?;
+    if !plan.has(NamespaceKind::Mount) {
+        return Err(Error::Invalid("a container needs a mount namespace of its own".into()));
+    }
+    if !spec.hostname.is_empty() && !plan.has(NamespaceKind::Uts) {
+        return Err(Error::Invalid(
+            "unable to set hostname without a private UTS namespace".into(),
+        ));
+    }
+    let entry = creation.cgroup.entry()?;
+    let resources = linux.and_then(|linux| linux.resources.as_ref());
+    if let Some(resources) = resources {
+        creation.cgroup.restrict_devices(resources)?;
+        creation.cgroup.apply(&before_entering(resources))?;
+    }
+    let (ours, theirs) = Channel::pair()?;
+    let init = Init {
+        id: creation.id,
+        spec,
+        rootfs,
+        bundle: creation.bundle,
+        cgroup: creation.cgroup,
+        entry: &entry,
+        plan: &plan,
+        gate: creation.gate.as_fd(),
+        target: Target {
+            process: target_process,
+            filter: filter.as_ref(),
+            streams: &creation.streams,
+            preserve: creation.preserve,
+        },
+    };
+    let child = fork_init(&init, &ours, &theirs)?;
+    drop(theirs);
+    let created = Created {
+        child,
+        terminal: None,
+        channel: ours,
+    };
+    guard(created, |created| {
+        if plan.makes(NamespaceKind::User) {
+            plan.map_ids(created.child.pid)?;
+            created.channel.say(&Word::Go, &[])?;
+        }
+        if let Some(resources) = resources {
+            creation.cgroup.apply(resources)?;
+        }
+        adjust_oom_score(created.child.pid, target_process)?;
+        await_ready(created, &creation)
+    })
+}
+
+/// A process of the container's init: forked directly, or by a process in between.
+fn fork_init(init: &Init<'_>, ours: &Channel, theirs: &Channel) -> Result<Child> {
+    let plan = init.plan;
+    let birth_place = init.entry.birth_place();
+    if !plan.needs_intermediate() {
+        // SAFETY: runtime processes have one thread.
+        return match unsafe { plan.fork(birth_place) }? {
+            Some(child) => Ok(child),
+            None => init::run(theirs, || init.become_program(theirs)),
+        };
+    }
+    // SAFETY: runtime processes have one thread.
+    let between = match unsafe { process::fork(ForkOptions::default()) }.context(|| "clone3")? {
+        Fork::Parent(child) => child,
+        Fork::Child => init::run(theirs, || {
+            // SAFETY: as above.
+            match unsafe { plan.fork_sibling(birth_place) }? {
+                None => init.become_program(theirs),
+                Some(child) => {
+                    theirs.say(&Word::Process(child.pid), &[child.pidfd.as_fd()])?;
+                    process::exit(0)
+                }
+            }
+        }),
+    };
+    let word = ours.hear();
+    process::reap(between.pid).context(|| "wait for a process")?;
+    match word? {
+        Some((Word::Process(pid), mut descriptors)) if descriptors.len() == 1 => Ok(Child {
+            pid,
+            pidfd: descriptors.remove(0),
+        }),
+        Some((Word::Failed(error), _)) => Err(error),
+        _ => Err(Error::State("the container's init could not be made".into())),
+    }
+}
+
+/// Runs `f`; when it fails, so does the process.
+fn guard(mut created: Created, f: impl FnOnce(&mut Created) -> Result<()>) -> Result<Created> {
+    match f(&mut created) {
+        Ok(()) => Ok(created),
+        Err(error) => {
+            let _ = process::signal(&created.child.pidfd, libc::SIGKILL);
+            let _ = process::reap(created.child.pid);
+            Err(error)
+        }
+    }
+}
+
+fn await_ready(created: &mut Created, creation: &Creation<'_>) -> Result<()> {
+    loop {
+        match created.channel.hear()? {
+            Some((Word::Ready, _)) => return Ok(()),
+            Some((Word::Terminal, mut descriptors)) if descriptors.len() == 1 => created.terminal = descriptors.pop(),
+            Some((Word::Hooks, _)) => {
+                run_runtime_hooks(creation, created.child.pid)?;
+                created.channel.say(&Word::Go, &[])?;
+            }
+            Some((Word::Failed(error), _)) => return Err(error),
+            Some(_) => return Err(Error::State("the container's init said something unexpected".into())),
+            None => {
+                return Err(Error::State(
+                    "the container's init ended while it was being set up".into(),
+                ));
+            }
+        }
+    }
+}
+
+fn run_runtime_hooks(creation: &Creation<'_>, pid: i32) -> Result<()> {
+    let Some(hooks) = &creation.spec.hooks else {
+        return Ok(());
+    };
+    let state = hooks::state_json(creation.spec, creation.id, "creating", pid, creation.bundle);
+    hooks::run("prestart", &hooks.prestart, &state)?;
+    hooks::run("createRuntime", &hooks.create_runtime, &state)
+}
+
+/// A further process for a container.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    /// A pidfd of the container's init.
+    pub init: BorrowedFd<'a>,
+    /// The container's configuration: namespaces and filter.
+    pub spec: &'a Spec,
+    /// What to run.
+    pub process: &'a Process,
+    /// The container's cgroup.
+    pub cgroup: &'a Cgroup,
+    /// Standard streams.
+    pub streams: Streams,
+    /// How many descriptors from 3 on the program inherits.
+    pub preserve: u32,
+}
+
+/// Runs a further process in a container. Returns once the program has begun.
+///
+/// The calling process must have one thread. Errors leave no process behind.
+pub fn execute(execution: Execution<'_>) -> Result<Created> {
+    let linux = execution.spec.linux.as_ref();
+    check_process(execution.process)?;
+    let filter = linux
+        .and_then(|linux| linux.seccomp.as_ref())
+        .map(compile)
+        .transpose()?
+        .flatten();
+    let entry = execution.cgroup.entry()?;
+    let mut namespaces = 0;
+    for kind in [
+        NamespaceKind::Mount,
+        NamespaceKind::Network,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Cgroup,
+    ] {
+        namespaces |= flag(kind);
+    }
+    // The own user namespace cannot be joined again.
+    if linux.is_some_and(|linux| linux.namespaces.iter().any(|entry| entry.kind == NamespaceKind::User)) {
+        namespaces |= flag(NamespaceKind::User);
+    }
+    let (ours, theirs) = Channel::pair()?;
+    let further = Further {
+        init: execution.init,
+        namespaces,
+        entry: &entry,
+        target: Target {
+            process: execution.process,
+            filter: filter.as_ref(),
+            streams: &execution.streams,
+            preserve: execution.preserve,
+        },
+    };
+    let options = ForkOptions {
+        flags: 0,
+        cgroup: entry.birth_place(),
+    };
+    let child = with_pid_namespace(execution.init, || {
+        // SAFETY: runtime processes have one thread.
+        match unsafe { process::fork(options) }.context(|| "clone3")? {
+            Fork::Parent(child) => Ok(child),
+            Fork::Child => init::run(&theirs, || further.become_program(&theirs)),
+        }
+    })?;
+    drop(theirs);
+    let created = Created {
+        child,
+        terminal: None,
+        channel: ours,
+    };
+    guard(created, |created| {
+        adjust_oom_score(created.child.pid, execution.process)?;
+        loop {
+            match created.channel.hear()? {
+                None => return Ok(()),
+                Some((Word::Terminal, mut descriptors)) if descriptors.len() == 1 => {
+                    created.terminal = descriptors.pop();
+                }
+                Some((Word::Failed(error), _)) => return Err(error),
+                Some(_) => return Err(Error::State("the process said something unexpected".into())),
+            }
+        }
+    })
+}
+
+fn compile(profile: &Seccomp) -> Result<Option<Filter>> {
+    // An empty profile is how "unconfined" is written.
+    if profile.default_action.is_empty() || profile.default_action == "SCMP_ACT_ALLOW" && profile.syscalls.is_empty() {
+        return Ok(None);
+    }
+    Filter::new(profile).map(Some)
+}
+
+fn check(spec: &Spec) -> Result<&Process> {
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| Error::Invalid("process property must not be empty".into()))?;
+    check_process(process)?;
+    Ok(process)
+}
+
+fn check_process(process: &Process) -> Result<()> {
+    if process.args.is_empty() {
+        return Err(Error::Invalid("args must not be empty".into()));
+    }
+    if !process.cwd.starts_with('/') {
+        return Err(Error::Invalid("Cwd must be an absolute path".into()));
+    }
+    Ok(())
+}
+
+fn root_path(spec: &Spec, bundle: &str) -> Result<String> {
+    let root = spec.root.as_ref().filter(|root| !root.path.is_empty());
+    let root = root.ok_or_else(|| Error::Invalid("root path must not be empty".into()))?;
+    Ok(if root.path.starts_with('/') {
+        root.path.clone()
+    } else {
+        format!("{bundle}/{}", root.path)
+    })
+}
+
+/// The limits that must hold before a process enters; the others are set while it sets itself up.
+fn before_entering(resources: &Resources) -> Resources {
+    let cpuset = resources.cpu.as_ref().map(|cpu| crate::spec::Cpu {
+        cpus: cpu.cpus.clone(),
+        mems: cpu.mems.clone(),
+        ..crate::spec::Cpu::default()
+    });
+    Resources {
+        cpu: cpuset,
+        ..Resources::default()
+    }
+}
+
+fn adjust_oom_score(pid: i32, process: &Process) -> Result<()> {
+    let Some(adjustment) = process.oom_score_adj else {
+        return Ok(());
+    };
+    match file::write(
+        &*format!("/proc/{pid}/oom_score_adj"),
+        format!("{adjustment}").as_bytes(),
+    ) {
+        Ok(()) => Ok(()),
+        // Lowering takes CAP_SYS_RESOURCE, which a nested node may lack: the container is as likely to be
+        // chosen as its parent then.
+        Err(Errno::ACCESS | Errno::PERM) if adjustment < 1000 => Ok(()),
+        // It has ended already; whoever waits for it will say why.
+        Err(Errno::SRCH | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::System {
+            what: format!("set oom_score_adj to {adjustment}"),
+            errno,
+        }),
+    }
+}

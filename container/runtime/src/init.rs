@@ -1,0 +1,417 @@
+//! What a new process does before it becomes the container's program.
+
+use crate::cgroup::{Cgroup, Entry};
+use crate::channel::{Channel, Word};
+use crate::error::{Context, Error, Result};
+use crate::namespaces::Plan;
+use crate::root::{self, NewRoot};
+use crate::seccomp::Filter;
+use crate::spec::{NamespaceKind, Process, Rootfs, Spec};
+use crate::user::{self, Identity};
+use crate::{devices, hooks, program};
+use alloc::{ffi::CString, format, string::String, vec::Vec};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode};
+use strata_sys::{Errno, capability, file, mount, namespace, process, signal, terminal};
+
+/// Standard streams of a new process.
+#[derive(Debug)]
+pub enum Streams {
+    /// Those of the caller.
+    Inherit,
+    /// These: input, output, error.
+    Given([OwnedFd; 3]),
+    /// A pseudo terminal, whose master the caller gets.
+    Terminal,
+}
+
+/// What the process is to become.
+pub(crate) struct Target<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) streams: &'a Streams,
+    /// Descriptors from 3 on that stay open.
+    pub(crate) preserve: u32,
+}
+
+/// A container's first process.
+pub(crate) struct Init<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) spec: &'a Spec,
+    pub(crate) rootfs: &'a Rootfs,
+    pub(crate) bundle: &'a str,
+    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) entry: &'a Entry,
+    pub(crate) plan: &'a Plan,
+    pub(crate) gate: BorrowedFd<'a>,
+    pub(crate) target: Target<'a>,
+}
+
+/// A further process of a container.
+pub(crate) struct Further<'a> {
+    /// A pidfd of the container's init, and which of its namespaces to join.
+    pub(crate) init: BorrowedFd<'a>,
+    pub(crate) namespaces: u64,
+    pub(crate) entry: &'a Entry,
+    pub(crate) target: Target<'a>,
+}
+
+/// Runs `setup` in a new child, which ends here in any case.
+pub(crate) fn run(channel: &Channel, setup: impl FnOnce() -> Result<core::convert::Infallible>) -> ! {
+    let Err(error) = setup();
+    if channel.say(&Word::Failed(error.clone()), &[]).is_err() {
+        // Nobody listens any more: the command that made us has ended, and errors go where the
+        // container's own would.
+        let _ = file::write_all(strata_sys::stream::error(), format!("{error}\n").as_bytes());
+    }
+    process::exit(if matches!(error, Error::Command(_)) { 127 } else { 1 })
+}
+
+/// Gives up what the runtime process had of its own.
+fn begin() -> Result<()> {
+    signal::reset_all();
+    signal::set_blocked(0).context(|| "reset the signal mask")?;
+    // Until exec, nobody in the container may look into this process, which still has the host's files open.
+    process::set_dumpable(false).context(|| "prctl")?;
+    rustix::process::umask(Mode::empty());
+    Ok(())
+}
+
+impl Init<'_> {
+    pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
+        begin()?;
+        if self.plan.makes(NamespaceKind::User) {
+            channel.await_go()?;
+            process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
+        }
+        self.entry.enter()?;
+        self.plan.enter_rest()?;
+        rustix::process::setsid()
+            .map(drop)
+            .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
+            .context(|| "setsid")?;
+        process::new_session_keyring(c"strata").context(|| "make a session keyring")?;
+        self.configure_namespaces()?;
+        let linux = self.spec.linux.as_ref();
+        let root = NewRoot::assemble(self.spec, self.rootfs, self.bundle, self.cgroup)?;
+        if root.owns_devices() {
+            devices::make(root.directory(), linux.map_or(&[], |linux| &linux.devices))?;
+        }
+        // A read-only root without the directory fails at chdir, with the right message.
+        let _ = file::make_in_root(root.directory(), &self.target.process.cwd, file::Missing::Directory);
+        let null = mount::clone_tree(CWD, "/dev/null", false).ok();
+        self.run_hooks(channel)?;
+        root.enter(self.spec.root.as_ref().is_some_and(|root| root.readonly))?;
+        if let Some(linux) = linux {
+            root::protect(linux, null.as_ref())?;
+        }
+        drop(null);
+        let prepared = self.target.prepare(channel, true)?;
+        channel.say(&Word::Ready, &[])?;
+        self.await_gate()?;
+        let hooks = self.spec.hooks.as_ref().map_or(&[][..], |hooks| &hooks.start_container);
+        if !hooks.is_empty() {
+            hooks::run("startContainer", hooks, &self.state("created"))?;
+        }
+        self.target.execute(&prepared)
+    }
+
+    fn configure_namespaces(&self) -> Result<()> {
+        let spec = self.spec;
+        if !spec.hostname.is_empty() {
+            rustix::system::sethostname(spec.hostname.as_bytes()).context(|| "sethostname")?;
+        }
+        if !spec.domainname.is_empty() {
+            rustix::system::setdomainname(spec.domainname.as_bytes()).context(|| "setdomainname")?;
+        }
+        if self.plan.makes(NamespaceKind::Network) {
+            namespace::loopback_up().context(|| "set the loopback link up")?;
+        }
+        let sysctls = spec.linux.iter().flat_map(|linux| &linux.sysctl);
+        for (name, value) in sysctls {
+            set_sysctl(name, value)?;
+        }
+        Ok(())
+    }
+
+    fn state(&self, status: &str) -> String {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        hooks::state_json(self.spec, self.id, status, pid, self.bundle)
+    }
+
+    fn run_hooks(&self, channel: &Channel) -> Result<()> {
+        let Some(hooks) = &self.spec.hooks else { return Ok(()) };
+        if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+            channel.say(&Word::Hooks, &[])?;
+            channel.await_go()?;
+        }
+        if hooks.create_container.is_empty() {
+            return Ok(());
+        }
+        hooks::run("createContainer", &hooks.create_container, &self.state("creating"))
+    }
+
+    /// Waits for one byte. The end of the gate means that the container was given up.
+    fn await_gate(&self) -> Result<()> {
+        let mut byte = [0; 1];
+        loop {
+            match rustix::io::read(self.gate, &mut byte) {
+                Ok(1) => return Ok(()),
+                Ok(_) => process::exit(137),
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    return Err(Error::System {
+                        what: "wait for start".into(),
+                        errno,
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Further<'_> {
+    pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
+        begin()?;
+        self.entry.enter()?;
+        namespace::join(self.init, self.namespaces).context(|| "join the container's namespaces")?;
+        if self.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+            process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
+        }
+        rustix::process::setsid().context(|| "setsid")?;
+        process::new_session_keyring(c"strata").context(|| "make a session keyring")?;
+        let prepared = self.target.prepare(channel, false)?;
+        self.target.execute(&prepared)
+    }
+}
+
+/// Ready for exec.
+struct Prepared {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Target<'_> {
+    /// Everything after the root is entered, up to exec.
+    fn prepare(&self, channel: &Channel, console: bool) -> Result<Prepared> {
+        let process = self.process;
+        self.connect_streams(channel, console)?;
+        self.set_scheduling()?;
+        let identity = user::resolve(&process.user)?;
+        own_streams(&identity);
+        // Some can only be entered as root, others (on a file server) only as the user.
+        let entered = enter_directory(&process.cwd);
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
+        if !process.no_new_privileges {
+            self.filter.map_or(Ok(()), Filter::install)?;
+        }
+        self.drop_privileges(&identity)?;
+        if entered.is_err() {
+            enter_directory(&process.cwd)?;
+        }
+        rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
+        let environment = program::environment(&process.env, &identity.home);
+        let name = process.args.first().map_or("", String::as_str);
+        let program = program::find(name, &environment)?;
+        Ok(Prepared {
+            program,
+            arguments: program::c_strings(&process.args)?,
+            environment: program::c_strings(&environment)?,
+        })
+    }
+
+    fn execute(&self, prepared: &Prepared) -> Result<core::convert::Infallible> {
+        process::close_on_exec_from(3 + self.preserve).context(|| "close descriptors")?;
+        if self.process.no_new_privileges {
+            process::control(libc::PR_SET_NO_NEW_PRIVS, 1).context(|| "set no_new_privs")?;
+            self.filter.map_or(Ok(()), Filter::install)?;
+        }
+        let errno = process::execute(&prepared.program, &prepared.arguments, &prepared.environment);
+        let name = self.process.args.first().map_or("", String::as_str);
+        Err(Error::Command(format!("exec {name}: {}", strata_sys::describe(errno))))
+    }
+
+    fn connect_streams(&self, channel: &Channel, console: bool) -> Result<()> {
+        let what = || "connect the standard streams";
+        match self.streams {
+            Streams::Inherit => {}
+            Streams::Given([input, output, error]) => connect(input, output, error).context(what)?,
+            Streams::Terminal => {
+                let (master, slave) = terminal::open().context(|| "open a terminal")?;
+                if let Some(size) = self.process.console_size {
+                    terminal::resize(&master, size.height, size.width).context(|| "set the terminal's size")?;
+                }
+                if console {
+                    devices::make_console(&master, &slave)?;
+                }
+                channel.say(&Word::Terminal, &[master.as_fd()])?;
+                drop(master);
+                connect(&slave, &slave, &slave).context(what)?;
+                terminal::take_control(&slave).context(|| "take control of the terminal")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_scheduling(&self) -> Result<()> {
+        for limit in &self.process.rlimits {
+            let number = resource(&limit.kind)?;
+            process::set_limit(number, limit.soft, limit.hard).context(|| format!("set {}", limit.kind))?;
+        }
+        if let Some(priority) = &self.process.io_priority {
+            let class = match &*priority.class {
+                "IOPRIO_CLASS_RT" => 1,
+                "IOPRIO_CLASS_BE" => 2,
+                "IOPRIO_CLASS_IDLE" => 3,
+                other => return Err(Error::Invalid(format!("unknown I/O priority class {other:?}"))),
+            };
+            process::set_io_priority(class, priority.priority).context(|| "set the I/O priority")?;
+        }
+        if let Some(scheduler) = &self.process.scheduler {
+            let attributes = scheduler_attributes(scheduler)?;
+            process::set_scheduler(attributes).context(|| "set the scheduler")?;
+        }
+        Ok(())
+    }
+
+    fn drop_privileges(&self, identity: &Identity) -> Result<()> {
+        let process = self.process;
+        // What this process lacks it cannot give away: a container in a restricted environment gets what there is.
+        let available = capability::get().context(|| "capget")?.1;
+        let set = |names: &[String]| {
+            names
+                .iter()
+                .filter_map(|name| capability::parse(name))
+                .fold(0, |a, b| a | b)
+                & available
+        };
+        let empty = crate::spec::Capabilities::default();
+        let wanted = process.capabilities.as_ref().unwrap_or(&empty);
+        capability::limit_bounding(set(&wanted.bounding)).context(|| "drop capabilities from the bounding set")?;
+        process::control(libc::PR_SET_KEEPCAPS, 1).context(|| "prctl")?;
+        process::set_identity(identity.uid, identity.gid, &identity.groups)
+            .context(|| format!("become user {} and group {}", identity.uid, identity.gid))?;
+        process::control(libc::PR_SET_KEEPCAPS, 0).context(|| "prctl")?;
+        let (permitted, inheritable) = (set(&wanted.permitted), set(&wanted.inheritable));
+        capability::set(set(&wanted.effective) & permitted, permitted, inheritable).context(|| "set capabilities")?;
+        capability::set_ambient(set(&wanted.ambient) & permitted & inheritable)
+            .context(|| "set ambient capabilities")?;
+        // Changing the user made the process dumpable or not according to a setting; it must not be.
+        process::set_dumpable(false).context(|| "prctl")
+    }
+}
+
+fn connect(input: impl AsFd, output: impl AsFd, error: impl AsFd) -> strata_sys::Result<()> {
+    rustix::stdio::dup2_stdin(input)?;
+    rustix::stdio::dup2_stdout(output)?;
+    rustix::stdio::dup2_stderr(error)
+}
+
+/// Lets the user open /dev/stdin and the like: pipes and terminals belong to whoever made them.
+fn own_streams(identity: &Identity) {
+    if identity.uid == 0 {
+        return;
+    }
+    for number in 0..3 {
+        let owner = rustix::fs::Uid::from_raw(identity.uid);
+        // SAFETY: the standard streams stay open.
+        let stream = unsafe { BorrowedFd::borrow_raw(number) };
+        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+        // Only what is the container's own: never a device that others use.
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        let own_terminal = kind == rustix::fs::FileType::CharacterDevice && rustix::fs::major(stat.st_rdev) == 136;
+        if kind == rustix::fs::FileType::Fifo || own_terminal {
+            let _ = rustix::fs::fchown(stream, Some(owner), None);
+        }
+    }
+}
+
+fn enter_directory(directory: &str) -> Result<()> {
+    let directory = if directory.is_empty() { "/" } else { directory };
+    rustix::process::chdir(directory).map_err(|errno| {
+        Error::Command(format!(
+            "chdir to cwd ({directory:?}) set in config.json failed: {}",
+            strata_sys::describe(errno)
+        ))
+    })
+}
+
+/// Writes a kernel parameter; dots separate, and slashes may stand for dots inside a component.
+pub(crate) fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    let path = if name.contains('/') {
+        name.into()
+    } else {
+        name.replace('.', "/")
+    };
+    if path
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        return Err(Error::Invalid(format!("bad sysctl {name:?}")));
+    }
+    file::write(&*format!("/proc/sys/{path}"), value.as_bytes()).context(|| format!("set sysctl {name} to {value}"))
+}
+
+/// getrlimit(2): numbers of the limits.
+fn resource(name: &str) -> Result<u32> {
+    const NAMES: [&str; 16] = [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ];
+    name.strip_prefix("RLIMIT_")
+        .and_then(|name| NAMES.iter().position(|known| *known == name))
+        .map(|number| number as u32)
+        .ok_or_else(|| Error::Invalid(format!("unknown resource limit {name:?}")))
+}
+
+fn scheduler_attributes(scheduler: &crate::spec::Scheduler) -> Result<process::SchedulerAttributes> {
+    let policies: [(&str, u32); 6] = [
+        ("SCHED_OTHER", 0),
+        ("SCHED_FIFO", 1),
+        ("SCHED_RR", 2),
+        ("SCHED_BATCH", 3),
+        ("SCHED_IDLE", 5),
+        ("SCHED_DEADLINE", 6),
+    ];
+    let policy = policies
+        .iter()
+        .find(|row| row.0 == scheduler.policy)
+        .ok_or_else(|| Error::Invalid(format!("unknown scheduler policy {:?}", scheduler.policy)))?
+        .1;
+    let mut flags = 0;
+    for flag in &scheduler.flags {
+        flags |= match &**flag {
+            "SCHED_FLAG_RESET_ON_FORK" => 1,
+            "SCHED_FLAG_RECLAIM" => 2,
+            "SCHED_FLAG_DL_OVERRUN" => 4,
+            "SCHED_FLAG_KEEP_POLICY" => 8,
+            "SCHED_FLAG_KEEP_PARAMS" => 16,
+            other => return Err(Error::Invalid(format!("unknown scheduler flag {other:?}"))),
+        };
+    }
+    Ok(process::SchedulerAttributes {
+        size: 0,
+        policy,
+        flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority as u32,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+    })
+}

@@ -1,0 +1,370 @@
+//! The container's root file system: made, mounted into, and entered.
+//!
+//! Every path of the configuration is resolved inside the new root by the kernel (openat2), and mounts
+//! are moved onto the descriptors found so: a link in an image or a volume cannot lead a mount out.
+
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Result};
+use crate::options::{self, Options};
+use crate::spec::{Linux, Mount, Overlay, Rootfs, Spec};
+use alloc::{format, string::String, vec::Vec};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, OFlags};
+use strata_sys::mount::{self, FileSystem, Propagation, attribute};
+use strata_sys::{Errno, file, file::Missing};
+
+/// A root that is mounted and not yet entered.
+pub(crate) struct NewRoot {
+    mount: OwnedFd,
+    /// Mounts to make read-only once everything stands in them.
+    late: Vec<OwnedFd>,
+    /// Whether /dev is a file system of the container's own.
+    own_devices: bool,
+    propagation: Option<(Propagation, bool)>,
+}
+
+impl NewRoot {
+    /// Mounts the root and everything in it, in a mount namespace of our own.
+    pub(crate) fn assemble(spec: &Spec, rootfs: &Rootfs, bundle: &str, cgroup: &Cgroup) -> Result<Self> {
+        let linux = spec.linux.as_ref();
+        let sources = open_sources(spec, bundle)?;
+        let new = open_rootfs(rootfs)?;
+        // Nothing that happens from here on shows outside; what happens outside still arrives.
+        mount::set_propagation_at("/", Propagation::Slave, true).context(|| "cannot make the mounts slaves")?;
+        mount::set_propagation(&new, Propagation::Private, true).context(|| "cannot make the root private")?;
+        let target = match rootfs {
+            Rootfs::Path(path) => path,
+            Rootfs::Overlay(overlay) => &overlay.target,
+        };
+        let place = file::open_directory(&**target).context(|| format!("open {target}"))?;
+        mount::attach(&new, &place).context(|| format!("mount the root file system at {target}"))?;
+        let mut root = NewRoot {
+            mount: new,
+            late: Vec::new(),
+            own_devices: false,
+            propagation: linux.and_then(|linux| options::propagation(&linux.rootfs_propagation)),
+        };
+        for (mount, source) in spec.mounts.iter().zip(sources) {
+            root.add(mount, source, cgroup)?;
+        }
+        Ok(root)
+    }
+
+    /// The root directory.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+
+    /// Whether device nodes are ours to make.
+    pub(crate) fn owns_devices(&self) -> bool {
+        self.own_devices
+    }
+
+    /// Makes it the root directory; `readonly` for the root mount itself.
+    pub(crate) fn enter(self, readonly: bool) -> Result<()> {
+        for late in &self.late {
+            mount::set_attributes(late, attribute::READ_ONLY, 0, false).context(|| "make a mount read-only")?;
+        }
+        mount::pivot(&self.mount).context(|| "pivot_root")?;
+        if readonly {
+            mount::set_attributes(&self.mount, attribute::READ_ONLY, 0, false).context(|| "make the root read-only")?;
+        }
+        if let Some((propagation, recursive)) = self.propagation {
+            mount::set_propagation_at("/", propagation, recursive).context(|| "set the root's propagation")?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, entry: &Mount, source: Source, cgroup: &Cgroup) -> Result<()> {
+        let destination = &*entry.destination;
+        let failed = |error: Error| match error {
+            Error::System { what, errno } => Error::System {
+                what: format!("error mounting {:?} to rootfs at {destination:?}: {what}", entry.source),
+                errno,
+            },
+            other => other,
+        };
+        if !destination.starts_with('/') {
+            return Err(Error::Invalid(format!(
+                "mount destination {destination:?} is not absolute"
+            )));
+        }
+        let trimmed = destination.trim_end_matches('/');
+        match source {
+            Source::Bind {
+                tree,
+                directory,
+                options,
+            } => {
+                let missing = if directory { Missing::Directory } else { Missing::File };
+                self.place(&tree, destination, missing).map_err(failed)?;
+                finish_bind(&tree, &options).map_err(failed)?;
+            }
+            Source::FileSystem(options) if entry.kind == "cgroup" || entry.kind == "cgroup2" => {
+                self.add_cgroup(destination, &options, cgroup).map_err(failed)?;
+            }
+            Source::FileSystem(options) => {
+                let mut now = options.set;
+                if entry.kind == "tmpfs" {
+                    now &= !attribute::READ_ONLY;
+                }
+                let mounted = open_file_system(entry, &options, now).map_err(failed)?;
+                if matches!(&*entry.kind, "proc" | "sysfs") {
+                    // A link here would put the kernel's files where nobody masks them.
+                    let target = file::make_in_root(self.directory(), destination, Missing::Directory)
+                        .context(|| "make the mount point")
+                        .map_err(failed)?;
+                    drop(target);
+                    let target = file::open_in_root_without_links(self.directory(), destination, OFlags::PATH)
+                        .context(|| "the mount point must be a directory without links")
+                        .map_err(failed)?;
+                    mount::attach(&mounted, &target)
+                        .context(|| "move_mount")
+                        .map_err(failed)?;
+                } else {
+                    self.place(&mounted, destination, Missing::Directory).map_err(failed)?;
+                }
+                propagate(&mounted, &options).map_err(failed)?;
+                if now != options.set {
+                    self.late.push(mounted);
+                }
+                if trimmed == "/dev" {
+                    self.own_devices = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, mounted: &OwnedFd, destination: &str, missing: Missing) -> Result<()> {
+        let target = file::make_in_root(self.directory(), destination, missing).context(|| "make the mount point")?;
+        mount::attach(mounted, &target).context(|| "move_mount")
+    }
+
+    /// v1: a small tmpfs with the container's own directory of each hierarchy; v2: its directory.
+    fn add_cgroup(&mut self, destination: &str, options: &Options, cgroup: &Cgroup) -> Result<()> {
+        let set = options.set;
+        let bind = |path: &str| -> Result<OwnedFd> {
+            let tree = mount::clone_tree(CWD, path, false).context(|| format!("open_tree {path}"))?;
+            mount::set_attributes(&tree, set, options.clear, false).context(|| "mount_setattr")?;
+            mount::set_propagation(&tree, Propagation::Private, false).context(|| "mount_setattr")?;
+            Ok(tree)
+        };
+        if cgroup.layout().is_unified() {
+            let hierarchy = &cgroup.layout().hierarchies()[0];
+            return self.place(
+                &bind(&hierarchy.directory(cgroup.path()))?,
+                destination,
+                Missing::Directory,
+            );
+        }
+        let tmpfs = FileSystem::open("tmpfs").context(|| "fsopen")?;
+        tmpfs.set("mode", "755").context(|| "fsconfig")?;
+        let base = tmpfs.mount(set & !attribute::READ_ONLY).context(|| "fsmount")?;
+        self.place(&base, destination, Missing::Directory)?;
+        for hierarchy in cgroup.layout().hierarchies() {
+            let label = hierarchy.label();
+            let tree = bind(&hierarchy.directory(cgroup.path()))?;
+            let target = file::make_in_root(base.as_fd(), label, Missing::Directory).context(|| "mkdir")?;
+            mount::attach(&tree, &target).context(|| "move_mount")?;
+            // Hierarchies with several controllers are also known by each one's name.
+            for controller in hierarchy.controllers.iter().filter(|controller| *controller != label) {
+                rustix::fs::symlinkat(label, &base, &**controller).context(|| "symlink")?;
+            }
+        }
+        if set & attribute::READ_ONLY != 0 {
+            self.late.push(base);
+        }
+        Ok(())
+    }
+}
+
+/// Where a mount comes from, opened while the host's paths are still there.
+enum Source {
+    Bind {
+        tree: OwnedFd,
+        directory: bool,
+        options: Options,
+    },
+    FileSystem(Options),
+}
+
+/// Opens the sources of all bind mounts, before propagation changes: a shared one must stay a peer of the host's.
+fn open_sources(spec: &Spec, bundle: &str) -> Result<Vec<Source>> {
+    spec.mounts
+        .iter()
+        .map(|entry| {
+            let options = options::parse(&entry.options)?;
+            if entry.kind != "bind" && !options.bind {
+                return Ok(Source::FileSystem(options));
+            }
+            if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
+                return Err(Error::Invalid("id-mapped mounts are not supported".into()));
+            }
+            let path = if entry.source.starts_with('/') {
+                entry.source.clone()
+            } else {
+                format!("{bundle}/{}", entry.source)
+            };
+            let recursive = options.recursive;
+            let what = || format!("error mounting {path:?} to rootfs at {:?}", entry.destination);
+            let tree = mount::clone_tree(CWD, &path, recursive).context(what)?;
+            let stat = rustix::fs::fstat(&tree).context(what)?;
+            let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            Ok(Source::Bind {
+                tree,
+                directory,
+                options,
+            })
+        })
+        .collect()
+}
+
+fn finish_bind(tree: &OwnedFd, options: &Options) -> Result<()> {
+    if options.set | options.clear != 0 {
+        mount::set_attributes(tree, options.set, options.clear, false).context(|| "mount_setattr")?;
+    }
+    if options.set_recursive | options.clear_recursive != 0 {
+        mount::set_attributes(tree, options.set_recursive, options.clear_recursive, true)
+            .context(|| "mount_setattr (recursive)")?;
+    }
+    if options.propagation.is_none() {
+        return mount::set_propagation(tree, Propagation::Private, true).context(|| "set propagation");
+    }
+    propagate(tree, options)
+}
+
+fn propagate(tree: &OwnedFd, options: &Options) -> Result<()> {
+    match options.propagation {
+        Some((propagation, recursive)) => {
+            mount::set_propagation(tree, propagation, recursive).context(|| "set propagation")
+        }
+        None => Ok(()),
+    }
+}
+
+fn open_file_system(entry: &Mount, options: &Options, attributes: u64) -> Result<OwnedFd> {
+    let system = FileSystem::open(&entry.kind).context(|| format!("fsopen {}", entry.kind))?;
+    if !entry.source.is_empty() && !matches!(&*entry.kind, "proc" | "sysfs" | "mqueue" | "overlay") {
+        system.set("source", &entry.source).context(|| "fsconfig source")?;
+    }
+    for data in &options.data {
+        let set = match data.split_once('=') {
+            Some((key, value)) => system.set(key, value),
+            None => system.flag(data),
+        };
+        set.context(|| format!("mount option {data}"))?;
+    }
+    system.mount(attributes).context(|| "fsmount")
+}
+
+/// A detached mount of the root file system.
+fn open_rootfs(rootfs: &Rootfs) -> Result<OwnedFd> {
+    match rootfs {
+        Rootfs::Path(path) => {
+            mount::clone_tree(CWD, path, true).context(|| format!("open the root file system {path}"))
+        }
+        Rootfs::Overlay(overlay) => open_overlay(overlay),
+    }
+}
+
+fn open_overlay(overlay: &Overlay) -> Result<OwnedFd> {
+    if overlay.lower.is_empty() {
+        return Err(Error::Invalid("an overlay needs a lower layer".into()));
+    }
+    if overlay.lower.len() == 1 && overlay.upper.is_none() {
+        // The kernel refuses an overlay of one layer; a read-only bind is the same.
+        let path = &overlay.lower[0];
+        let tree = mount::clone_tree(CWD, path, false).context(|| format!("open the layer {path}"))?;
+        mount::set_attributes(&tree, attribute::READ_ONLY, 0, false).context(|| "mount_setattr")?;
+        return Ok(tree);
+    }
+    match try_overlay(overlay, true) {
+        Err(Error::System {
+            errno: Errno::INVAL, ..
+        }) => try_overlay(overlay, false),
+        other => other,
+    }
+}
+
+/// With `one_by_one`, layers are added singly (Linux 6.5), which has no limit but 500 layers; the joined
+/// form is limited to 256 bytes a value before that.
+fn try_overlay(overlay: &Overlay, one_by_one: bool) -> Result<OwnedFd> {
+    let system = FileSystem::open("overlay").context(|| "overlay: fsopen")?;
+    let set = |key: &str, value: &str| system.set(key, value).context(|| format!("overlay: {key} {value}"));
+    if one_by_one {
+        for layer in overlay.lower.iter().rev() {
+            set("lowerdir+", layer)?;
+        }
+    } else {
+        let escape = |path: &String| path.replace('\\', "\\\\").replace(':', "\\:");
+        let joined = overlay.lower.iter().rev().map(escape).collect::<Vec<_>>().join(":");
+        set("lowerdir", &joined)?;
+    }
+    if let Some(upper) = &overlay.upper {
+        set("upperdir", upper)?;
+        let work = overlay
+            .work
+            .as_ref()
+            .ok_or_else(|| Error::Invalid("an overlay's upper needs a work".into()))?;
+        set("workdir", work)?;
+        if overlay.volatile {
+            system.flag("volatile").context(|| "overlay: volatile")?;
+        }
+    }
+    system.mount(0).context(|| "mount the overlay")
+}
+
+/// Covers files with /dev/null and directories with an empty read-only one, and makes others read-only. To be
+/// called inside the new root; `null` is the host's /dev/null as a detached mount, since the container's own may
+/// be anything.
+pub(crate) fn protect(linux: &Linux, null: Option<&OwnedFd>) -> Result<()> {
+    for path in &linux.readonly_paths {
+        let Some(target) = open_existing(path)? else { continue };
+        let tree = mount::clone_tree(&target, "", true).context(|| format!("make {path} read-only"))?;
+        mount::set_attributes(&tree, attribute::READ_ONLY, 0, false).context(|| format!("make {path} read-only"))?;
+        mount::attach(&tree, &target).context(|| format!("make {path} read-only"))?;
+    }
+    let mut empty: Option<OwnedFd> = None;
+    for path in &linux.masked_paths {
+        let Some(target) = open_existing(path)? else { continue };
+        let what = || format!("mask {path}");
+        let stat = rustix::fs::fstat(&target).context(what)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            if let Some(null) = null {
+                mount::attach(mount::clone_tree(null, "", false).context(what)?, &target).context(what)?;
+            }
+            continue;
+        }
+        match &empty {
+            Some(first) => {
+                mount::attach(mount::clone_tree(first, "", false).context(what)?, &target).context(what)?;
+            }
+            None => {
+                let first = empty_directory()?;
+                mount::attach(&first, &target).context(what)?;
+                empty = Some(first);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn empty_directory() -> Result<OwnedFd> {
+    let tmpfs = FileSystem::open("tmpfs").context(|| "fsopen")?;
+    tmpfs.set("nr_blocks", "1").context(|| "fsconfig")?;
+    tmpfs.set("nr_inodes", "1").context(|| "fsconfig")?;
+    tmpfs.mount(attribute::READ_ONLY).context(|| "fsmount")
+}
+
+fn open_existing(path: &str) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+        Ok(target) => Ok(Some(target)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
+        Err(errno) => Err(Error::System {
+            what: format!("open {path}"),
+            errno,
+        }),
+    }
+}

@@ -1,0 +1,190 @@
+//! Who a process runs as: names looked up in the container's own files, never through the C library.
+
+use crate::error::{Error, Result};
+use crate::spec::User;
+use alloc::{format, string::String, vec::Vec};
+use rustix::fs::{FileType, Mode, OFlags};
+use strata_sys::{Errno, file};
+
+/// Longest passwd or group file that is read.
+const FILE_LIMIT: usize = 4 << 20;
+
+/// A user as the kernel sees it, and the home that programs expect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
+}
+
+/// Resolves a user; to be called with the container's root as root directory.
+pub(crate) fn resolve(user: &User) -> Result<Identity> {
+    let passwd = read("/etc/passwd")?;
+    let group = read("/etc/group")?;
+    look_up(user, &passwd, &group)
+}
+
+/// The content of one of the container's files; a missing one is empty, and what is no regular file is not read.
+fn read(path: &str) -> Result<String> {
+    let system = |errno| Error::System {
+        what: format!("read {path}"),
+        errno,
+    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(String::new()),
+        Err(errno) => return Err(system(errno)),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(system)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(String::new());
+    }
+    let content = file::read_all(&file, FILE_LIMIT).map_err(system)?;
+    Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
+/// passwd(5): `name:password:uid:gid:gecos:home:shell`.
+struct Account<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: &'a str,
+}
+
+fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
+    passwd.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        Some(Account {
+            name: fields.first()?,
+            uid: fields.get(2)?.parse().ok()?,
+            gid: fields.get(3)?.parse().ok()?,
+            home: fields.get(5).copied().unwrap_or(""),
+        })
+    })
+}
+
+/// group(5): `name:password:gid:members`.
+fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
+    group.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+        Some((name, gid, fields.next().unwrap_or("")))
+    })
+}
+
+fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity> {
+    if user.username.is_empty() {
+        let home = accounts(passwd)
+            .find(|account| account.uid == user.uid)
+            .map_or("/", |account| account.home);
+        let groups = user.additional_gids.clone();
+        return Ok(Identity {
+            uid: user.uid,
+            gid: user.gid,
+            groups,
+            home: home.into(),
+        });
+    }
+    let (name, wanted_group) = match user.username.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (&*user.username, None),
+    };
+    let account = accounts(passwd).find(|account| account.name == name).or_else(|| {
+        name.parse()
+            .ok()
+            .and_then(|uid: u32| accounts(passwd).find(|account| account.uid == uid))
+    });
+    let uid = match (&account, name.parse()) {
+        (Some(account), _) => account.uid,
+        (None, Ok(uid)) => uid,
+        (None, Err(_)) if name.is_empty() => 0,
+        (None, Err(_)) => {
+            return Err(Error::Command(format!(
+                "unable to find user {name}: no matching entries in passwd file"
+            )));
+        }
+    };
+    let gid = match wanted_group.filter(|group| !group.is_empty()) {
+        None => account.as_ref().map_or(0, |account| account.gid),
+        Some(wanted) => match (groups(group).find(|entry| entry.0 == wanted), wanted.parse()) {
+            (Some(entry), _) => entry.1,
+            (None, Ok(gid)) => gid,
+            (None, Err(_)) => {
+                let text = format!("unable to find group {wanted}: no matching entries in group file");
+                return Err(Error::Command(text));
+            }
+        },
+    };
+    let mut list = user.additional_gids.clone();
+    if let Some(account) = &account
+        && (wanted_group.is_none() || user.merge_groups)
+    {
+        for (_, gid, members) in groups(group) {
+            if members.split(',').any(|member| member.trim() == account.name) && !list.contains(&gid) {
+                list.push(gid);
+            }
+        }
+    }
+    let home = account.map_or("/", |account| account.home);
+    Ok(Identity {
+        uid,
+        gid,
+        groups: list,
+        home: home.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/var/www:/bin/false\nbad line\n7:x:1007:1008::/h:\n";
+    const GROUP: &str = "root:x:0:\nweb:x:34:\nlogs:x:40:other,web\nnum:x:41:7\n";
+
+    fn user(username: &str) -> User {
+        User {
+            username: username.into(),
+            additional_gids: vec![9],
+            ..User::default()
+        }
+    }
+
+    #[test]
+    fn users_and_groups_are_found_by_name_and_by_number() {
+        let table: [(&str, u32, u32, &[u32]); 8] = [
+            ("web", 33, 34, &[9, 40]),
+            ("33", 33, 34, &[9, 40]),
+            ("web:root", 33, 0, &[9]),
+            ("web:77", 33, 77, &[9]),
+            ("4000", 4000, 0, &[9]),
+            ("4000:logs", 4000, 40, &[9]),
+            // A name made of digits is a name first.
+            ("7", 1007, 1008, &[9, 41]),
+            (":logs", 0, 40, &[9]),
+        ];
+        for (name, uid, gid, groups) in table {
+            let found = look_up(&user(name), PASSWD, GROUP).unwrap();
+            assert_eq!((found.uid, found.gid, &*found.groups), (uid, gid, groups), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_errors_that_name_them() {
+        let error = look_up(&user("nobody"), PASSWD, GROUP).unwrap_err();
+        assert!(std::format!("{error}").contains("unable to find user nobody"));
+        assert!(look_up(&user("web:nogroup"), PASSWD, GROUP).is_err());
+    }
+
+    #[test]
+    fn groups_are_merged_on_request() {
+        let merged = User {
+            merge_groups: true,
+            ..user("33:500")
+        };
+        assert_eq!(look_up(&merged, PASSWD, GROUP).unwrap().groups, vec![9, 40]);
+    }
+}

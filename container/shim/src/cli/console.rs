@@ -1,0 +1,151 @@
+//! Terminals of the command line: handing a master over, and sitting in front of one.
+
+use alloc::vec::Vec;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use strata_runtime::{Context, Error, Result};
+use strata_sys::process::{self, Child};
+use strata_sys::{Errno, file, signal, terminal};
+
+/// Connects to the socket of whoever wants the master.
+pub(super) fn connect(path: &str) -> Result<OwnedFd> {
+    let what = || alloc::format!("connect to the console socket {path}");
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path).context(what)?).context(what)?;
+    Ok(socket)
+}
+
+/// Sends the master, with the name that runc sends.
+pub(super) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
+    let descriptors = [master.as_fd()];
+    let mut space = [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let name = rustix::io::IoSlice::new(b"/dev/ptmx");
+    rustix::net::sendmsg(socket, &[name], &mut control, SendFlags::NOSIGNAL)
+        .map(drop)
+        .context(|| "send the terminal to the console socket")
+}
+
+/// Waits for a process in the foreground: signals are passed on, its terminal is shown. Its exit code.
+pub(super) fn supervise(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
+    let mut set = 0;
+    for number in 1..=signal::LAST {
+        if !matches!(
+            number,
+            libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS | libc::SIGURG
+        ) {
+            set |= signal::bit(number);
+        }
+    }
+    signal::set_blocked(set).context(|| "block signals")?;
+    let signals = signal::descriptor(set).context(|| "signalfd")?;
+    let raw = master.as_ref().map(|master| Raw::enter(master));
+    let code = follow(child, &signals, master.as_ref())?;
+    drop(raw);
+    Ok(code)
+}
+
+/// Bytes copied at a time.
+const CHUNK: usize = 16 << 10;
+
+fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>) -> Result<i32> {
+    let mut input_open = true;
+    let mut output_open = master.is_some();
+    loop {
+        let stdin = strata_sys::stream::input();
+        let mut wait: Vec<PollFd<'_>> = Vec::with_capacity(3);
+        wait.push(PollFd::new(signals, PollFlags::IN));
+        if let Some(master) = master {
+            wait.push(PollFd::new(
+                master,
+                if output_open { PollFlags::IN } else { PollFlags::empty() },
+            ));
+            wait.push(PollFd::new(
+                &stdin,
+                if input_open { PollFlags::IN } else { PollFlags::empty() },
+            ));
+        }
+        match poll(&mut wait, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => {
+                return Err(Error::System {
+                    what: "poll".into(),
+                    errno,
+                });
+            }
+        }
+        let ready: Vec<bool> = wait.iter().map(|entry| !entry.revents().is_empty()).collect();
+        drop(wait);
+        if let Some(master) = master {
+            if ready[1] && output_open {
+                output_open = copy(master.as_fd(), strata_sys::stream::output());
+            }
+            if ready[2] && input_open {
+                input_open = copy(strata_sys::stream::input(), master.as_fd());
+            }
+        }
+        while let Some(number) = signal::read(signals).context(|| "read a signal")? {
+            match (number, master) {
+                (libc::SIGCHLD, _) => {}
+                (libc::SIGWINCH, Some(master)) => adopt_size(master),
+                _ => {
+                    let _ = process::signal(&child.pidfd, number);
+                }
+            }
+        }
+        while let Ok(Some((pid, status))) = process::reap_any() {
+            if pid == child.pid {
+                while let Some(master) = master
+                    && output_open
+                {
+                    output_open = copy(master.as_fd(), strata_sys::stream::output());
+                }
+                return Ok(status.code());
+            }
+        }
+    }
+}
+
+/// Copies one piece; whether there may be more. A terminal whose other side is gone answers EIO.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
+    let mut buffer = [0; CHUNK];
+    match rustix::io::read(from, &mut buffer) {
+        Ok(0) | Err(_) => false,
+        Ok(count) => file::write_all(to, &buffer[..count]).is_ok(),
+    }
+}
+
+fn adopt_size(master: &OwnedFd) {
+    if let Ok((rows, columns)) = terminal::size(strata_sys::stream::input()) {
+        let _ = terminal::resize(master, rows, columns);
+    }
+}
+
+/// The own terminal in raw mode until dropped.
+struct Raw(Option<Termios>);
+
+impl Raw {
+    fn enter(master: &OwnedFd) -> Self {
+        let stdin = strata_sys::stream::input();
+        let Ok(before) = tcgetattr(stdin) else { return Raw(None) };
+        adopt_size(master);
+        let mut raw = before.clone();
+        raw.make_raw();
+        let _ = tcsetattr(stdin, OptionalActions::Now, &raw);
+        Raw(Some(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(strata_sys::stream::input(), OptionalActions::Now, before);
+        }
+    }
+}

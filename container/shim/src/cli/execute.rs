@@ -1,0 +1,137 @@
+//! `exec`.
+
+use super::flags::{Arguments, Flag};
+use super::store::{Container, Status};
+use super::{Global, console, life};
+use alloc::{format, string::String};
+use rustix::fd::AsFd;
+use rustix::fs::CWD;
+use strata_runtime::spec::{Capabilities, Process, Spec, User};
+use strata_runtime::{Context, Error, Execution, Result, Streams};
+use strata_sys::{file, process};
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::value("process", "p", "JSON file with the whole process"),
+    Flag::value("console-socket", "", "Unix socket that receives the terminal's master"),
+    Flag::value("cwd", "", "working directory"),
+    Flag::value("env", "e", "NAME=value"),
+    Flag::switch("tty", "t", "give it a terminal"),
+    Flag::value("user", "u", "UID[:GID]"),
+    Flag::value("additional-gids", "g", "further group"),
+    Flag::switch("detach", "d", "do not wait for the end"),
+    Flag::value("pid-file", "", "file to write the process id to"),
+    Flag::value("process-label", "", "accepted, no effect"),
+    Flag::value("apparmor", "", "accepted, no effect"),
+    Flag::switch("no-new-privs", "", "forbid gaining privileges"),
+    Flag::value("cap", "c", "further capability"),
+    Flag::value("preserve-fds", "", "how many further descriptors it inherits"),
+    Flag::value("cgroup", "", "not supported"),
+    Flag::switch("ignore-paused", "", "also in a paused container"),
+];
+
+pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
+    let container = Container::load(global, arguments.id()?)?;
+    match container.status()? {
+        Status::Stopped => return Err(Error::State("cannot exec in a stopped container".into())),
+        Status::Paused if !arguments.has("ignore-paused") => {
+            let why = "cannot exec in a paused container (use --ignore-paused to override)";
+            return Err(Error::State(why.into()));
+        }
+        _ => {}
+    }
+    if arguments.value("cgroup").is_some() {
+        return Err(Error::Invalid("--cgroup is not supported".into()));
+    }
+    let spec = container.config()?;
+    let process = describe(&spec, arguments)?;
+    let detached = arguments.has("detach");
+    let console = match arguments.value("console-socket") {
+        Some(path) if process.terminal => Some(console::connect(path)?),
+        None if process.terminal && detached => {
+            let why = "cannot allocate tty if runc will detach without setting console socket";
+            return Err(Error::Invalid(why.into()));
+        }
+        _ => None,
+    };
+    if !detached {
+        process::become_subreaper().context(|| "become subreaper")?;
+    }
+    let init = container.init()?;
+    let cgroup = container.cgroup()?;
+    let created = strata_runtime::execute(Execution {
+        init: init.as_fd(),
+        spec: &spec,
+        process: &process,
+        cgroup: &cgroup,
+        streams: if process.terminal {
+            Streams::Terminal
+        } else {
+            Streams::Inherit
+        },
+        preserve: arguments.number("preserve-fds")?.unwrap_or(0) as u32,
+    });
+    let mut created = created.map_err(|error| match error {
+        Error::Command(text) => Error::Command(format!("exec failed: unable to start container process: {text}")),
+        other => other,
+    })?;
+    if let Some(path) = arguments.value("pid-file") {
+        life::write_pid(path, created.child.pid)?;
+    }
+    let mut master = created.terminal.take();
+    if let (Some(socket), Some(taken)) = (&console, &master) {
+        console::send(socket, taken)?;
+        master = None;
+    }
+    if detached {
+        Ok(0)
+    } else {
+        console::supervise(&created.child, master)
+    }
+}
+
+/// The container's own process with the flags' changes, or the one of a file.
+fn describe(spec: &Spec, arguments: &Arguments) -> Result<Process> {
+    if let Some(path) = arguments.value("process") {
+        let text = file::read_at(CWD, path, 1 << 20).context(|| format!("read {path}"))?;
+        return serde_json::from_slice(&text).map_err(|error| Error::Invalid(format!("{path}: {error}")));
+    }
+    let mut process = spec.process.clone().unwrap_or_default();
+    process.args = arguments.rest[1..].to_vec();
+    if process.args.is_empty() {
+        return Err(Error::Invalid("process args cannot be empty".into()));
+    }
+    process.terminal = arguments.has("tty");
+    process.console_size = None;
+    if let Some(cwd) = arguments.value("cwd") {
+        process.cwd = cwd.into();
+    }
+    process.env.extend(arguments.values("env").map(String::from));
+    if let Some(user) = arguments.value("user") {
+        process.user = User {
+            username: user.into(),
+            umask: process.user.umask,
+            ..User::default()
+        };
+    }
+    for group in arguments.values("additional-gids") {
+        let group = group
+            .parse()
+            .map_err(|_| Error::Invalid(format!("bad group {group:?}")))?;
+        process.user.additional_gids.push(group);
+    }
+    if arguments.has("no-new-privs") {
+        process.no_new_privileges = true;
+    }
+    for capability in arguments.values("cap") {
+        let Capabilities {
+            bounding,
+            effective,
+            permitted,
+            ..
+        } = process.capabilities.get_or_insert_default();
+        for set in [bounding, effective, permitted] {
+            set.push(capability.into());
+        }
+    }
+    Ok(process)
+}

@@ -1,0 +1,252 @@
+//! The OCI runtime command line, with runc's commands and flags.
+
+mod console;
+mod execute;
+mod flags;
+mod life;
+mod own_program;
+mod show;
+mod store;
+
+use alloc::{format, string::String, string::ToString};
+use flags::{Arguments, Flag};
+use rustix::fs::{CWD, Mode, OFlags};
+use strata_runtime::{Error, Result};
+use strata_sys::file;
+
+/// Where containers are remembered when `--root` is not given.
+const DEFAULT_ROOT: &str = "/run/strata/runtime";
+
+/// Flags before the command.
+const GLOBAL: &[Flag] = &[
+    Flag::value(
+        "root",
+        "",
+        "directory of the containers' state (default /run/strata/runtime)",
+    ),
+    Flag::value("log", "", "file that errors are appended to"),
+    Flag::value("log-format", "", "text or json"),
+    Flag::value("rootless", "", "accepted, no effect"),
+    Flag::switch("debug", "", "accepted, no effect"),
+    Flag::switch("systemd-cgroup", "", "read cgroupsPath as slice:prefix:name"),
+    Flag::switch("version", "v", "print the version"),
+    Flag::switch("help", "h", "print this help"),
+];
+
+/// What the flags before the command said.
+struct Global {
+    root: String,
+    systemd: bool,
+}
+
+/// A command: name, flags, parameters, what it does, and the function that does it.
+struct Command {
+    name: &'static str,
+    flags: &'static [Flag],
+    parameters: &'static str,
+    about: &'static str,
+    run: fn(&Global, &Arguments) -> Result<i32>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "create",
+        flags: life::CREATE_FLAGS,
+        parameters: "ID",
+        about: "set a container up",
+        run: life::create,
+    },
+    Command {
+        name: "start",
+        flags: &[],
+        parameters: "ID",
+        about: "run the program of a created container",
+        run: life::start,
+    },
+    Command {
+        name: "state",
+        flags: &[],
+        parameters: "ID",
+        about: "print a container's state",
+        run: show::state,
+    },
+    Command {
+        name: "kill",
+        flags: life::KILL_FLAGS,
+        parameters: "ID [SIGNAL]",
+        about: "send a signal (default TERM)",
+        run: life::kill,
+    },
+    Command {
+        name: "delete",
+        flags: life::DELETE_FLAGS,
+        parameters: "ID",
+        about: "remove a stopped container",
+        run: life::delete,
+    },
+    Command {
+        name: "run",
+        flags: life::RUN_FLAGS,
+        parameters: "ID",
+        about: "create, start, wait and delete",
+        run: life::run,
+    },
+    Command {
+        name: "exec",
+        flags: execute::FLAGS,
+        parameters: "ID COMMAND [ARGUMENT…]",
+        about: "run a further process",
+        run: execute::exec,
+    },
+    Command {
+        name: "list",
+        flags: show::LIST_FLAGS,
+        parameters: "",
+        about: "list containers",
+        run: show::list,
+    },
+    Command {
+        name: "ps",
+        flags: show::PS_FLAGS,
+        parameters: "ID",
+        about: "list a container's processes",
+        run: show::ps,
+    },
+    Command {
+        name: "pause",
+        flags: &[],
+        parameters: "ID",
+        about: "freeze a container",
+        run: life::pause,
+    },
+    Command {
+        name: "resume",
+        flags: &[],
+        parameters: "ID",
+        about: "thaw a container",
+        run: life::resume,
+    },
+    Command {
+        name: "update",
+        flags: life::UPDATE_FLAGS,
+        parameters: "ID",
+        about: "change a container's limits",
+        run: life::update,
+    },
+    Command {
+        name: "features",
+        flags: &[],
+        parameters: "",
+        about: "print what is supported",
+        run: show::features,
+    },
+    Command {
+        name: "spec",
+        flags: show::SPEC_FLAGS,
+        parameters: "",
+        about: "write an example config.json",
+        run: show::spec,
+    },
+];
+
+/// Runs the command line; the exit code.
+pub(crate) fn run(arguments: &[String], environment: &[String]) -> i32 {
+    let mut log = (String::new(), false);
+    let outcome = dispatch(arguments, environment, &mut log);
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            let text = error.to_string();
+            report(&log, &text);
+            let name = arguments
+                .iter()
+                .skip(1)
+                .find(|argument| COMMANDS.iter().any(|command| command.name == **argument));
+            if name.is_some_and(|name| name == "exec") {
+                255
+            } else {
+                1
+            }
+        }
+    }
+}
+
+fn dispatch(arguments: &[String], environment: &[String], log: &mut (String, bool)) -> Result<i32> {
+    let given = Arguments::parse(GLOBAL, arguments.get(1..).unwrap_or(&[]), true)?;
+    *log = (
+        given.value("log").unwrap_or_default().into(),
+        given.value("log-format") == Some("json"),
+    );
+    if given.has("version") {
+        print(&format!(
+            "strata-runtime version {}\nspec: 1.2.0\n",
+            env!("CARGO_PKG_VERSION")
+        ))?;
+        return Ok(0);
+    }
+    let Some((name, rest)) = given.rest.split_first() else {
+        print(&help())?;
+        return Ok(if given.has("help") { 0 } else { 2 });
+    };
+    if given.has("help") || name == "help" {
+        print(&help())?;
+        return Ok(0);
+    }
+    let command = COMMANDS
+        .iter()
+        .find(|command| command.name == name)
+        .ok_or_else(|| Error::Invalid(format!("unknown command {name:?}; see strata-runtime --help")))?;
+    let own = Arguments::parse(command.flags, rest, command.name == "exec")?;
+    if matches!(command.name, "create" | "run" | "exec") {
+        own_program::protect(arguments, environment)?;
+    }
+    let global = Global {
+        root: given.value("root").unwrap_or(DEFAULT_ROOT).into(),
+        systemd: given.has("systemd-cgroup"),
+    };
+    (command.run)(&global, &own)
+}
+
+fn help() -> String {
+    let mut text = String::from("strata-runtime: an OCI runtime\n\nusage: strata-runtime [FLAGS] COMMAND …\n\n");
+    flags::describe(GLOBAL, &mut text);
+    text.push_str("\ncommands:\n");
+    for command in COMMANDS {
+        text.push_str(&format!(
+            "  {} {}\n      {}\n",
+            command.name, command.parameters, command.about
+        ));
+        flags::describe(command.flags, &mut text);
+    }
+    text
+}
+
+fn print(text: &str) -> Result<()> {
+    file::write_all(strata_sys::stream::output(), text.as_bytes()).map_err(|errno| Error::System {
+        what: "write to the standard output".into(),
+        errno,
+    })
+}
+
+/// Engines read the last error from the log; people read it from the standard error.
+fn report((path, json): &(String, bool), text: &str) {
+    let _ = file::write_all(
+        strata_sys::stream::error(),
+        format!("strata-runtime: {text}\n").as_bytes(),
+    );
+    if path.is_empty() {
+        return;
+    }
+    let stamp = strata_sys::time::rfc3339(strata_sys::time::now());
+    let time = core::str::from_utf8(&stamp).unwrap_or_default();
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    let line = if *json {
+        format!("{{\"level\":\"error\",\"msg\":{quoted},\"time\":\"{time}\"}}\n")
+    } else {
+        format!("time=\"{time}\" level=error msg={quoted}\n")
+    };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+    if let Ok(log) = rustix::fs::openat(CWD, &**path, flags, Mode::from_raw_mode(0o644)) {
+        let _ = file::write_all(log, line.as_bytes());
+    }
+}
