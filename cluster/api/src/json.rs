@@ -90,7 +90,8 @@ pub(crate) fn same(a: &Value, b: &Value, path: &str) -> bool {
     equal(get(a, path), get(b, path))
 }
 
-fn equal(a: Option<&Value>, b: Option<&Value>) -> bool {
+/// Whether two members are the same; absent, null, and empty lists and objects count as equal.
+pub(crate) fn equal(a: Option<&Value>, b: Option<&Value>) -> bool {
     match (a.filter(|v| !is_empty(v)), b.filter(|v| !is_empty(v))) {
         (None, None) => true,
         (Some(Value::Object(a)), Some(Value::Object(b))) => {

@@ -80,6 +80,11 @@ pub(crate) fn default_columns() -> &'static [Column] {
     COLUMNS
 }
 
+/// A text, or `<none>`.
+pub(crate) fn or_none(text: &str) -> Value {
+    if text.is_empty() { "<none>" } else { text }.into()
+}
+
 /// The time since a moment, as tables show it; `<unknown>` for no moment.
 pub(crate) fn age(timestamp: &str, now: Time) -> String {
     match Time::parse(timestamp) {

@@ -14,6 +14,7 @@ mod namespace;
 mod node;
 mod pod;
 mod selectable;
+mod signing_request;
 
 pub(crate) use columns::{Column, age, default_columns};
 
@@ -157,6 +158,7 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         ("", "nodes") => &node::Node,
         ("", "pods") => &pod::Pod,
         ("apps", "deployments") => &deployment::Deployment,
+        ("certificates.k8s.io", "certificatesigningrequests") => &signing_request::SigningRequest,
         ("rbac.authorization.k8s.io", _) => &PathNamed,
         ("apps", "controllerrevisions") => &Plain,
         ("apps" | "batch" | "policy" | "networking.k8s.io", _) => &Counted,

@@ -88,11 +88,6 @@ static ENDPOINTS: Row = Row {
     ..ROW
 };
 
-static SIGNING_REQUESTS: Row = Row {
-    fields: &[field("spec.signerName")],
-    ..ROW
-};
-
 static COUNTED: Row = Row { counts: true, ..ROW };
 
 pub(super) fn strategy_for(group: &str, plural: &str) -> Option<&'static dyn Strategy> {
@@ -103,7 +98,6 @@ pub(super) fn strategy_for(group: &str, plural: &str) -> Option<&'static dyn Str
         ("", "replicationcontrollers") => &REPLICATION_CONTROLLERS,
         ("", "endpoints" | "limitranges") => &ENDPOINTS,
         ("coordination.k8s.io", "leases") => &LEASES,
-        ("certificates.k8s.io", _) => &SIGNING_REQUESTS,
         ("discovery.k8s.io" | "flowcontrol.apiserver.k8s.io" | "scheduling.k8s.io", _) => &COUNTED,
         _ => return None,
     })
