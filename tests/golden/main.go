@@ -24,6 +24,7 @@ var input []byte
 
 type cases struct {
 	Decode    []decodeCase    `json:"decode"`
+	Defaults  []defaultsCase  `json:"defaults"`
 	Strategic []strategicCase `json:"strategic"`
 	ThreeWay  []threeWayCase  `json:"threeWay"`
 	Apply     []applyCase     `json:"apply"`
@@ -62,6 +63,7 @@ func main() {
 		fail(err)
 	}
 	write("decode.json", decodeAnswers(all.Decode))
+	write("defaults.json", defaultsAnswers(all.Defaults))
 	write("strategic.json", strategicAnswers(all.Strategic, all.ThreeWay))
 	write("apply.json", applyAnswers(all.Apply))
 }

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use strata_meta::{GroupVersion, GroupVersionKind};
 use strata_schema::apply::{self, ApplyError, Write};
-use strata_schema::{Error, decode, decode_value, identify, strategic_merge};
+use strata_schema::{Error, apply_defaults, decode, decode_value, identify, strategic_merge};
 
 /// The answers of one subject.
 fn answers<T: DeserializeOwned>(name: &str) -> Vec<T> {
@@ -184,6 +184,30 @@ fn configurations_apply_as_the_go_library_applies_them() {
                     }
                 }
             }
+        }
+    }
+    report(differences);
+}
+
+#[derive(serde::Deserialize)]
+struct DefaultsCase {
+    kind: String,
+    object: Value,
+    result: Value,
+}
+
+#[test]
+fn objects_are_defaulted_as_upstream_defaults_them() {
+    let mut differences = Vec::new();
+    for case in answers::<DefaultsCase>("defaults.json") {
+        let gvk = parse_kind(&case.kind);
+        let mut ours = decode_value(&gvk, case.object.clone()).expect("valid").value;
+        apply_defaults(&gvk, &mut ours);
+        if ours != case.result {
+            differences.push(format!(
+                "{} {}\n  go   {}\n  ours {ours}",
+                case.kind, case.object, case.result
+            ));
         }
     }
     report(differences);

@@ -12,6 +12,7 @@ use crate::{Error, Schema, Shape, decode_check, decode_value};
 use managers::{Held, Id, Managed, Managers};
 use serde_json::{Map, Value, json};
 use set::{Element, Set};
+use std::sync::LazyLock;
 use strata_meta::{GroupVersionKind, Time};
 use walk::{Comparison, NoIdentity, Place};
 
@@ -122,11 +123,10 @@ pub fn update(write: &Write<'_>, live: Option<&Value>, new: Value) -> Result<Val
     if managers.0.is_empty() && live.is_some() {
         return Ok(new);
     }
-    let before = match live {
-        Some(live) => without_managed_fields(live.clone()),
-        None => session.empty()?,
-    };
-    session.account(write, &before, &new, &mut managers)?;
+    match live {
+        Some(live) => session.account(write, live, &new, &mut managers)?,
+        None => session.account(write, &session.empty()?, &new, &mut managers)?,
+    }
     managers.cap();
     Ok(with_managed_fields(new, &managers))
 }
@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
         managers.take(&comparison, Some(&id), force).map_err(Refusal::Held)?;
         let changed = new != *live;
         if let Some(managed) = managers.0.get_mut(&id) {
-            managed.set = managed.set.difference(&unmanaged());
+            managed.set = managed.set.difference(unmanaged());
             if changed {
                 managed.time = Some(self.write.now);
             }
@@ -350,7 +350,7 @@ impl<'a> Session<'a> {
         if managers.take(&comparison, None, true).is_err() {
             return Err(ApplyError::Invalid("a forced write met a conflict".to_owned()));
         }
-        let set = comparison.modified.union(&comparison.added).difference(&unmanaged());
+        let set = comparison.modified.union(&comparison.added).difference(unmanaged());
         if set.is_empty() {
             return Ok(());
         }
@@ -390,16 +390,20 @@ impl<'a> Session<'a> {
     }
 }
 
-fn unmanaged() -> Set {
-    let field = |name: &str| Element::Field(name.to_owned());
-    let mut set = Set::default();
-    for name in ["apiVersion", "kind", "metadata"] {
-        set.insert(&[field(name)]);
-    }
-    for name in UNMANAGED {
-        set.insert(&[field("metadata"), field(name)]);
-    }
-    set
+/// Fields that no entry ever has.
+fn unmanaged() -> &'static Set {
+    static UNMANAGED_SET: LazyLock<Set> = LazyLock::new(|| {
+        let field = |name: &str| Element::Field(name.to_owned());
+        let mut set = Set::default();
+        for name in ["apiVersion", "kind", "metadata"] {
+            set.insert(&[field(name)]);
+        }
+        for name in UNMANAGED {
+            set.insert(&[field("metadata"), field(name)]);
+        }
+        set
+    });
+    &UNMANAGED_SET
 }
 
 fn without_managed_fields(mut object: Value) -> Value {

@@ -103,6 +103,20 @@ impl Set {
         }
     }
 
+    /// Like [`Set::insert_below`], keeping what is there.
+    pub(super) fn merge_below(&mut self, element: &Element, member: bool, below: Set) {
+        if !member && below.is_empty() {
+            return;
+        }
+        let node = self.nodes.entry(element.clone()).or_default();
+        node.member |= member;
+        node.below = if node.below.is_empty() {
+            below
+        } else {
+            node.below.union(&below)
+        };
+    }
+
     pub(super) fn has(&self, element: &Element) -> bool {
         self.nodes.get(element).is_some_and(|node| node.member)
     }

@@ -1,6 +1,6 @@
 //! Walks over values guided by the table: which fields are set, what differs, merging, removing.
 
-use super::set::{Element, Path, Set};
+use super::set::{Element, Set};
 use crate::{Field, ListType, Schema, Shape, TypeId};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,31 @@ pub(super) struct Comparison {
     pub(super) added: Set,
     pub(super) removed: Set,
     pub(super) modified: Set,
+}
+
+/// What happened to a value as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    Added,
+    Removed,
+    Modified,
+}
+
+impl Comparison {
+    /// Puts in what was found at an element; its name is only made if there is something.
+    fn insert(&mut self, element: impl FnOnce() -> Element, (change, below): (Change, Comparison)) {
+        let unchanged = below.added.is_empty() && below.removed.is_empty() && below.modified.is_empty();
+        if change == Change::None && unchanged {
+            return;
+        }
+        let element = element();
+        self.added.merge_below(&element, change == Change::Added, below.added);
+        self.removed
+            .merge_below(&element, change == Change::Removed, below.removed);
+        self.modified
+            .merge_below(&element, change == Change::Modified, below.modified);
+    }
 }
 
 /// An item that is not known by its keys or by itself.
@@ -173,46 +198,38 @@ impl<'s> Place<'s> {
 
     /// What differs between two values.
     pub(super) fn compare(self, old: &Value, new: &Value) -> Result<Comparison, NoIdentity> {
-        let mut comparison = Comparison::default();
-        self.compare_at(Some(old), Some(new), &mut Vec::new(), &mut comparison)?;
-        Ok(comparison)
+        self.difference(Some(old), Some(new)).map(|(_, below)| below)
     }
 
-    fn compare_at(
-        self,
-        old: Option<&Value>,
-        new: Option<&Value>,
-        path: &mut Path,
-        out: &mut Comparison,
-    ) -> Result<(), NoIdentity> {
+    /// What happened to the value itself, and what differs below it.
+    fn difference(self, old: Option<&Value>, new: Option<&Value>) -> Result<(Change, Comparison), NoIdentity> {
+        let mut below = Comparison::default();
+        if old == new {
+            return Ok((Change::None, below));
+        }
         let kind = self.kind();
         let leaf = matches!(kind, Kind::Leaf) || (is_hollow(old) && is_hollow(new));
-        match (old, new) {
-            (None, Some(_)) => out.added.insert(path),
-            (Some(_), None) => out.removed.insert(path),
-            (Some(old), Some(new)) if leaf && old != new => out.modified.insert(path),
-            _ => {}
-        }
-        if leaf {
-            return Ok(());
-        }
+        let change = match (old, new) {
+            (None, Some(_)) => Change::Added,
+            (Some(_), None) => Change::Removed,
+            _ if leaf => Change::Modified,
+            _ => Change::None,
+        };
         match kind {
-            Kind::Leaf => Ok(()),
-            Kind::List(item, keys) => self.compare_lists(item, keys, list(old), list(new), path, out),
+            _ if leaf => {}
+            Kind::Leaf => {}
+            Kind::List(item, keys) => self.compare_lists(item, keys, list(old), list(new), &mut below)?,
             Kind::Struct(_) | Kind::Map(_) => {
                 let empty = Map::new();
                 let (old, new) = (members(old).unwrap_or(&empty), members(new).unwrap_or(&empty));
-                let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-                for name in names {
-                    path.push(Element::Field(name.clone()));
-                    self.member(&kind, name)
-                        .0
-                        .compare_at(old.get(name), new.get(name), path, out)?;
-                    path.pop();
+                let gone = old.keys().filter(|name| !new.contains_key(*name));
+                for name in new.keys().chain(gone) {
+                    let found = self.member(&kind, name).0.difference(old.get(name), new.get(name))?;
+                    below.insert(|| Element::Field(name.clone()), found);
                 }
-                Ok(())
             }
         }
+        Ok((change, below))
     }
 
     fn compare_lists(
@@ -221,7 +238,6 @@ impl<'s> Place<'s> {
         keys: &[&str],
         old: &[Value],
         new: &[Value],
-        path: &mut Path,
         out: &mut Comparison,
     ) -> Result<(), NoIdentity> {
         let mut both: BTreeMap<Element, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
@@ -232,32 +248,26 @@ impl<'s> Place<'s> {
             both.entry(self.identity(item, keys, value)?).or_default().1.push(value);
         }
         for (identity, (old, new)) in both {
-            path.push(identity);
             let place = self.item(item);
-            match (old.len(), new.len()) {
-                (0..=1, 0..=1) => {
-                    place.compare_at(old.first().copied(), new.first().copied(), path, out)?;
-                }
+            let found = match (old.len(), new.len()) {
+                (0..=1, 0..=1) => place.difference(old.first().copied(), new.first().copied())?,
                 // Repeated items count as one value.
-                (2.., 2..) => {
-                    if old != new {
-                        out.modified.insert(path);
-                    }
-                }
+                (2.., 2..) if old == new => (Change::None, Comparison::default()),
+                (2.., 2..) => (Change::Modified, Comparison::default()),
+                (2.., 0) => (Change::Removed, Comparison::default()),
+                (0, 2..) => (Change::Added, Comparison::default()),
                 (2.., _) => {
-                    if let Some(new) = new.first() {
-                        place.compare_at(None, Some(new), path, out)?;
-                    }
-                    out.removed.insert(path);
+                    let single = place.difference(None, new.first().copied())?;
+                    out.insert(|| identity.clone(), single);
+                    (Change::Removed, Comparison::default())
                 }
                 _ => {
-                    if let Some(old) = old.first() {
-                        place.compare_at(Some(old), None, path, out)?;
-                    }
-                    out.added.insert(path);
+                    let single = place.difference(old.first().copied(), None)?;
+                    out.insert(|| identity.clone(), single);
+                    (Change::Added, Comparison::default())
                 }
-            }
-            path.pop();
+            };
+            out.insert(|| identity, found);
         }
         Ok(())
     }

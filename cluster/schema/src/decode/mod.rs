@@ -41,8 +41,10 @@ impl Decoded {
 #[serde(rename_all = "camelCase", default)]
 pub struct Identity {
     /// `apiVersion`.
+    #[serde(deserialize_with = "text_or_null")]
     pub api_version: String,
     /// `kind`.
+    #[serde(deserialize_with = "text_or_null")]
     pub kind: String,
 }
 
@@ -51,33 +53,50 @@ pub struct Identity {
 /// Errors carry the sentence upstream gives for a body whose kind cannot be found out.
 pub fn identify(bytes: &[u8]) -> Result<Identity, Error> {
     let text = as_text(bytes);
-    let failed = |why: String| Error::Syntax(format!("couldn't get version/kind; json parse error: {why}"));
-    if let Some(why) = syntax_error(text.as_bytes()) {
-        return Err(failed(why));
+    let is_object = text.trim_start().starts_with('{');
+    match serde_json::from_str::<Identity>(&text) {
+        Ok(identity) if is_object => Ok(identity),
+        _ => identify_slowly(&text)
+            .map_err(|why| Error::Syntax(format!("couldn't get version/kind; json parse error: {why}"))),
     }
-    let raw: Value = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
-    let shape =
-        r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
-    let Some(object) = raw.as_object() else {
-        return Err(failed(format!(
-            "json: cannot unmarshal {} into Go value of type {shape}",
-            visit::kind_word(&raw)
-        )));
+}
+
+/// Finds out what is wrong with a body; one that repeats its kind is not wrong.
+fn identify_slowly(text: &str) -> Result<Identity, String> {
+    if let Some(why) = syntax_error(text.as_bytes()) {
+        return Err(why);
+    }
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let object = match &value {
+        Value::Object(object) => object,
+        Value::Null => return Ok(Identity::default()),
+        other => {
+            let shape = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+            return Err(format!(
+                "json: cannot unmarshal {} into Go value of type {shape}",
+                visit::kind_word(other)
+            ));
+        }
     };
     let text = |name: &str| match object.get(name) {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => {
             let kind = visit::kind_word(other);
-            Err(failed(format!(
+            Err(format!(
                 "json: cannot unmarshal {kind} into Go struct field .{name} of type string"
-            )))
+            ))
         }
     };
     Ok(Identity {
         api_version: text("apiVersion")?,
         kind: text("kind")?,
     })
+}
+
+/// Text, or nothing where it is null.
+fn text_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(<Option<String> as serde::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Decodes a body of a built-in kind. apiVersion and kind of the result are those asked for.

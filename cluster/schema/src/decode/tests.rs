@@ -169,6 +169,15 @@ fn a_body_says_what_it_is() {
         (found.api_version.as_str(), found.kind.as_str()),
         ("apps/v1", "Deployment")
     );
+    let twice = identify(br#"{"kind":"A","kind":"B","apiVersion":null}"#).expect("valid");
+    assert_eq!((twice.api_version.as_str(), twice.kind.as_str()), ("", "B"));
+    assert_eq!(identify(b" null"), Ok(Identity::default()));
+    assert!(
+        identify(b"[]")
+            .expect_err("no object")
+            .to_string()
+            .contains("cannot unmarshal array into Go value of type struct")
+    );
     let error = identify(b"nope").expect_err("no JSON").to_string();
     assert_eq!(
         error,

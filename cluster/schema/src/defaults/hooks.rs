@@ -13,6 +13,7 @@ pub(super) const HOOKS: &[(&str, &str, Hook)] = &[
     ("core/v1", "Service", service),
     ("core/v1", "ReplicationController", replication_controller),
     ("core/v1", "Namespace", namespace),
+    ("core/v1", "PersistentVolume", persistent_volume),
     ("core/v1", "NodeStatus", node_status),
     ("core/v1", "LimitRangeItem", limit_range_item),
     ("apps/v1", "DeploymentStrategy", deployment_strategy),
@@ -158,6 +159,17 @@ fn namespace(object: &mut Object) {
         && let Some(labels) = ensure(metadata, "labels")
     {
         labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+    }
+}
+
+/// Of volumes themselves alone: attachments hold the same spec.
+fn persistent_volume(object: &mut Object) {
+    if let Some(spec) = ensure(object, "spec") {
+        set_unset(spec, "persistentVolumeReclaimPolicy", "Retain");
+        set_absent(spec, "volumeMode", "Filesystem");
+    }
+    if let Some(status) = ensure(object, "status") {
+        set_unset(status, "phase", "Pending");
     }
 }
 
