@@ -1,0 +1,222 @@
+//! An engine with the real runtime program and images of busybox, for tests.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use strata_engine::{
+    ContainerConfig, ContainerId, ContainerStatus, Engine, EngineEvent, EngineOptions, Network, Sandbox, SandboxConfig,
+};
+use strata_image::{Builtin, BuiltinFile, BuiltinSource, Image, ImageConfig, ImageOptions, ImageStore};
+use strata_net::PodNetwork;
+use strata_shim::{Connection, Helper};
+use tokio::sync::broadcast::Receiver;
+
+/// Anything that has not happened by then never will.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The runtime program, built once.
+fn program() -> &'static [u8] {
+    static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "strata-shim"])
+            .status();
+        assert!(built.expect("cargo").success(), "strata-shim does not build");
+        let own = std::env::current_exe().expect("own path");
+        let folder = own.parent().and_then(Path::parent).expect("target folder");
+        std::fs::read(folder.join("strata-runtime")).expect("the runtime program")
+    })
+}
+
+/// An engine with all that it made, gone with this value.
+pub struct Bench {
+    pub folder: tempfile::TempDir,
+    pub cgroup: String,
+    helper: Helper,
+    pub engine: Option<Engine>,
+    pub network: Option<Arc<PodNetwork>>,
+}
+
+impl Bench {
+    pub async fn new() -> Self {
+        Self::with_network(None).await
+    }
+
+    /// With a pod network for its sandboxes.
+    pub async fn with_network(network: Option<Arc<PodNetwork>>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let cgroup = format!(
+            "/strata-engine-test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let helper = Helper::spawn(program()).expect("helper");
+        let mut bench = Self {
+            folder: tempfile::tempdir().expect("folder"),
+            cgroup,
+            helper,
+            engine: None,
+            network,
+        };
+        bench.open().await;
+        bench
+    }
+
+    /// Opens the engine as the daemon does at its start.
+    pub async fn open(&mut self) {
+        let path = self.folder.path();
+        let images = ImageStore::open(ImageOptions::new(path.join("images"))).expect("store");
+        let options = EngineOptions {
+            root: path.join("engine"),
+            run: path.join("run"),
+            cgroup_root: self.cgroup.clone(),
+            helper: self.helper.clone(),
+            images,
+            network: self.network.clone(),
+            log_max_size: 10 << 20,
+            log_max_files: 5,
+        };
+        self.engine = Some(Engine::open(options).await.expect("engine"));
+    }
+
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("open")
+    }
+
+    pub fn image(&self) -> Image {
+        let file = |path: &str, source| BuiltinFile {
+            path: path.into(),
+            source,
+            mode: 0o755,
+        };
+        let mut files = vec![file("bin/busybox", BuiltinSource::Host("/bin/busybox".into()))];
+        for name in [
+            "sh", "sleep", "cat", "echo", "nc", "id", "stty", "touch", "yes", "head", "hostname", "kill",
+        ] {
+            files.push(file(&format!("bin/{name}"), BuiltinSource::Symlink("busybox".into())));
+        }
+        let passwd = b"root:x:0:0::/:/bin/sh\nada:x:1000:1001::/:/bin/sh\n".to_vec();
+        files.push(file("etc/passwd", BuiltinSource::Bytes(passwd)));
+        files.push(file(
+            "etc/group",
+            BuiltinSource::Bytes(b"root:x:0:\nmore:x:77:ada\n".to_vec()),
+        ));
+        files.push(BuiltinFile {
+            path: "tmp".into(),
+            source: BuiltinSource::Directory,
+            mode: 0o1777,
+        });
+        let config = ImageConfig {
+            env: vec!["FROM=image".into()],
+            ..ImageConfig::default()
+        };
+        self.engine()
+            .images()
+            .add_builtin("strata.local/busybox", Builtin { files, config })
+            .expect("image")
+    }
+
+    pub async fn sandbox(&self) -> Sandbox {
+        self.sandbox_with(|_| {}).await
+    }
+
+    pub async fn sandbox_with(&self, adjust: impl FnOnce(&mut SandboxConfig)) -> Sandbox {
+        let mut config = SandboxConfig {
+            namespace: "default".into(),
+            name: "pod".into(),
+            uid: "uid-1".into(),
+            attempt: 0,
+            hostname: "pod-host".into(),
+            log_dir: self.folder.path().join("logs"),
+            network: Network::None,
+            host_pid: false,
+            host_ipc: false,
+            share_process_namespace: false,
+            sysctls: BTreeMap::new(),
+            cgroup_parent: format!("{}/kubepods/poduid-1", self.cgroup),
+            resources: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        };
+        adjust(&mut config);
+        self.engine().run_sandbox(config).await.expect("sandbox")
+    }
+
+    pub fn shell(&self, script: &str) -> ContainerConfig {
+        let mut config = ContainerConfig::new("c", self.image());
+        config.command = Some(["sh", "-c", script].map(str::to_owned).into());
+        config.log_path = "c/0.log".into();
+        config
+    }
+
+    /// A started container.
+    pub async fn start(&self, sandbox: &Sandbox, config: ContainerConfig) -> ContainerId {
+        let id = self
+            .engine()
+            .create_container(&sandbox.id, config)
+            .await
+            .expect("create");
+        self.engine().start_container(&id).await.expect("start");
+        id
+    }
+
+    /// Runs a script to its end.
+    pub async fn run(&self, sandbox: &Sandbox, config: ContainerConfig) -> ContainerStatus {
+        let mut events = self.engine().events();
+        let id = self.start(sandbox, config).await;
+        exited(&mut events, &id).await;
+        self.engine().container(&id).expect("status")
+    }
+
+    pub fn log(&self, status: &ContainerStatus) -> String {
+        std::fs::read_to_string(&status.log_path).expect("log")
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.engine = None;
+        let run = self.folder.path().join("run");
+        for item in std::fs::read_dir(&run).into_iter().flatten().flatten() {
+            let socket = item.path().join("shim.sock");
+            if let Ok(connection) = Connection::open(socket.to_str().expect("text")) {
+                let _ = connection.shutdown();
+            }
+        }
+        if run.exists() {
+            let _ = strata_mount::unmount_below(&run);
+        }
+        if let Ok(layout) = strata_runtime::cgroup::Layout::detect()
+            && let Ok(cgroup) = strata_runtime::cgroup::Cgroup::open(&layout, &self.cgroup)
+        {
+            let _ = cgroup.signal_all(9);
+            let _ = cgroup.remove();
+        }
+    }
+}
+
+pub async fn exited(events: &mut Receiver<EngineEvent>, wanted: &ContainerId) -> i32 {
+    let search = async {
+        loop {
+            match events.recv().await.expect("events") {
+                EngineEvent::ContainerExited { id, exit_code, .. } if id == *wanted => return exit_code,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, search)
+        .await
+        .expect("the container ends")
+}
+
+pub fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+pub fn process_exists(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
