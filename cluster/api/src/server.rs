@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use strata_auth::UserInfo;
-use strata_client::Client;
+use strata_client::{Client, Transport};
 use strata_http::Handler;
 use strata_meta::Revision;
 use strata_task::{CancellationToken, TaskTracker};
@@ -56,7 +56,12 @@ impl ApiServer {
 
     /// A client inside the process, for a fixed user: same authorisation and admission, shared objects.
     pub fn client(&self, user: UserInfo) -> Client {
-        Client::new(Arc::new(InProcess::new(self.core.clone(), user)))
+        Client::new(self.transport(user))
+    }
+
+    /// What [`ApiServer::client`] speaks through.
+    pub fn transport(&self, user: UserInfo) -> Arc<dyn Transport> {
+        Arc::new(InProcess::new(self.core.clone(), user))
     }
 
     /// Whether `/readyz` says so.

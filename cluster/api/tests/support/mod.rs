@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc};
 use strata_api::{ApiOptions, ApiServer};
 use strata_auth::{ClusterCa, Leaf, TokenIssuer, UserInfo, kubeconfig};
-use strata_client::Client;
+use strata_client::{Client, Transport};
 use strata_http::{ServerTls, serve};
 use strata_store::{MemoryStore, Store};
 use strata_task::CancellationToken;
@@ -98,6 +98,11 @@ impl TestServer {
 
     pub fn client(&self) -> Client {
         self.api.client(UserInfo::new("admin", &["system:masters"]))
+    }
+
+    /// The raw way into the server for a user.
+    pub fn transport(&self, user: UserInfo) -> Arc<dyn Transport> {
+        self.api.transport(user)
     }
 
     /// A default service account in the default namespace, as its controller would make it.
