@@ -19,7 +19,9 @@ impl ImageStore {
         let fd = open_root(&path).map_err(|errno| ImageError::io("open", &path)(errno.into()))?;
         rustix::fs::syncfs(&fd).map_err(|errno| ImageError::io("sync", &path)(errno.into()))?;
         for key in pending {
-            if let Some(mut record) = folder.layer_record(&key)? {
+            if let Some(mut record) = folder.layer_record(&key)?
+                && record.unsynced_since.as_deref() == Some(self.inner.boot())
+            {
                 record.unsynced_since = None;
                 match folder.write_layer_record(&path.join(&key), &record) {
                     // Removed meanwhile.

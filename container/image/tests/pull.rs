@@ -4,6 +4,7 @@ mod support;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use strata_image::{Credentials, ImageOptions, ImageStore, LayerState};
+use support::gate::{Gate, Manner};
 use support::{Registry, Tar, digest, documents, no_drafts, packed, zstd};
 
 /// User ada, password "secret", bcrypt.
@@ -259,4 +260,156 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
     assert!(store.list().expect("index").is_empty() && no_drafts(&folder.path().join("images")));
     let layers = std::fs::read_dir(folder.path().join("images/layers")).expect("layers");
     assert_eq!(layers.count(), 0);
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_and_used() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (registry, store) = (Registry::start(), store(&folder));
+    registry.push("app", "1", &[base()], "{}");
+    let gate = Gate::start(&registry.address, Manner::Token);
+    let name = format!("{}/app:1", gate.address);
+    let login = Credentials {
+        username: "ada".into(),
+        password: "secret".into(),
+        token: String::new(),
+    };
+    let image = store.pull(&name, Some(login), None).await.expect("token");
+    assert_eq!(image.repo_tags, [name.as_str()]);
+    let error = store.pull(&name, None, None).await.expect_err("anonymous").to_string();
+    assert!(error.contains("failed to fetch anonymous token"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transfer_that_breaks_is_resumed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (registry, store) = (Registry::start(), store(&folder));
+    // Not compressible, so that it is long on the wire too.
+    let mut noise = vec![0u8; 3 << 20];
+    let mut state = 1u32;
+    for byte in &mut noise {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+    registry.push(
+        "big",
+        "1",
+        &[packed(Tar::default().file("noise", &noise).finish())],
+        "{}",
+    );
+    let gate = Gate::start(
+        &registry.address,
+        Manner::Breaking {
+            times: 2,
+            after: 1 << 20,
+        },
+    );
+    let image = store
+        .pull(&format!("{}/big:1", gate.address), None, None)
+        .await
+        .expect("resumed");
+    assert_eq!(gate.broken.load(std::sync::atomic::Ordering::SeqCst), 2);
+    assert_eq!(std::fs::read(image.layers[0].join("noise")).expect("file"), noise);
+}
+
+#[tokio::test]
+async fn stores_that_share_a_folder_pull_side_by_side() {
+    let folder = tempfile::tempdir().expect("folder");
+    let registry = Registry::start();
+    registry.push("shared", "1", &[base()], "{}");
+    let name = format!("{}/shared:1", registry.address);
+    let (one, two) = (store(&folder), store(&folder));
+    let pulls = [one.clone(), one.clone(), two.clone(), two];
+    let pulls = pulls.iter().map(|store| store.pull(&name, None, None));
+    for image in futures::future::join_all(pulls).await {
+        assert!(image.expect("pull").layers[0].join("bin/sh").exists());
+    }
+    assert_eq!(one.list().expect("index").len(), 1);
+    assert!(no_drafts(&folder.path().join("images")));
+}
+
+#[tokio::test]
+async fn layers_that_a_crash_may_have_torn_are_fetched_again() {
+    let folder = tempfile::tempdir().expect("folder");
+    let registry = Registry::start();
+    registry.push("torn", "1", &[base()], "{}");
+    let name = format!("{}/torn:1", registry.address);
+    let image = store(&folder).pull(&name, None, None).await.expect("pull");
+    let layer = image.layers[0].parent().expect("folder").to_owned();
+    let record = layer.join("layer.json");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while std::fs::read_to_string(&record)
+        .expect("record")
+        .contains("unsynced_since\":\"")
+    {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the layer is never brought to disk"
+        );
+        std::thread::yield_now();
+    }
+    // As if the machine had gone down before the layer was on disk.
+    std::fs::write(&record, r#"{"unsynced_since":"another-boot"}"#).expect("file");
+    let store = store(&folder);
+    assert!(store.resolve(&name).expect("index").is_none() && !layer.exists());
+    assert!(store.pull(&name, None, None).await.expect("again").layers[0].exists());
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    drop(store(&folder));
+    std::fs::write(folder.path().join("images/format"), "99").expect("file");
+    let error = ImageStore::open(ImageOptions::new(folder.path().join("images")))
+        .err()
+        .expect("refused");
+    assert!(error.to_string().contains("format version 99"), "{error}");
+}
+
+#[test]
+fn a_builtin_image_links_its_files() {
+    use strata_image::{Builtin, BuiltinFile, BuiltinSource, ImageConfig};
+    let folder = tempfile::tempdir().expect("folder");
+    let program = folder.path().join("program");
+    std::fs::write(&program, "program").expect("file");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    let store = store(&folder);
+    let builtin = Builtin {
+        files: vec![
+            BuiltinFile {
+                path: "/strata".into(),
+                source: BuiltinSource::Host(program.clone()),
+                mode: 0o755,
+            },
+            BuiltinFile {
+                path: "etc/passwd".into(),
+                source: BuiltinSource::Bytes(b"root:x:0:0::/:\n".to_vec()),
+                mode: 0o644,
+            },
+        ],
+        config: ImageConfig {
+            entrypoint: vec!["/strata".into()],
+            ..ImageConfig::default()
+        },
+    };
+    let image = store.add_builtin("strata.local/hello", builtin.clone()).expect("image");
+    let linked = std::fs::metadata(image.layers[0].join("strata")).expect("file");
+    assert_eq!(linked.ino(), std::fs::metadata(&program).expect("file").ino());
+    assert_eq!(image.repo_tags, ["strata.local/hello:latest"]);
+    let again = store.add_builtin("strata.local/hello", builtin.clone()).expect("again");
+    assert_eq!((again.id, again.layers.clone()), (image.id, image.layers.clone()));
+    assert!(store.resolve("strata.local/hello").expect("index").is_some());
+
+    std::fs::remove_file(&program).expect("remove");
+    std::fs::write(&program, "a newer program").expect("file");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    let newer = store.add_builtin("strata.local/hello", builtin).expect("newer");
+    assert_ne!(newer.id, image.id);
+    assert_eq!(
+        store
+            .resolve("strata.local/hello")
+            .expect("index")
+            .map(|found| found.id),
+        Some(newer.id)
+    );
 }

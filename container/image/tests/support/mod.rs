@@ -1,6 +1,8 @@
 //! What the tests of images need: tar files made byte by byte and a registry on loopback.
 #![allow(dead_code)]
 
+pub mod gate;
+
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
