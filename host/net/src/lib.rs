@@ -11,6 +11,7 @@
 mod addresses;
 mod cidr;
 mod cleanup;
+pub mod dns;
 mod error;
 mod forward;
 mod host;
