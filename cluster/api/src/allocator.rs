@@ -2,7 +2,7 @@
 
 use crate::{Error, json, registry::Row};
 use serde_json::{Value, json};
-use std::{collections::HashSet, net::Ipv4Addr, ops::RangeInclusive, sync::Mutex};
+use std::{collections::HashSet, hash::Hash, net::Ipv4Addr, ops::RangeInclusive, sync::Mutex};
 use strata_meta::{Object, Status, StatusCause, Uid, WatchEvent};
 
 /// Hands out addresses and ports; what is taken follows the stored services.
@@ -15,33 +15,50 @@ pub(crate) struct ServiceAllocator {
 
 #[derive(Default)]
 struct Taken {
-    addresses: HashSet<u32>,
-    ports: HashSet<u16>,
+    addresses: Held<u32>,
+    ports: Held<u16>,
 }
 
-/// What one write has taken; given back unless the write succeeds.
+/// What stored services hold, and what is claimed by writes under way.
+struct Held<T> {
+    stored: HashSet<T>,
+    claimed: HashSet<T>,
+}
+
+impl<T: Copy + Eq + Hash> Held<T> {
+    fn is_free(&self, item: T) -> bool {
+        !self.stored.contains(&item) && !self.claimed.contains(&item)
+    }
+
+    fn claim(&mut self, item: T) -> bool {
+        self.is_free(item) && self.claimed.insert(item)
+    }
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self {
+            stored: HashSet::new(),
+            claimed: HashSet::new(),
+        }
+    }
+}
+
+/// What a write under way has taken. When it is dropped the write has failed, or the stored service holds it.
 pub(crate) struct Claim<'a> {
     allocator: &'a ServiceAllocator,
     addresses: Vec<u32>,
     ports: Vec<u16>,
 }
 
-impl Claim<'_> {
-    /// The write succeeded.
-    pub(crate) fn keep(mut self) {
-        self.addresses.clear();
-        self.ports.clear();
-    }
-}
-
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut taken = self.allocator.lock();
         for address in &self.addresses {
-            taken.addresses.remove(address);
+            taken.addresses.claimed.remove(address);
         }
         for port in &self.ports {
-            taken.ports.remove(port);
+            taken.ports.claimed.remove(port);
         }
     }
 }
@@ -90,29 +107,23 @@ impl ServiceAllocator {
             };
             for address in addresses_of(&value) {
                 if held {
-                    taken.addresses.insert(address)
+                    taken.addresses.stored.insert(address)
                 } else {
-                    taken.addresses.remove(&address)
+                    taken.addresses.stored.remove(&address)
                 };
             }
             for port in ports_of(&value) {
                 if held {
-                    taken.ports.insert(port)
+                    taken.ports.stored.insert(port)
                 } else {
-                    taken.ports.remove(&port)
+                    taken.ports.stored.remove(&port)
                 };
             }
         }
     }
 
     /// Completes a service that is about to be written. Errors: 422 when what it asks for is taken or outside the range.
-    pub(crate) fn claim(
-        &self,
-        row: &Row,
-        value: &mut Value,
-        old: Option<&Value>,
-        dry_run: bool,
-    ) -> Result<Claim<'_>, Status> {
+    pub(crate) fn claim(&self, row: &Row, value: &mut Value, old: Option<&Value>) -> Result<Claim<'_>, Status> {
         let mut claim = Claim {
             allocator: self,
             addresses: Vec::new(),
@@ -136,8 +147,6 @@ impl ServiceAllocator {
                 causes,
             ));
         }
-        // A dry run only shows what would be taken.
-        let _ = dry_run;
         Ok(claim)
     }
 
@@ -207,7 +216,7 @@ impl ServiceAllocator {
                 "the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}"
             ));
         }
-        if self.lock().addresses.insert(address) {
+        if self.lock().addresses.claim(address) {
             Ok(address)
         } else {
             Err("provided IP is already allocated".into())
@@ -223,9 +232,9 @@ impl ServiceAllocator {
             let start = random_number() % width.max(1);
             let free = (0..width)
                 .map(|i| self.network + from + (start + i) % width)
-                .find(|a| !taken.addresses.contains(a));
+                .find(|a| taken.addresses.is_free(*a));
             if let Some(address) = free {
-                taken.addresses.insert(address);
+                taken.addresses.claimed.insert(address);
                 return Ok(address);
             }
         }
@@ -306,7 +315,7 @@ impl ServiceAllocator {
                 "provided port is not in the valid range. The range of valid ports is {low}-{high}"
             ));
         }
-        if self.lock().ports.insert(port) {
+        if self.lock().ports.claim(port) {
             Ok(())
         } else {
             Err("provided port is already allocated".into())
@@ -320,8 +329,8 @@ impl ServiceAllocator {
         let mut taken = self.lock();
         let port = (0..width)
             .filter_map(|i| u16::try_from(low + (start + i) % width).ok())
-            .find(|p| !taken.ports.contains(p))?;
-        taken.ports.insert(port);
+            .find(|p| taken.ports.is_free(*p))?;
+        taken.ports.claimed.insert(port);
         Some(port)
     }
 }
@@ -413,29 +422,23 @@ mod tests {
     fn addresses_and_ports_are_unique_until_given_back() {
         let row = services();
         let allocator = ServiceAllocator::new("10.96.0.0/29", 30000..=30001).expect("valid");
-        let mut kept = HashSet::new();
+        let (mut kept, mut claims) = (HashSet::new(), Vec::new());
         for _ in 0..6 {
             let mut value = service(json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
-            allocator.claim(&row, &mut value, None, false).expect("free").keep();
+            claims.push(allocator.claim(&row, &mut value, None).expect("free"));
             kept.insert(json::text(&value, "spec.clusterIP").to_owned());
         }
         assert_eq!(kept.len(), 6);
-        let full = allocator.claim(&row, &mut service(json!({"type": "ClusterIP"})), None, false);
+        let full = allocator.claim(&row, &mut service(json!({"type": "ClusterIP"})), None);
         assert_eq!(full.err().map(|s| s.code), Some(422));
 
         let allocator = ServiceAllocator::new("10.96.0.0/24", 30000..=30001).expect("valid");
         let mut value = service(
             json!({"type": "NodePort", "clusterIP": "10.96.0.9", "ports": [{"port": 80}, {"port": 81, "nodePort": 30001}]}),
         );
-        drop(allocator.claim(&row, &mut value, None, false).expect("free"));
-        allocator
-            .claim(&row, &mut value, None, false)
-            .expect("given back")
-            .keep();
-        let taken = allocator
-            .claim(&row, &mut value.clone(), None, false)
-            .err()
-            .expect("taken");
+        drop(allocator.claim(&row, &mut value, None).expect("free"));
+        let _held = allocator.claim(&row, &mut value, None).expect("given back");
+        let taken = allocator.claim(&row, &mut value.clone(), None).err().expect("taken");
         assert!(
             taken
                 .message
@@ -450,16 +453,13 @@ mod tests {
         let row = services();
         let allocator = ServiceAllocator::new("10.96.0.0/24", 30000..=30100).expect("valid");
         let mut old = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
-        allocator.claim(&row, &mut old, None, false).expect("free").keep();
+        let _old = allocator.claim(&row, &mut old, None).expect("free");
         let mut new = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
-        allocator.claim(&row, &mut new, Some(&old), false).expect("free").keep();
+        drop(allocator.claim(&row, &mut new, Some(&old)).expect("free"));
         assert_eq!(new, old);
         let mut plain = old.clone();
         json::set(&mut plain, "spec.type", "ClusterIP");
-        allocator
-            .claim(&row, &mut plain, Some(&old), false)
-            .expect("free")
-            .keep();
+        drop(allocator.claim(&row, &mut plain, Some(&old)).expect("free"));
         assert_eq!(ports_of(&plain).count(), 0);
     }
 }

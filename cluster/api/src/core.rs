@@ -15,16 +15,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 use strata_auth::{Authenticator, AuthorizerChain, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
 use strata_meta::{GroupVersionKind, Object, Revision, Status};
-use strata_store::{Error as StoreError, Expect, Store};
+use strata_store::{Error as StoreError, Expect, LeaseId, Store};
 use strata_task::CancellationToken;
 use tokio::sync::Semaphore;
 
 /// Requests at a time, by whether they change something (upstream's defaults).
 const READS_IN_FLIGHT: usize = 400;
 const WRITES_IN_FLIGHT: usize = 200;
+
+/// Upstream's `--event-ttl`, and how long one lease takes new events.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+const EVENT_LEASE_SHARED: Duration = Duration::from_secs(60);
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -45,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) writes: Arc<Semaphore>,
     pub(crate) cancel: CancellationToken,
+    event_lease: tokio::sync::Mutex<Option<(LeaseId, Instant)>>,
     started: AtomicBool,
     pub(crate) broken: AtomicBool,
 }
@@ -88,6 +94,7 @@ impl Core {
             reads: Arc::new(Semaphore::new(READS_IN_FLIGHT)),
             writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT)),
             cancel,
+            event_lease: tokio::sync::Mutex::default(),
             started: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
@@ -130,7 +137,11 @@ impl Core {
     ) -> Result<Arc<Object>, WriteError> {
         let key = key_of(resource.prefix(), namespace, name);
         let value = value_of(&body);
-        let revision = self.store.put(key, value, expect, None).await.map_err(write_error)?;
+        let revision = self
+            .store
+            .put(key, value, expect, self.lease_for(resource).await.map_err(write_error)?)
+            .await
+            .map_err(write_error)?;
         self.cache
             .progress()
             .reach(revision)
@@ -140,6 +151,22 @@ impl Core {
             Some(object) if object.revision == revision => Ok(object),
             _ => written(resource.kind(), revision, body),
         }
+    }
+
+    /// Events are forgotten after an hour; those written within a minute share a lease.
+    async fn lease_for(&self, resource: &ResourceCache) -> Result<Option<LeaseId>, StoreError> {
+        if resource.kind().kind != "Event" {
+            return Ok(None);
+        }
+        let mut current = self.event_lease.lock().await;
+        if let Some((lease, made)) = *current
+            && made.elapsed() < EVENT_LEASE_SHARED
+        {
+            return Ok(Some(lease));
+        }
+        let lease = self.store.lease_grant(EVENT_TTL + EVENT_LEASE_SHARED).await?;
+        *current = Some((lease, Instant::now()));
+        Ok(Some(lease))
     }
 
     /// Removes an object and waits until readers see it; the object as it was last, at the revision of its removal.

@@ -3,7 +3,7 @@
 use crate::{
     cache::{EventKind, Frame, Watch},
     core::Core,
-    pipeline::{self, RequestBody},
+    pipeline::{self, Origin, RequestBody},
     registry::Row,
     request::{Query, RequestInfo},
     verbs::{self, ListQuery, filter},
@@ -142,8 +142,13 @@ async fn next_event(watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, E
 impl Transport for InProcess {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, Error>> {
         async move {
-            let response =
-                pipeline::serve(self.core.clone(), self.user.clone(), request.map(RequestBody::Memory)).await;
+            let response = pipeline::serve(
+                self.core.clone(),
+                self.user.clone(),
+                request.map(RequestBody::Memory),
+                Origin::Process,
+            )
+            .await;
             let (parts, body) = response.into_parts();
             let bytes = body
                 .collect()

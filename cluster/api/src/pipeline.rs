@@ -27,6 +27,9 @@ use strata_meta::{Reason, Status};
 /// Upstream's `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a request may wait for its turn; connections bound how many do.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A request that may be dispatched.
 pub(crate) struct Call {
     /// The server.
@@ -83,7 +86,14 @@ impl Handler for HttpHandler {
         Box::pin(async move {
             let request = request.map(RequestBody::Network);
             match core.authenticator.authenticate(request.headers(), &peer) {
-                Ok(user) => serve(core, user, request).await,
+                // A write goes on when its caller has gone: what was begun is finished or refused, never left halfway.
+                Ok(user) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+                    let serving = tokio::spawn(serve(core, user, request, Origin::Network));
+                    serving
+                        .await
+                        .unwrap_or_else(|why| status_response(&Status::internal(why)))
+                }
+                Ok(user) => serve(core, user, request, Origin::Network).await,
                 Err(why) => {
                     tracing::debug!(address = %peer.address, %why, "not authenticated");
                     status_response(&Status::unauthorized())
@@ -93,8 +103,22 @@ impl Handler for HttpHandler {
     }
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A connection; how many are answered at a time is bounded.
+    Network,
+    /// The process itself, whose parts bound their own work.
+    Process,
+}
+
 /// Answers the request of an authenticated user.
-pub(crate) async fn serve(core: Arc<Core>, user: Arc<UserInfo>, request: Request<RequestBody>) -> Response<Body> {
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    user: Arc<UserInfo>,
+    request: Request<RequestBody>,
+    origin: Origin,
+) -> Response<Body> {
     let started = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let path = Query::decode_path(request.uri().path());
@@ -116,7 +140,7 @@ pub(crate) async fn serve(core: Arc<Core>, user: Arc<UserInfo>, request: Request
         false => None,
     };
     let served = row.is_some();
-    let outcome = bounded(&mut call, row, request).await;
+    let outcome = bounded(&mut call, row, request, origin).await;
     let mut response = outcome.unwrap_or_else(|status| status_response(&status));
     for warning in &call.warnings {
         let quoted = warning
@@ -158,6 +182,7 @@ async fn bounded(
     call: &mut Call,
     row: Option<Arc<Row>>,
     request: Request<RequestBody>,
+    origin: Origin,
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
     if call.info.is_long_running() {
@@ -165,14 +190,18 @@ async fn bounded(
         return authorised(call, row, request).await;
     }
     let reads = matches!(call.info.verb, "get" | "list" | "head" | "options");
-    let (slots, gauge) = if reads {
-        (&core.reads, &core.metrics.reads)
-    } else {
-        (&core.writes, &core.metrics.writes)
+    let (slots, gauge) = match reads {
+        true => (&core.reads, &core.metrics.reads),
+        false => (&core.writes, &core.metrics.writes),
     };
-    let _slot = slots
-        .try_acquire()
-        .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?;
+    let _slot = match origin {
+        Origin::Process => None,
+        Origin::Network => Some(
+            tokio::time::timeout(QUEUE_TIMEOUT, slots.acquire())
+                .await
+                .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?,
+        ),
+    };
     let _count = InFlight::enter(gauge);
     match tokio::time::timeout(REQUEST_TIMEOUT, authorised(call, row, request)).await {
         Ok(outcome) => outcome,
@@ -226,12 +255,14 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>
         }
         return subresource::serve(call, row, request).await;
     }
-    if row.namespaced
-        && call.info.namespace.is_empty()
-        && !matches!(call.info.verb, "list" | "watch")
-        && row.cache.is_some()
-    {
-        return Err(Status::method_not_allowed());
+    // An object in a namespace has no other address.
+    let nowhere = row.namespaced && call.info.namespace.is_empty() && row.cache.is_some();
+    if nowhere && !matches!(call.info.verb, "list" | "watch") {
+        return if call.info.name.is_empty() {
+            Err(Status::method_not_allowed())
+        } else {
+            Ok(not_found())
+        };
     }
     if !row.allows(call.info.verb) {
         return Err(Status::method_not_allowed());

@@ -110,7 +110,7 @@ async fn create_once(
     };
     admission::mutate(&request, Some(&mut value), None, warnings).await?;
     prepare(row, &mut value, user);
-    let claim = core.services.claim(row, &mut value, None, dry_run)?;
+    let _claim = core.services.claim(row, &mut value, None)?;
     let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
     row.strategy.validate(&value, &mut causes);
     if !causes.is_empty() {
@@ -131,10 +131,7 @@ async fn create_once(
         return object.map(Arc::new).map_err(Status::internal);
     }
     match core.put(cache, namespace, &name, body, Expect::Absent).await {
-        Ok(object) => {
-            claim.keep();
-            Ok(object)
-        }
+        Ok(object) => Ok(object),
         Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.resource, &name)),
         Err(WriteError::Failed(status)) => Err(status),
     }

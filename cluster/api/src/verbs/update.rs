@@ -204,7 +204,7 @@ async fn attempt_change(
     };
     admission::mutate(&request, Some(&mut new), Some(&old), warnings).await?;
     prepare(change, &mut new, &old);
-    let claim = change.core.services.claim(row, &mut new, Some(&old), change.dry_run)?;
+    let _claim = change.core.services.claim(row, &mut new, Some(&old))?;
     check(change, &new, &old)?;
     new = account(change, new, &old)?;
     admission::validate(&request, Some(&new), Some(&old)).await?;
@@ -234,9 +234,6 @@ async fn attempt_change(
         .core
         .put(cache, stored.namespace(), stored.name(), body, expect)
         .await;
-    if written.is_ok() {
-        claim.keep();
-    }
     written.map_err(|e| overtaken(e, unconditional))
 }
 
@@ -366,7 +363,8 @@ fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
         Part::Status => strategy.prepare_subresource_update(change.subresource, new, old),
         _ => {}
     }
-    if strategy.counts_generation() && change.part != Part::Status && !json::same(new, old, "spec") {
+    let counted = matches!(change.part, Part::Main | Part::Member(_) | Part::Resize);
+    if counted && strategy.counts_generation() && !json::same(new, old, "spec") {
         let next = json::int(old, "metadata.generation").unwrap_or(0) + 1;
         json::set(new, "metadata.generation", next);
     }
