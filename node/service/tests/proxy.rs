@@ -40,7 +40,7 @@ impl Api {
     fn put(&self, plural: &'static str, kind: &str, json: &str) {
         let mut objects = self.0.objects.lock().unwrap();
         let kind = Arc::new(GroupVersionKind {
-            group: String::new().into(),
+            group: String::new(),
             version: "v1".into(),
             kind: kind.into(),
         });
