@@ -297,8 +297,8 @@ fn custom_resource_definition(object: &mut Object) {
     let Some(spec) = inner(object, "spec") else { return };
     if let Some(names) = inner(spec, "names") {
         let kind = text(names, "kind").to_owned();
-        set_unset(names, "singular", kind.to_lowercase());
         if !kind.is_empty() {
+            set_unset(names, "singular", kind.to_lowercase());
             set_unset(names, "listKind", format!("{kind}List"));
         }
     }
