@@ -134,7 +134,7 @@ impl ApiServer {
                     _ = bookmarks.tick() => core.cache.bookmark(),
                     _ = compaction.tick() => {
                         marks.push_back(core.cache.progress().applied());
-                        if marks.len() > 2 && let Some(oldest) = marks.pop_front() {
+                        if marks.len() > 1 && let Some(oldest) = marks.pop_front() {
                             core.cache.compact(oldest);
                             if let Err(error) = core.store.compact(oldest).await {
                                 tracing::warn!(%error, "compacting the store");

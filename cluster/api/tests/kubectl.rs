@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use strata_store::MemoryStore;
+use strata_store::{LogOptions, LogStore};
 use support::TestServer;
 
 const APP: &str = "
@@ -248,14 +248,19 @@ async fn watching_shows_changes_as_they_happen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_is_there_after_a_restart() {
-    let store = Arc::new(MemoryStore::new());
-    let server = TestServer::over(store.clone()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Arc::new(LogStore::open(directory.path(), LogOptions::default()).unwrap());
+    let server = TestServer::over(open()).await;
     server.ok("create configmap kept --from-literal=a=1").await;
     server.ok("create service clusterip web --tcp=80").await;
     let address = server.ok("get service web -o jsonpath={.spec.clusterIP}").await;
+    let revision = server
+        .ok("get configmap kept -o jsonpath={.metadata.resourceVersion}")
+        .await;
     server.stop().await;
-    let server = TestServer::over(store).await;
-    assert_eq!(server.ok("get configmap kept -o jsonpath={.data.a}").await, "1");
+    let server = TestServer::over(open()).await;
+    let kept = "get configmap kept -o jsonpath={.data.a}{.metadata.resourceVersion}";
+    assert_eq!(server.ok(kept).await, format!("1{revision}"));
     let taken = server
         .kubectl(&format!(
             "create service clusterip other --tcp=80 --clusterip={address}"

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::{
     collections::VecDeque,
     sync::{Arc, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use strata_meta::{GroupVersionKind, Object, ObjectError, Revision, Status, WatchEvent};
 use tokio::sync::mpsc;
@@ -263,9 +263,10 @@ impl ResourceCache {
         Ok(watch)
     }
 
-    /// Bookmarks for those who asked; watchers that are gone are forgotten.
+    /// Bookmarks for those who asked; watchers that are gone and old events are forgotten.
     pub(super) fn bookmark(&self) {
         let mut state = self.write();
+        state.forget(Instant::now());
         if state.watchers.is_empty() {
             return;
         }
@@ -316,19 +317,20 @@ impl State {
         }
         let event = Arc::new(event);
         self.watchers.retain(|slot| slot.offer(&event));
-        while self.ring.len() >= RING_MIN {
-            let full = self.ring.len() >= RING_MAX;
-            let old = self
-                .ring
-                .front()
-                .is_some_and(|first| event.at.duration_since(first.at) > RING_AGE);
-            if !(full || old) {
+        self.ring.push_back(event);
+        self.forget(Instant::now());
+    }
+
+    /// Drops events that are too many, or old and not among the last few.
+    fn forget(&mut self, now: Instant) {
+        while self.ring.len() > RING_MIN {
+            let old = |first: &Arc<Event>| now.duration_since(first.at) > RING_AGE;
+            if self.ring.len() <= RING_MAX && !self.ring.front().is_some_and(old) {
                 break;
             }
             if let Some(gone) = self.ring.pop_front() {
                 self.complete_after = gone.entry.object.revision;
             }
         }
-        self.ring.push_back(event);
     }
 }
