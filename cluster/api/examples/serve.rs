@@ -1,5 +1,7 @@
 //! A control plane without controllers or nodes, in memory, on a port of loopback: prints its kubeconfig's path.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

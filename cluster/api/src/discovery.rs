@@ -224,7 +224,7 @@ fn aggregated(call: &Call, rows: &Rows, core: bool, version: &str) -> Result<Res
                     let resources: Vec<Value> = rows
                         .iter()
                         .filter(|r| r.gvk.group == group.name && r.gvk.version == *v)
-                        .map(|row| aggregated_resource(row))
+                        .map(aggregated_resource)
                         .collect();
                     json!({"version": v, "resources": resources, "freshness": "Current"})
                 })

@@ -8,6 +8,9 @@ use http::{HeaderValue, Method, Response, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 use strata_http::Body;
 
+/// The API's version and ours.
+pub const GIT_VERSION: &str = concat!("v1.36.3+strata", env!("CARGO_PKG_VERSION"));
+
 /// What `/version` and the aggregated documents say: the API's version and ours.
 pub(crate) fn version() -> Value {
     json!({
@@ -17,7 +20,7 @@ pub(crate) fn version() -> Value {
         "emulationMinor": "36",
         "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "35",
-        "gitVersion": concat!("v1.36.3+strata", env!("CARGO_PKG_VERSION")),
+        "gitVersion": GIT_VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

@@ -9,6 +9,11 @@
 //!
 //! Start at [`ApiServer::start`]; then `pipeline.rs` for the life of a request.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a Status is the answer to the client, made once for a failed request"
+)]
+
 mod access;
 mod admission;
 mod allocator;
@@ -34,6 +39,7 @@ mod subresource;
 mod validate;
 mod verbs;
 
+pub use health::GIT_VERSION;
 pub use options::{ApiOptions, Dialer, DirectDialer, Error, Target};
 pub use server::ApiServer;
 pub use strata_http::BoxedIo;

@@ -1,5 +1,7 @@
 //! Requests that are wrong get upstream's status, reason and sentence, and change nothing.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod support;
 
 use bytes::Bytes;

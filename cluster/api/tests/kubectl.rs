@@ -1,5 +1,7 @@
 //! What a person with kubectl sees.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Pages, revisions, resuming, initial events.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! log, exec, port-forward and proxy reach the agent of the pod's node, and kubectl gets its streams.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod support;
 
 use futures::future::BoxFuture;

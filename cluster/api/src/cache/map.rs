@@ -192,7 +192,7 @@ mod tests {
         for step in 0..6000u64 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let name = format!("o{:04}", (seed >> 33) % 1500);
-            if seed % 3 == 0 {
+            if seed.is_multiple_of(3) {
                 assert_eq!(map.remove("n", &name).map(|e| e.object.revision.0), model.remove(&name));
             } else {
                 assert_eq!(
@@ -201,7 +201,7 @@ mod tests {
                 );
             }
             assert_eq!(map.len(), model.len());
-            if step % 1000 == 0 {
+            if step.is_multiple_of(1000) {
                 let snapshot = map.clone();
                 map.insert(entry("zzz", step));
                 map.remove("n", "zzz");

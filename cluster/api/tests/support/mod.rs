@@ -1,6 +1,7 @@
 //! A real server on loopback and the real kubectl.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc};
 use strata_api::{ApiOptions, ApiServer};
