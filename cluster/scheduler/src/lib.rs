@@ -9,6 +9,7 @@
 //! which objects changed; bindings and reports run beside it, bounded in number.
 
 mod affinity;
+mod body;
 mod cluster;
 mod cycle;
 mod engine;

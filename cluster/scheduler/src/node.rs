@@ -2,6 +2,7 @@
 
 use crate::{
     affinity::Taint,
+    body,
     pod::normalized_image,
     resources::{ResourceList, Resources},
 };
@@ -24,8 +25,7 @@ pub struct Node {
 impl Node {
     /// Reads a node.
     pub fn read(object: &Arc<Object>) -> Result<Self, ObjectError> {
-        let raw: RawNode = serde_json::from_slice(object.body())?;
-        let RawNode { spec, status } = raw;
+        let RawNode { spec, status } = body::read(object)?;
         let allocatable = if status.allocatable.is_empty() {
             &status.capacity
         } else {

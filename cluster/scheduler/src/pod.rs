@@ -2,6 +2,7 @@
 
 use crate::{
     affinity::{Affinity, NodeAffinity, PodAffinity, Toleration, selector},
+    body,
     resources::{ContainerRequest, ResourceList, Resources, pod_request},
 };
 use serde::Deserialize;
@@ -79,8 +80,7 @@ impl HostPort {
 impl Pod {
     /// Reads a pod.
     pub fn read(object: &Arc<Object>) -> Result<Self, ObjectError> {
-        let raw: RawPod = serde_json::from_slice(object.body())?;
-        let RawPod { metadata, spec, status } = raw;
+        let RawPod { metadata, spec, status } = body::read(object)?;
         let waiting = spec.node_name.is_empty();
         let request = |usual| {
             let init: Vec<_> = spec.init_containers.iter().map(RawContainer::request).collect();

@@ -1,6 +1,6 @@
 //! Selectors of services and controllers, by which pods that ask for nothing are spread.
 
-use crate::pod::Pod;
+use crate::{body, pod::Pod};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -94,7 +94,7 @@ struct RawSpec<S> {
 }
 
 fn read<S: serde::de::DeserializeOwned>(object: &Object) -> Result<Option<S>, ObjectError> {
-    let raw: Raw<S> = serde_json::from_slice(object.body())?;
+    let raw: Raw<S> = body::read(object)?;
     Ok(raw.spec.and_then(|spec| spec.selector))
 }
 

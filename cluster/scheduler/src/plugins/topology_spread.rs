@@ -7,7 +7,7 @@ use crate::{
     node::Node,
     pod::{Pod, Spread},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -168,7 +168,7 @@ struct Soft<'a> {
 
 struct Weighed<'a> {
     spread: Spread,
-    selected: Selected,
+    selected: Rc<Selected>,
     /// By the value of the label; per host the count is the node's own.
     counts: HashMap<&'a str, i64>,
     weight: f64,
@@ -179,8 +179,14 @@ impl<'a> Soft<'a> {
         let usable = |node: &Node| !all_labels || has_all_labels(node, soft.iter());
         let candidates = feasible.iter().filter_map(|at| cluster.nodes()[*at].node.as_deref());
         let candidates: Vec<&Node> = candidates.filter(|node| usable(node)).collect();
+        let mut last: Option<(&Spread, Rc<Selected>)> = None;
         let weighed = soft.iter().map(|spread| {
-            let selected = spread.selected(pod, cluster);
+            let same = last.as_ref().filter(|(last, _)| last.selectors == spread.selectors);
+            let selected = same.map_or_else(
+                || Rc::new(spread.selected(pod, cluster)),
+                |(_, selected)| selected.clone(),
+            );
+            last = Some((spread, selected.clone()));
             let mut counts: HashMap<&'a str, i64> = HashMap::new();
             let by_host = &*spread.topology_key == HOSTNAME;
             if !by_host {
