@@ -160,7 +160,16 @@ async fn replica_sets_adopt_release_and_replace_pods() {
     let client = &cluster.client;
     let orphan =
         json!({"metadata": {"name": "orphan", "labels": {"app": "web"}}, "spec": template("web", "web:1")["spec"]});
-    client.create(PODS, "shop", &orphan).await.unwrap();
+    let orphan = client.create(PODS, "shop", &orphan).await.unwrap().to_value().unwrap();
+    cluster.run_pod(&orphan, "10.9.0.1").await;
+    // Once an endpoint tells of it, the caches of the controllers show the pod.
+    let service = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    client.create(SERVICES, "shop", &service).await.unwrap();
+    let listed = |all: &[Value]| {
+        all.iter()
+            .any(|s| s["endpoints"].as_array().is_some_and(|e| e.len() == 1))
+    };
+    cluster.until(ENDPOINT_SLICES, "shop", "the pod listed", listed).await;
     let mut set = deployment("web", 2, "web:1");
     set["metadata"]["name"] = json!("set");
     let set = client.create(REPLICA_SETS, "shop", &set).await.unwrap();

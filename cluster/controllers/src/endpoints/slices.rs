@@ -131,16 +131,21 @@ fn plan_family(
         ports.sort();
         by_ports.entry(ports).or_default().push((object, slice));
     }
+    let mut planned = Vec::new();
     for (ports, endpoints) in wanted {
         let present = by_ports.remove(&ports).unwrap_or_default();
-        plan_group(&Slice { ports, ..blank.clone() }, endpoints, present, writes);
+        plan_group(&Slice { ports, ..blank.clone() }, endpoints, present, &mut planned);
     }
-    writes.extend(
-        by_ports
-            .into_values()
-            .flatten()
-            .map(|(object, _)| Write::Delete(object)),
-    );
+    let mut useless: Vec<Arc<Object>> = by_ports.into_values().flatten().map(|(object, _)| object).collect();
+    for write in planned {
+        // A slice that would be deleted becomes the one that would be created, so that readers
+        // see one change instead of two.
+        writes.push(match write {
+            Write::Create(slice) if !useless.is_empty() => Write::Update(useless.remove(0), slice),
+            other => other,
+        });
+    }
+    writes.extend(useless.into_iter().map(Write::Delete));
 }
 
 /// Places the endpoints of one set of ports with as few writes as possible: each stays in
@@ -442,10 +447,17 @@ pub(super) mod tests {
                 vec!["~51"],
             ),
             ("a slice gone", pods[100..].to_vec(), vec!["-"]),
-            ("all gone", vec![], vec!["+0", "-", "-", "-"]),
+            ("all gone", vec![], vec!["-", "-", "~0"]),
         ] {
             assert_eq!(describe(&run(&service, &wanted, &full)), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_placeholder_becomes_the_first_slice() {
+        let service = service(named_port());
+        let placeholder = created(run(&service, &[], &[]));
+        assert_eq!(describe(&run(&service, &many(2), &placeholder)), ["~2"]);
     }
 
     #[test]

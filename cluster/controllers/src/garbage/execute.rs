@@ -9,7 +9,7 @@ use super::{
 use crate::{Error, claim, error::During};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use strata_client::{DeleteOptions, EventType, ObjectReference, Patch, Propagation, Resource};
+use strata_client::{DeleteOptions, EventType, ListParams, ObjectReference, Patch, Propagation, Resource};
 use strata_meta::{Object, ObjectKey, OwnerReference, Uid};
 
 /// An owner that exists but was not seen yet is looked at again after this.
@@ -148,15 +148,9 @@ impl Collector {
 
     async fn orphan(&self, uid: &Uid) -> Result<(), Error> {
         let Some(node) = self.node(uid) else { return Ok(()) };
-        for dependent in node.dependents.iter().filter_map(|d| self.node(d)) {
-            let Some((resource, key)) = self.locate(&dependent.identity)? else {
-                continue;
-            };
-            if let Some(latest) = self.read(resource, &key).await?
-                && latest.owners.iter().any(|o| o.uid == *uid)
-            {
-                self.patch(resource, &latest, claim::removal(&latest, &[uid])).await?;
-            }
+        for (resource, dependent) in self.dependents_on_server(uid, &node).await? {
+            self.patch(resource, &dependent, claim::removal(&dependent, &[uid]))
+                .await?;
         }
         let Some((resource, key)) = self.locate(&node.identity)? else {
             return Ok(());
@@ -165,6 +159,35 @@ impl Collector {
             Some(latest) => self.remove_finalizer(resource, &latest, ORPHAN).await,
             None => Ok(()),
         }
+    }
+
+    /// The graph may not have seen the youngest dependents yet, and what is missed here would be
+    /// deleted instead of let go. So, rare as this is, the server is asked.
+    async fn dependents_on_server(&self, uid: &Uid, node: &Node) -> Result<Vec<(Resource, Arc<Object>)>, Error> {
+        let namespace = node.identity.key.namespace.as_ref();
+        let mut resources: Vec<Resource> = self
+            .followed
+            .lock()
+            .expect("no holder panics")
+            .keys()
+            .copied()
+            .collect();
+        // What lives in a namespace owns nothing outside of it.
+        resources.retain(|resource| namespace.is_empty() || resource.namespaced);
+        let mut dependents = Vec::new();
+        for resource in resources {
+            let within = Some(namespace).filter(|n| !n.is_empty());
+            let listed = match self.client.list(resource, within, ListParams::default()).await {
+                Err(error) if error.is_not_found() => continue,
+                listed => listed.during(|| format!("listing {}", resource.plural))?,
+            };
+            let owned = listed
+                .items
+                .into_iter()
+                .filter(|object| object.owners.iter().any(|o| o.uid == *uid));
+            dependents.extend(owned.map(|object| (resource, object)));
+        }
+        Ok(dependents)
     }
 
     async fn remove_finalizer(&self, resource: Resource, object: &Object, finalizer: &str) -> Result<(), Error> {

@@ -162,7 +162,7 @@ fn identity(controller: &str) -> UserInfo {
     match controller {
         SHARED_INFORMERS => UserInfo::new("system:kube-controller-manager", &["system:authenticated"]),
         name => UserInfo::new(
-            &format!("system:serviceaccount:kube-system:{name}"),
+            format!("system:serviceaccount:kube-system:{name}"),
             &[
                 "system:serviceaccounts",
                 "system:serviceaccounts:kube-system",
