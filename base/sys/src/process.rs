@@ -268,12 +268,32 @@ pub unsafe fn close_from(first: u32) -> Result<()> {
     close_range(first, 0)
 }
 
+/// Closes all descriptors from `first` on except some.
+///
+/// # Safety
+/// Nothing in the process uses the others any more.
+pub unsafe fn close_except(first: u32, keep: &mut [u32]) -> Result<()> {
+    keep.sort_unstable();
+    let mut next = first;
+    for &mut kept in keep {
+        if kept > next {
+            close_between(next, kept - 1, 0)?;
+        }
+        next = next.max(kept + 1);
+    }
+    close_range(next, 0)
+}
+
 fn close_range(first: u32, flags: u32) -> Result<()> {
+    close_between(first, u32::MAX, flags)
+}
+
+fn close_between(first: u32, last: u32, flags: u32) -> Result<()> {
     // SAFETY: takes no pointers; closing is the caller's decision.
     unsafe {
         syscall(
             libc::SYS_close_range,
-            [first as usize, u32::MAX as usize, flags as usize, 0, 0, 0],
+            [first as usize, last as usize, flags as usize, 0, 0, 0],
         )?;
     }
     Ok(())

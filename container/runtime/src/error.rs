@@ -14,6 +14,9 @@ pub enum Error {
         /// Why it failed.
         errno: Errno,
     },
+    /// The kernel or the file system refused, in another process.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The command cannot be run: not found, not executable, no such user or directory.
     #[error("{0}")]
     Command(String),
@@ -53,7 +56,7 @@ impl Error {
     /// The error in one byte, to carry it between processes.
     pub(crate) fn kind(&self) -> u8 {
         match self {
-            Error::System { .. } => b's',
+            Error::System { .. } | Error::Elsewhere(_) => b's',
             Error::Command(_) => b'c',
             Error::Invalid(_) => b'i',
             Error::NotFound(_) => b'n',
@@ -69,8 +72,9 @@ impl Error {
             b'i' => Error::Invalid(text),
             b'n' => Error::NotFound(text),
             b'e' => Error::Exists(text),
+            b't' => Error::State(text),
             // A system error's text already ends with its sentence.
-            _ => Error::State(text),
+            _ => Error::Elsewhere(text),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::spec::{NamespaceKind, Process, Rootfs, Spec};
 use crate::user::{self, Identity};
 use crate::{devices, hooks, program};
 use alloc::{ffi::CString, format, string::String, vec::Vec};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode};
 use strata_sys::{Errno, capability, file, mount, namespace, process, signal, terminal};
 
@@ -107,6 +107,10 @@ impl Init<'_> {
         }
         drop(null);
         let prepared = self.target.prepare(channel, true)?;
+        // A container may wait here for long: whatever else the parent had open must not wait with it.
+        let mut keep = [self.gate.as_raw_fd() as u32, channel.as_fd().as_raw_fd() as u32];
+        // SAFETY: from here on only the gate and the channel are used, until exec or exit.
+        unsafe { process::close_except(3 + self.target.preserve, &mut keep) }.context(|| "close descriptors")?;
         channel.say(&Word::Ready, &[])?;
         self.await_gate()?;
         let hooks = self.spec.hooks.as_ref().map_or(&[][..], |hooks| &hooks.start_container);
@@ -338,7 +342,7 @@ fn enter_directory(directory: &str) -> Result<()> {
 }
 
 /// Writes a kernel parameter; dots separate, and slashes may stand for dots inside a component.
-pub(crate) fn set_sysctl(name: &str, value: &str) -> Result<()> {
+pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
     let path = if name.contains('/') {
         name.into()
     } else {

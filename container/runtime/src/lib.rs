@@ -32,5 +32,5 @@ mod user;
 
 pub use container::{Created, Creation, Execution, create, execute};
 pub use error::{Context, Error, Result};
-pub use init::Streams;
+pub use init::{Streams, set_sysctl};
 pub use namespaces::flag as namespace_flag;

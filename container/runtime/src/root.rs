@@ -159,6 +159,7 @@ impl NewRoot {
             );
         }
         let tmpfs = FileSystem::open("tmpfs").context(|| "fsopen")?;
+        tmpfs.set("source", "cgroup").context(|| "fsconfig")?;
         tmpfs.set("mode", "755").context(|| "fsconfig")?;
         let base = tmpfs.mount(set & !attribute::READ_ONLY).context(|| "fsmount")?;
         self.place(&base, destination, Missing::Directory)?;
@@ -245,9 +246,12 @@ fn propagate(tree: &OwnedFd, options: &Options) -> Result<()> {
 
 fn open_file_system(entry: &Mount, options: &Options, attributes: u64) -> Result<OwnedFd> {
     let system = FileSystem::open(&entry.kind).context(|| format!("fsopen {}", entry.kind))?;
-    if !entry.source.is_empty() && !matches!(&*entry.kind, "proc" | "sysfs" | "mqueue" | "overlay") {
-        system.set("source", &entry.source).context(|| "fsconfig source")?;
-    }
+    let source = if entry.source.is_empty() {
+        &entry.kind
+    } else {
+        &entry.source
+    };
+    system.set("source", source).context(|| "fsconfig source")?;
     for data in &options.data {
         let set = match data.split_once('=') {
             Some((key, value)) => system.set(key, value),
@@ -292,6 +296,7 @@ fn open_overlay(overlay: &Overlay) -> Result<OwnedFd> {
 fn try_overlay(overlay: &Overlay, one_by_one: bool) -> Result<OwnedFd> {
     let system = FileSystem::open("overlay").context(|| "overlay: fsopen")?;
     let set = |key: &str, value: &str| system.set(key, value).context(|| format!("overlay: {key} {value}"));
+    set("source", "overlay")?;
     if one_by_one {
         for layer in overlay.lower.iter().rev() {
             set("lowerdir+", layer)?;
@@ -352,6 +357,7 @@ pub(crate) fn protect(linux: &Linux, null: Option<&OwnedFd>) -> Result<()> {
 
 fn empty_directory() -> Result<OwnedFd> {
     let tmpfs = FileSystem::open("tmpfs").context(|| "fsopen")?;
+    tmpfs.set("source", "tmpfs").context(|| "fsconfig")?;
     tmpfs.set("nr_blocks", "1").context(|| "fsconfig")?;
     tmpfs.set("nr_inodes", "1").context(|| "fsconfig")?;
     tmpfs.mount(attribute::READ_ONLY).context(|| "fsmount")

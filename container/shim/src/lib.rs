@@ -27,6 +27,7 @@ mod launcher;
 mod node;
 pub mod program;
 pub mod protocol;
+mod shim;
 
 #[cfg(feature = "client")]
 pub use connection::{Connection, Error, Events};
