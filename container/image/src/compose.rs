@@ -145,10 +145,8 @@ fn plan(below: &View, implied: &BTreeSet<Vec<u8>>, links: &[(&[u8], &[u8])]) -> 
             continue;
         }
         match below.lookup(path)? {
-            Some(found) if found.kind() == FileType::Directory => {
-                if attributes(&found.stat) != USUAL {
-                    plan.folders.push(path.clone());
-                }
+            Some(found) if found.kind() == FileType::Directory && attributes(&found.stat) != USUAL => {
+                plan.folders.push(path.clone());
             }
             Some(found) if found.kind() == FileType::Symlink => {
                 if let Some(target) = below.resolve_folder(path)? {

@@ -105,14 +105,17 @@ impl Inner {
 
     /// The shim is gone: so are the namespaces, and nobody watches the processes any more.
     pub async fn bury(self: &Arc<Self>, sandbox: &Arc<SandboxEntry>) {
-        let _ending = sandbox.ending.lock().await;
         sandbox.unlink();
+        // Before the lock: whoever holds it may be waiting for these ends.
+        let (inner, entry) = (Arc::clone(self), Arc::clone(sandbox));
+        let ended = blocking(move || inner.end_orphans(&entry)).await;
+        let _ending = sandbox.ending.lock().await;
         if sandbox.lock_record().stopped {
             return;
         }
         let (inner, entry) = (Arc::clone(self), Arc::clone(sandbox));
-        let done = blocking(move || inner.bury_now(&entry)).await;
-        if let Err(error) = done {
+        let released = blocking(move || inner.release(&entry)).await;
+        if let Err(error) = ended.and(released) {
             tracing::warn!(sandbox = %sandbox.id, %error, "could not clean up after a shim that is gone");
         }
         self.tell(EngineEvent::SandboxExited {
@@ -120,7 +123,8 @@ impl Inner {
         });
     }
 
-    fn bury_now(self: &Arc<Self>, sandbox: &SandboxEntry) -> Result<(), Error> {
+    /// Kills what a shim left running. Blocking.
+    pub fn end_orphans(self: &Arc<Self>, sandbox: &SandboxEntry) -> Result<(), Error> {
         // A shim that never got to its sandbox, or speaks no more than half.
         if let Ok(connection) = strata_shim::Connection::open(&text(&self.folders.run(&sandbox.id).join("shim.sock"))?)
         {
@@ -135,13 +139,19 @@ impl Inner {
             }
             result = result.and(self.save(&container));
         }
-        result = result.and(detach(sandbox)).and(self.unmount_shm(&sandbox.id));
+        result
+    }
+
+    /// Takes network and memory of a sandbox back and notes that it is stopped. Blocking.
+    pub fn release(&self, sandbox: &SandboxEntry) -> Result<(), Error> {
+        detach(sandbox)?;
+        self.unmount_shm(&sandbox.id)?;
         let record = {
             let mut record = sandbox.lock_record();
             record.stopped = true;
             record.clone()
         };
-        result.and(self.folders.write_sandbox(&record))
+        self.folders.write_sandbox(&record)
     }
 }
 

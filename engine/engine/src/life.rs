@@ -154,7 +154,12 @@ impl Inner {
             self.cgroups.is_unified(),
         )?;
         let record = self.container_record(id, sandbox, &config, cgroup)?;
-        for name in ["upper", "work", "rootfs"] {
+        // An image may have no layers at all; overlayfs wants one.
+        let empty = config.image.layers.is_empty().then(|| part("empty"));
+        for name in ["upper", "work", "rootfs"]
+            .into_iter()
+            .chain(empty.is_some().then_some("empty"))
+        {
             make(&part(name))?;
         }
         // The upper layer's root is the container's root directory.
@@ -174,6 +179,7 @@ impl Inner {
                 .image
                 .layers
                 .iter()
+                .chain(&empty)
                 .map(|layer| text(layer))
                 .collect::<Result<_, _>>()?,
             upper: Some(text(&part("upper"))?),

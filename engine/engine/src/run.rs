@@ -266,21 +266,16 @@ impl Inner {
         // From here on the shim's end is no surprise.
         let link = entry.unlink();
         blocking(move || {
-            detach(&sandbox)?;
-            if let Some(link) = link {
+            match link {
                 // A shim that is gone already is what is wanted.
-                match link.open().and_then(Connection::shutdown) {
+                Some(link) => match link.open().and_then(Connection::shutdown) {
                     Ok(()) | Err(strata_shim::Error::Gone(_)) => {}
                     Err(error) => return Err(link.explain("stop the sandbox", error)),
-                }
+                },
+                // An earlier attempt may have failed half-way.
+                None => inner.end_orphans(&sandbox)?,
             }
-            inner.unmount_shm(&sandbox.id)?;
-            let record = {
-                let mut record = sandbox.lock_record();
-                record.stopped = true;
-                record.clone()
-            };
-            inner.folders.write_sandbox(&record)
+            inner.release(&sandbox)
         })
         .await?;
         self.tell(EngineEvent::SandboxExited {

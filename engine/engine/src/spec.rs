@@ -66,10 +66,6 @@ pub(crate) fn build(
         }
     };
     let (devices, rules) = devices(config)?;
-    let shares = config
-        .mounts
-        .iter()
-        .any(|mount| mount.propagation != Propagation::Private);
     Ok(Spec {
         oci_version: OCI_VERSION.into(),
         process: Some(Process {
@@ -98,7 +94,6 @@ pub(crate) fn build(
             namespaces: namespaces(sandbox, security, unified),
             devices,
             seccomp,
-            rootfs_propagation: if shares { "rslave".into() } else { String::new() },
             masked_paths: paths(MASKED),
             readonly_paths: paths(READ_ONLY),
             ..Linux::default()
