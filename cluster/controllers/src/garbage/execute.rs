@@ -12,8 +12,8 @@ use std::{sync::Arc, time::Duration};
 use strata_client::{DeleteOptions, EventType, ListParams, ObjectReference, Patch, Propagation, Resource};
 use strata_meta::{Object, ObjectKey, OwnerReference, Uid};
 
-/// An owner that exists but was not seen yet is looked at again after this.
-const UNSEEN: Duration = Duration::from_secs(1);
+/// What exists but was not seen yet is looked for again after this.
+const UNSEEN: Duration = Duration::from_millis(200);
 
 impl Collector {
     pub(super) async fn work(self: Arc<Self>, work: Work) -> Result<Option<Duration>, Error> {
@@ -46,7 +46,7 @@ impl Collector {
             return Ok(None);
         };
         if node.waits_for_dependents {
-            self.finish_foreground(uid, &node, resource, &latest).await?;
+            return self.finish_foreground(uid, &node, resource, &latest).await;
         } else if !latest.deleting {
             self.collect(&node, resource, &latest).await?;
         }
@@ -129,21 +129,21 @@ impl Collector {
         node: &Node,
         resource: Resource,
         latest: &Object,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Duration>, Error> {
+        let holds = |o: &OwnerReference| o.uid == *uid && o.block_owner_deletion == Some(true);
         let dependents = node.dependents.iter().filter_map(|d| Some((d, self.node(d)?)));
-        let blocks = |n: &Node| {
-            n.owners
-                .iter()
-                .any(|o| o.uid == *uid && o.block_owner_deletion == Some(true))
-        };
-        let blocking: Vec<_> = dependents.filter(|(_, n)| blocks(n)).collect();
+        let blocking: Vec<_> = dependents.filter(|(_, n)| n.owners.iter().any(holds)).collect();
         if blocking.is_empty() {
-            return self.remove_finalizer(resource, latest, FOREGROUND).await;
+            let unseen = self.dependents_on_server(uid, node).await?;
+            if unseen.iter().any(|(_, dependent)| dependent.owners.iter().any(holds)) {
+                return Ok(Some(UNSEEN));
+            }
+            return self.remove_finalizer(resource, latest, FOREGROUND).await.map(|()| None);
         }
         for (dependent, _) in blocking.into_iter().filter(|(_, n)| !n.waits_for_dependents) {
             self.queue.add(Work::Delete(dependent.clone()));
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn orphan(&self, uid: &Uid) -> Result<(), Error> {
