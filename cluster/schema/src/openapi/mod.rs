@@ -1,8 +1,10 @@
 //! The OpenAPI v3 description: an index and one document for each group and version, as clients
 //! use it to explain fields, to learn patch strategies and to see what the server can check.
 //!
-//! Documents are made when asked for, from the table alone; they carry no descriptions.
+//! Documents are made when asked for, from the table; the feature `descriptions` adds prose.
 
+#[cfg(feature = "descriptions")]
+mod descriptions;
 mod paths;
 mod schemas;
 
@@ -65,12 +67,16 @@ pub fn openapi_v3(version: &GroupVersion) -> Option<Value> {
     for kind in &kinds {
         paths::add_resource(kind, &mut paths);
     }
+    #[allow(unused_mut)]
+    let mut schemas = schemas::reachable(schema, &kinds);
+    #[cfg(feature = "descriptions")]
+    descriptions::describe(&version.group, &version.version, &mut schemas);
     let security = json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}});
     Some(json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
         "paths": paths,
-        "components": {"schemas": schemas::reachable(schema, &kinds), "securitySchemes": security},
+        "components": {"schemas": schemas, "securitySchemes": security},
     }))
 }
 
