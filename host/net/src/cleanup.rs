@@ -2,6 +2,7 @@
 
 use crate::netlink::route::RouteSocket;
 use crate::nft::{Batch, Family, NftSocket};
+use crate::reaper::delete_group;
 use crate::{Error, Instance, forward};
 
 /// Removes every link, route, address, rule and table of the instance from the current network
@@ -20,11 +21,8 @@ pub fn cleanup(instance: &str) -> Result<(), Error> {
 }
 
 fn links(instance: &Instance) -> Result<(), Error> {
-    let mut socket = RouteSocket::open()?;
-    match socket.requests().delete_group(instance.link_group()).run() {
-        Err(error) if error.errno() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
-        other => other,
-    }
+    delete_group(instance.condemned_group())?;
+    delete_group(instance.link_group())
 }
 
 fn addresses(instance: &Instance) -> Result<(), Error> {

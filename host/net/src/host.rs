@@ -26,17 +26,31 @@ pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error>
         fs::write(path, "1").map_err(|source| Error::file(path, source))?;
     }
     let mut socket = RouteSocket::open()?;
+    let label = instance.address_label();
+    let present = socket.addresses()?;
     let mut requests = socket.requests();
+    // The range of an earlier run may have been another one.
+    for (link, old, prefix, _) in present
+        .iter()
+        .filter(|(_, old, _, found)| *found == label && *old != gateway)
+    {
+        requests.delete_address(*link, *old, *prefix);
+    }
     requests
         .set_up(LOOPBACK)
-        .add_address(LOOPBACK, gateway, 32, Some(&instance.address_label()));
+        .add_address(LOOPBACK, gateway, 32, Some(&label));
     requests.run()
 }
 
 /// Replaces the instance's table of pod traffic.
 pub(crate) fn install_table(instance: &Instance, pods: Cidr, cluster: Cidr) -> Result<(), Error> {
+    let mut socket = NftSocket::open()?;
     let mut batch = Batch::new(Family::Ipv4, &instance.pod_table());
-    batch.destroy_table().add_table();
+    // Asked first because a removal, even of nothing, makes the kernel wait for every CPU.
+    if socket.tables(Family::Ipv4)?.contains(&instance.pod_table()) {
+        batch.delete_table();
+    }
+    batch.add_table();
     let hook = |kind, hook, priority| {
         Some(ChainHook {
             kind,
@@ -79,7 +93,7 @@ pub(crate) fn install_table(instance: &Instance, pods: Cidr, cluster: Cidr) -> R
     masquerade.extend(address_in(DESTINATION, multicast, Operator::NotEqual)?);
     masquerade.push(Expression::Masquerade);
     batch.add_rule("postrouting", &masquerade);
-    NftSocket::open()?.apply(batch)
+    socket.apply(batch)
 }
 
 pub(crate) fn meta_equals(key: MetaKey, with: &[u8]) -> [Expression; 2] {

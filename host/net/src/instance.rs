@@ -54,7 +54,12 @@ impl Instance {
     /// The link group of all host-side links, by which they are removed in one request.
     pub(crate) fn link_group(&self) -> u32 {
         // Group 0 is every other link of the machine.
-        (self.hash as u32) | 1 << 31
+        (self.hash as u32) & !1 | 1 << 31
+    }
+
+    /// The group of links that are about to be removed.
+    pub(crate) fn condemned_group(&self) -> u32 {
+        self.link_group() ^ 1
     }
 
     /// The metric of every route, by which routes are recognised as ours.

@@ -20,6 +20,7 @@ mod namespace;
 pub mod netlink;
 pub mod nft;
 mod pod;
+mod reaper;
 mod routes;
 
 pub use addresses::REUSE_DELAY;

@@ -10,15 +10,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use crate::addresses::AddressPool;
 use crate::forward::{self, ForwardWatch};
 use crate::namespace::run_in;
 use crate::netlink::route::{LOOPBACK, MacAddress, Route, RouteSocket, VethEnd};
+use crate::reaper::LinkReaper;
 use crate::{Cidr, Error, Instance, host};
 
 const DEFAULT_MTU: u32 = 1500;
 /// The name programs in a pod expect.
 const POD_LINK: &str = "eth0";
+/// The link, or the route, went away by itself.
+const GONE: [Option<i32>; 2] = [Some(Errno::NODEV.raw_os_error()), Some(Errno::SRCH.raw_os_error())];
 
 /// How a node gives its pods their network.
 #[derive(Debug, Clone)]
@@ -53,6 +58,7 @@ pub struct PodNetwork {
     gateway: IpAddr,
     mtu: u32,
     pool: Mutex<AddressPool>,
+    reaper: LinkReaper,
     _watch: ForwardWatch,
 }
 
@@ -68,7 +74,11 @@ impl PodNetwork {
         let watch = ForwardWatch::start(instance.clone())?;
         forward::answer(&instance)?;
         let mtu = if options.mtu == 0 { DEFAULT_MTU } else { options.mtu };
+        let reaper = LinkReaper::start(&instance)?;
+        // What an earlier run left behind.
+        reaper.wake();
         Ok(Arc::new(Self {
+            reaper,
             instance,
             gateway,
             mtu,
@@ -96,7 +106,15 @@ impl PodNetwork {
         } else {
             Ok(())
         }
-        .and_then(|()| self.connect(sandbox_id, &place, netns));
+        .and_then(|()| self.connect(sandbox_id, &place, netns))
+        .or_else(|error| match error.errno() == Some(Errno::EXIST.raw_os_error()) {
+            // A condemned link of the same sandbox has not gone yet.
+            true => {
+                self.delete_link(&place.host_link)?;
+                self.connect(sandbox_id, &place, netns)
+            }
+            false => Err(error),
+        });
         if let Err(error) = connected {
             self.detach(sandbox_id)?;
             return Err(error);
@@ -105,8 +123,10 @@ impl PodNetwork {
     }
 
     /// Takes the sandbox's link and address back. Unknown sandboxes are fine.
+    ///
+    /// The host no longer routes to the sandbox when this returns; its link goes a moment later.
     pub fn detach(&self, sandbox_id: &str) -> Result<(), Error> {
-        self.delete_link(&self.instance.link_name(sandbox_id))?;
+        self.condemn(&self.instance.link_name(sandbox_id), self.address(sandbox_id))?;
         self.pool().release(sandbox_id, Instant::now())
     }
 
@@ -131,7 +151,7 @@ impl PodNetwork {
             .iter()
             .filter(|link| link.name.starts_with(&prefix) && link.group == self.instance.link_group())
             .filter(|link| !kept.contains(&link.name))
-            .try_for_each(|link| self.delete_link(&link.name))
+            .try_for_each(|link| self.condemn(&link.name, None))
     }
 
     fn place(&self, sandbox_id: &str, ip: IpAddr) -> PodAddress {
@@ -176,10 +196,29 @@ impl PodNetwork {
         run_in(netns, || configure_pod(place, host_mac))?
     }
 
+    /// Ends the traffic of a link, and leaves its removal to the reaper.
+    fn condemn(&self, link: &str, place: Option<PodAddress>) -> Result<(), Error> {
+        let mut socket = RouteSocket::open()?;
+        // Gone already, with the sandbox's namespace, and its route with it.
+        let Some(index) = socket.link_index(link)? else {
+            return Ok(());
+        };
+        let mut requests = socket.requests();
+        if let Some(place) = place {
+            requests.delete_route(&Route::on_link(Cidr::host(place.ip), index));
+        }
+        let condemned = requests.set_group(index, self.instance.condemned_group()).run();
+        self.reaper.wake();
+        match condemned {
+            Err(error) if GONE.contains(&error.errno()) => Ok(()),
+            other => other,
+        }
+    }
+
     fn delete_link(&self, name: &str) -> Result<(), Error> {
         match RouteSocket::open()?.requests().delete_link(name).run() {
             // Gone already, with the sandbox's namespace.
-            Err(error) if error.errno() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
+            Err(error) if GONE.contains(&error.errno()) => Ok(()),
             other => other,
         }
     }

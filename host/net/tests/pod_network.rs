@@ -120,8 +120,24 @@ fn pods_reach_each_other_their_host_and_come_back_after_a_reopen() {
         network.retain(&["two"]).unwrap();
         assert_eq!(network.address("one"), None);
         network.detach("two").unwrap();
+        let mut socket = RouteSocket::open().unwrap();
+        assert!(
+            !socket
+                .routes()
+                .unwrap()
+                .iter()
+                .any(|route| route.destination == Cidr::host(b.ip))
+        );
         network.detach("two").unwrap();
-        assert!(RouteSocket::open().unwrap().link_index(&b.host_link).unwrap().is_none());
+        let again = network.attach("two", two.as_fd()).unwrap();
+        assert_eq!(
+            again.host_link, b.host_link,
+            "even while the old link of that name goes away"
+        );
+        network.detach("two").unwrap();
+        // Dropping waits for links that are on their way out.
+        drop(network);
+        assert!(socket.link_index(&b.host_link).unwrap().is_none());
     })
     .unwrap();
 }

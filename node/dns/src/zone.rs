@@ -321,7 +321,7 @@ impl Zone {
                 }
                 _ => None,
             });
-        if !aliased.is_some_and(|service| service.external_name().is_some())
+        if aliased.is_none_or(|service| service.external_name().is_none())
             && let Answer::Records { answers: more, .. } = self.answer(index, &next)
         {
             answers.extend(more);

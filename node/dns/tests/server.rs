@@ -272,7 +272,8 @@ async fn a_resolver_that_forwards_to_us_is_noticed_and_left_out() {
 #[tokio::test]
 async fn bad_queries_are_refused_and_answers_ignored() {
     let (_server, address) = start(Vec::new()).await;
-    let cases: [(fn(&mut Message), u8); 5] = [
+    type Spoil = fn(&mut Message);
+    let cases: [(Spoil, u8); 5] = [
         (|query| query.opcode = 2, rcode::NOTIMP),
         (|query| query.questions.clear(), rcode::FORMERR),
         (|query| query.questions[0].class = 3, rcode::REFUSED),

@@ -260,12 +260,13 @@ impl Worker {
             strata_net::route_virtual(&options.instance, range, source)?;
         }
         // The first transaction of `apply` makes the tables: until then those of an earlier run serve on.
-        let (tables, _) = Tables::new(TablesOptions {
+        let tables = TablesOptions {
             table: instance.service_table(),
             cluster_cidr: options.cluster_cidr,
             service_cidr: options.service_cidr,
             node_port_addresses: options.node_port_addresses.clone(),
-        })?;
+        };
+        let (tables, _) = Tables::new(tables, false)?;
         let socket = NftSocket::open()?;
         Ok(Self {
             tables,
@@ -277,7 +278,12 @@ impl Worker {
     /// Applies the plans; `anew` starts from empty tables. After an error the tables are in doubt,
     /// and the next call must start anew with every plan.
     fn apply(&mut self, plans: Vec<(ObjectKey, ServicePlan)>, anew: bool) -> Result<(), Error> {
-        let install = if anew { Some(self.tables.reset()?) } else { None };
+        let mut install = None;
+        if anew {
+            let existing = self.socket.tables(Family::Ipv4)?;
+            let replace = existing.iter().any(|table| table == self.tables.table());
+            install = Some(self.tables.reset(replace)?);
+        }
         self.change(plans, install)
     }
 

@@ -165,9 +165,12 @@ impl Class {
 }
 
 /// The empty table: every map, and the chains that lead to them.
-pub(crate) fn install(batch: &mut Batch, options: &TablesOptions) -> Result<(), Error> {
+pub(crate) fn install(batch: &mut Batch, options: &TablesOptions, replace: bool) -> Result<(), Error> {
     use KeyType::{Ipv4, Number, Port, Protocol};
-    batch.destroy_table().add_table();
+    if replace {
+        batch.delete_table();
+    }
+    batch.add_table();
     let key = [Ipv4, Protocol, Port];
     batch.add_set(&SetSpec::map(FRONTENDS, &key, &[Number, Number, Number]));
     batch.add_set(&SetSpec::verdict_map(CLASSES, &[Number]));

@@ -82,10 +82,11 @@ struct Elements {
 }
 
 impl Tables {
-    /// Tables without services, and the transaction that makes them (in place of what is there).
-    pub fn new(options: TablesOptions) -> Result<(Self, Batch), Error> {
+    /// Tables without services, and the transaction that makes them; `replace` says that the table
+    /// exists and is to be removed first (which makes the kernel wait for every CPU).
+    pub fn new(options: TablesOptions, replace: bool) -> Result<(Self, Batch), Error> {
         let mut batch = Batch::new(Family::Ipv4, &options.table);
-        rules::install(&mut batch, &options)?;
+        rules::install(&mut batch, &options, replace)?;
         let tables = Self {
             options,
             plans: BTreeMap::new(),
@@ -102,8 +103,8 @@ impl Tables {
     }
 
     /// Forgets every plan and what the kernel holds; returns the transaction that makes empty tables.
-    pub fn reset(&mut self) -> Result<Batch, Error> {
-        let (fresh, batch) = Self::new(self.options.clone())?;
+    pub fn reset(&mut self, replace: bool) -> Result<Batch, Error> {
+        let (fresh, batch) = Self::new(self.options.clone(), replace)?;
         *self = fresh;
         Ok(batch)
     }

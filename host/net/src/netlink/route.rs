@@ -336,6 +336,14 @@ impl RouteRequests<'_> {
         )
     }
 
+    /// Puts a link into a group.
+    pub fn set_group(&mut self, index: u32, group: u32) -> &mut Self {
+        self.push(RTM_NEWLINK, 0, format!("put link {index} into group {group}"), |w| {
+            w.bytes(&link_header(index, 0, 0));
+            w.u32(IFLA_GROUP, group);
+        })
+    }
+
     /// Removes a link, and with it a veth's peer.
     pub fn delete_link(&mut self, name: &str) -> &mut Self {
         self.push(RTM_DELLINK, 0, format!("remove the link {name}"), |w| {

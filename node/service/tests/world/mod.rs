@@ -48,12 +48,15 @@ impl World {
                 let network = PodNetwork::open(options).unwrap();
                 let source = Some("172.30.0.1".parse().unwrap());
                 strata_net::route_virtual(instance, service_cidr, source).unwrap();
-                let (tables, batch) = Tables::new(TablesOptions {
-                    table: Instance::new(instance).unwrap().service_table(),
-                    cluster_cidr: "10.244.0.0/16".parse().unwrap(),
-                    service_cidr: Some(service_cidr),
-                    node_port_addresses: Vec::new(),
-                })
+                let (tables, batch) = Tables::new(
+                    TablesOptions {
+                        table: Instance::new(instance).unwrap().service_table(),
+                        cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+                        service_cidr: Some(service_cidr),
+                        node_port_addresses: Vec::new(),
+                    },
+                    false,
+                )
                 .unwrap();
                 NftSocket::open().unwrap().apply(batch).unwrap();
                 (network, tables)
