@@ -4,7 +4,7 @@
 
 mod escalation;
 mod lifecycle;
-mod nodes;
+pub(crate) mod nodes;
 mod pods;
 mod service_account;
 

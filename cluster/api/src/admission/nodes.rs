@@ -3,6 +3,7 @@
 use super::{Operation, Request};
 use crate::json;
 use serde_json::{Value, json};
+use strata_auth::UserInfo;
 use strata_meta::Status;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -87,6 +88,42 @@ fn pod(request: &Request<'_>, me: &str, new: Option<&Value>, old: Option<&Value>
         (Operation::Update, "") => Err(request.forbidden(format_args!(
             "unexpected operation \"UPDATE\", node {me:?} can only create and delete mirror pods"
         ))),
+        _ => Ok(()),
+    }
+}
+
+/// An agent gets tokens only for the accounts of pods that run on its node, bound to those pods. Errors: 403.
+pub(crate) fn token_request(
+    user: &UserInfo,
+    account: &str,
+    request: &Value,
+    pod: Option<&Value>,
+) -> Result<(), Status> {
+    let Some(me) = user.node_name() else {
+        return Ok(());
+    };
+    let resource = strata_meta::GroupResource::new("", "serviceaccounts");
+    let refuse = |why: &str| Err(Status::forbidden(&resource, account, why));
+    if json::text(request, "spec.boundObjectRef.kind") != "Pod" {
+        return refuse("node requested token not bound to a pod");
+    }
+    if json::text(request, "spec.boundObjectRef.uid").is_empty() {
+        return refuse("node requested token with a pod binding without a uid");
+    }
+    match pod {
+        Some(pod) if json::text(pod, "spec.nodeName") == me => Ok(()),
+        _ => refuse("node requested token bound to a pod scheduled on a different node"),
+    }
+}
+
+/// An agent evicts only the pods of its node. Errors: 403.
+pub(crate) fn eviction(user: &UserInfo, pod: &Value) -> Result<(), Status> {
+    match user.node_name() {
+        Some(me) if json::text(pod, "spec.nodeName") != me => {
+            let resource = strata_meta::GroupResource::new("", "pods");
+            let why = format!("node {me:?} can only evict pods with spec.nodeName set to itself");
+            Err(Status::forbidden(&resource, json::text(pod, "metadata.name"), why))
+        }
         _ => Ok(()),
     }
 }

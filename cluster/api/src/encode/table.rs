@@ -28,7 +28,7 @@ pub(crate) fn write_table(
         if i > 0 {
             out.push(b',');
         }
-        table_row(&mut out, columns, &*row.view(&object)?, form, include)?;
+        table_row(&mut out, row, &object, form, include)?;
     }
     out.extend_from_slice(b"]}\n");
     Ok(out)
@@ -43,11 +43,11 @@ pub(crate) fn table_header(columns: &[Column]) -> String {
     format!(r#""columnDefinitions":{}"#, Value::from(definitions))
 }
 
-/// One row.
+/// One row: cells of the stored object, whose version the columns are written for, and the object as it is served.
 pub(crate) fn table_row(
     out: &mut Vec<u8>,
-    columns: &[Column],
-    object: &Object,
+    row: &Row,
+    object: &Arc<Object>,
     form: Negotiated,
     include: &str,
 ) -> Result<(), Status> {
@@ -56,14 +56,14 @@ pub(crate) fn table_row(
         object: &value,
         now: Time::now(),
     };
-    let cells: Vec<Value> = columns.iter().map(|column| (column.cell)(&cx)).collect();
+    let cells: Vec<Value> = row.strategy.columns().iter().map(|column| (column.cell)(&cx)).collect();
     out.extend_from_slice(br#"{"cells":"#);
     serde_json::to_writer(&mut *out, &cells).map_err(Status::internal)?;
     match include {
         "None" => out.extend_from_slice(br#","object":null"#),
         "Object" => {
             out.extend_from_slice(br#","object":"#);
-            object.write_json(out, true);
+            row.view(object)?.write_json(out, true);
         }
         _ => {
             out.extend_from_slice(br#","object":"#);

@@ -1,6 +1,7 @@
 //! pods/eviction: a deletion that disruption budgets may refuse.
 
 use crate::{
+    admission,
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -31,6 +32,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     options.dry_run |= WriteOptions::read(call, "CreateOptions")?.dry_run;
     let pod = find(row, &namespace, &name)?;
     let value = pod.to_value().map_err(Status::internal)?;
+    admission::nodes::eviction(&call.user, &value)?;
     if !budget_free(&value) {
         take_from_budget(call, &pod, &value, options.dry_run).await?;
     }

@@ -1,6 +1,7 @@
 //! serviceaccounts/token: TokenRequest.
 
 use crate::{
+    admission::nodes::token_request,
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -90,7 +91,7 @@ fn audiences(call: &Call, value: &Value) -> Vec<String> {
 /// Ties the token to the life of another object.
 fn bind(call: &Call, value: &Value, account: &Object, claims: &mut ServiceAccountClaims) -> Result<(), Status> {
     let Some(wanted) = json::get(value, "spec.boundObjectRef") else {
-        return Ok(());
+        return token_request(&call.user, account.name(), value, None);
     };
     let (version, kind, name) = (
         json::text(wanted, "apiVersion"),
@@ -123,13 +124,20 @@ fn bind(call: &Call, value: &Value, account: &Object, claims: &mut ServiceAccoun
             why,
         ));
     }
+    let body = object.to_value().map_err(Status::internal)?;
+    token_request(
+        &call.user,
+        account.name(),
+        value,
+        Some(&body).filter(|_| plural == "pods"),
+    )?;
     let bound = Some(BoundRef {
         name: name.to_owned(),
         uid: object.uid.clone(),
     });
     match plural {
         "pods" => {
-            let pod = object.to_value().map_err(Status::internal)?;
+            let pod = body;
             if json::text(&pod, "spec.serviceAccountName") != account.name() {
                 let why = format!(
                     "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",

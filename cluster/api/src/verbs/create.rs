@@ -97,6 +97,10 @@ async fn create_once(
     let cache = core.stored(row)?;
     fill_system_fields(&mut value);
     strata_schema::apply_defaults(&row.gvk, &mut value);
+    // From here on everything is in the stored version: rules are written for that one.
+    if let Some(conversion) = row.conversion {
+        (conversion.to_stored)(&mut value);
+    }
     let name = json::text(&value, "metadata.name").to_owned();
     let request = Request {
         core,
@@ -118,9 +122,6 @@ async fn create_once(
     }
     admission::validate(&request, Some(&value), None).await?;
     warnings.extend(row.strategy.warnings(&value, None));
-    if let Some(conversion) = row.conversion {
-        (conversion.to_stored)(&mut value);
-    }
     let body = strata_meta::encode_body(&value).map_err(Status::internal)?;
     drop(value);
     if dry_run {

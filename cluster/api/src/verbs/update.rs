@@ -188,8 +188,13 @@ async fn attempt_change(
     make: &mut impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
 ) -> Result<Arc<Object>, Attempt> {
     let row = change.row;
-    let old = row.view(stored)?.to_value().map_err(Status::internal)?;
+    let mut old = row.view(stored)?.to_value().map_err(Status::internal)?;
     let mut new = make(&old, warnings)?;
+    // From here on everything is in the stored version: rules are written for that one.
+    if let Some(conversion) = row.conversion {
+        (conversion.to_stored)(&mut new);
+        old = stored.to_value().map_err(Status::internal)?;
+    }
     let unconditional = check_preconditions(change, &new, &old)?;
     restore(change, &mut new, &old);
     let request = Request {
@@ -211,9 +216,6 @@ async fn attempt_change(
     warnings.extend(row.strategy.warnings(&new, Some(&old)));
     drop(old);
     let goes = is_finished(row, &new);
-    if let Some(conversion) = row.conversion {
-        (conversion.to_stored)(&mut new);
-    }
     let body = strata_meta::encode_body(&new).map_err(Status::internal)?;
     drop(new);
     if change.dry_run {

@@ -2,7 +2,7 @@
 
 use super::{parse_revision, request_filter};
 use crate::{
-    cache::{EventKind, Filter, Frame, ResourceCache, Start, Watch},
+    cache::{Filter, Frame, ResourceCache, Start, Watch},
     codec::invalid_options,
     core::Core,
     encode::{Media, Negotiated, Shape, json_response, table_header, table_row, write_partial},
@@ -199,8 +199,7 @@ impl Writer {
                 if self.form.shape == Shape::Object && self.row.conversion.is_none() {
                     return Ok(Frame::encode(kind, &object, shared.as_ref()));
                 }
-                let object = self.row.view(&object)?;
-                self.wrapped(kind.as_str(), |writer, out| writer.object(out, &object, kind))
+                self.wrapped(kind.as_str(), |writer, out| writer.object(out, &object))
             }
             Frame::Bookmark { revision, initial_end } => {
                 self.wrapped("BOOKMARK", |writer, out| writer.bookmark(out, revision, initial_end))
@@ -222,13 +221,13 @@ impl Writer {
         Ok(out.into())
     }
 
-    fn object(&mut self, out: &mut Vec<u8>, object: &Object, _kind: EventKind) -> Result<(), Status> {
+    fn object(&mut self, out: &mut Vec<u8>, object: &Arc<Object>) -> Result<(), Status> {
         match self.form.shape {
-            Shape::Object => object.write_json(out, true),
+            Shape::Object => self.row.view(object)?.write_json(out, true),
             Shape::Partial => write_partial(out, object, self.form.meta_version, true)?,
             Shape::Table => {
                 self.table_start(out, object.revision);
-                table_row(out, self.row.strategy.columns(), object, self.form, &self.include)?;
+                table_row(out, &self.row, object, self.form, &self.include)?;
                 out.extend_from_slice(b"]}");
             }
         }
