@@ -15,11 +15,12 @@ pub(crate) type Service = Tracked<ServiceView>;
 pub(crate) enum Phase {
     #[default]
     #[serde(alias = "")]
-    Pending,
-    Unknown,
-    Running,
-    Succeeded,
-    Failed,
+    Pending = 0,
+    Running = 2,
+    Succeeded = 3,
+    Failed = 4,
+    #[serde(other)]
+    Unknown = 1,
 }
 
 impl Phase {

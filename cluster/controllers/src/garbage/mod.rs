@@ -56,27 +56,22 @@ impl fmt::Display for Work {
 }
 
 pub(crate) fn start(context: &Arc<Context>) {
+    let definitions = context.objects(CUSTOM_RESOURCE_DEFINITIONS);
     let collector = Arc::new(Collector {
         client: context.client(CONTROLLER),
         events: context.events(CONTROLLER),
         graph: Mutex::default(),
         followed: Mutex::default(),
         queue: WorkQueue::new(),
+        definitions,
         context: context.clone(),
     });
-    let definitions = context.objects(CUSTOM_RESOURCE_DEFINITIONS);
     let queue = collector.queue.clone();
-    definitions.on_change(move |_| queue.add_after(Work::Discover, SETTLE));
+    collector
+        .definitions
+        .on_change(move |_| queue.add_after(Work::Discover, SETTLE));
     let first = collector.clone();
-    let ready = async move {
-        first.follow_all().await;
-        // Kept until the end: dropping it would end the watch.
-        first
-            .followed
-            .lock()
-            .expect("no holder panics")
-            .insert(CUSTOM_RESOURCE_DEFINITIONS, definitions);
-    };
+    let ready = async move { first.follow_all().await };
     let queue = collector.queue.clone();
     context.run(&queue, WORKERS, ready, move |work| collector.clone().work(work));
 }
@@ -88,6 +83,8 @@ struct Collector {
     /// The caches behind the graph.
     followed: Mutex<HashMap<Resource, Informer<Arc<Object>>>>,
     queue: WorkQueue<Work>,
+    /// Tells when other resources are served.
+    definitions: Informer<Arc<Object>>,
     context: Arc<Context>,
 }
 
@@ -123,9 +120,7 @@ impl Collector {
             .map(|s| s.resource)
             .collect();
         let mut followed = self.followed.lock().expect("no holder panics");
-        followed.retain(|resource, _| {
-            *resource == CUSTOM_RESOURCE_DEFINITIONS || served.contains(resource) || failed(resource)
-        });
+        followed.retain(|resource, _| served.contains(resource) || failed(resource));
         for resource in served {
             followed.entry(resource).or_insert_with(|| self.follow(resource));
         }
