@@ -9,8 +9,18 @@ const SOURCES: [&str; 3] = ["base/sys", "container/runtime", "container/shim"];
 
 /// Kept from the environment of the outer cargo; everything else of it would confuse the inner one.
 const KEPT: [&str; 12] = [
-    "PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "TMPDIR", "LANG", "HTTP_PROXY", "HTTPS_PROXY",
-    "NO_PROXY", "CARGO_NET_OFFLINE", "SSL_CERT_FILE",
+    "PATH",
+    "HOME",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "TMPDIR",
+    "LANG",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "CARGO_NET_OFFLINE",
+    "SSL_CERT_FILE",
 ];
 
 fn main() {
@@ -44,15 +54,33 @@ fn build(root: &Path) -> PathBuf {
     // no unwinding: every start reads the file.
     command
         .env("CARGO_TARGET_DIR", &output)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static",
+        )
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .current_dir(root)
-        .args(["build", "--quiet", "--release", "--locked", "--package", "strata-shim", "--bin", "strata-runtime"])
-        .args(["--no-default-features", "--features", "freestanding", "--target", &target]);
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--package",
+            "strata-shim",
+            "--bin",
+            "strata-runtime",
+        ])
+        .args([
+            "--no-default-features",
+            "--features",
+            "freestanding",
+            "--target",
+            &target,
+        ]);
     let status = command.status().expect("cargo can be started");
     assert!(status.success(), "the small program strata-runtime could not be built");
     output.join(target).join("release").join("strata-runtime")

@@ -12,24 +12,26 @@ pub const CLUSTER_FACTS: &str = "strata-cluster";
 
 /// Makes what is missing; leaves what is there.
 pub async fn install(client: &Client, instance: &Instance) -> Outcome {
-    let namespace = "kube-system";
     let objects = [
         (resources::SERVICES, dns_service(instance)),
         (resources::CONFIG_MAPS, facts(instance)),
         (resources::ROLES, facts_reader()),
         (resources::ROLE_BINDINGS, facts_binding()),
+        (resources::CLUSTER_ROLES, node_network()),
+        (
+            resources::CLUSTER_ROLE_BINDINGS,
+            cluster_binding("strata:node-network", "strata:node-network", strata_auth::GROUP_NODES),
+        ),
+        (resources::CLUSTER_ROLE_BINDINGS, joiners()),
     ];
     let writes = objects.map(|(resource, object)| async move {
-        match client.create(resource, namespace, &object).await {
-            Err(e) if !e.is_already_exists() => Err(e),
-            _ => Ok(()),
+        let namespace = if resource.namespaced { "kube-system" } else { "" };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        match client.get(resource, namespace, name).await {
+            Err(e) if e.is_not_found() => client.create(resource, namespace, &object).await.map(drop),
+            other => other.map(drop),
         }
     });
-    let joiners = client.create(resources::CLUSTER_ROLE_BINDINGS, "", &joiners()).await;
-    match joiners {
-        Err(e) if !e.is_already_exists() => return Err(e).during("letting machines join"),
-        _ => {}
-    }
     futures::future::try_join_all(writes)
         .await
         .map(drop)
@@ -78,12 +80,34 @@ fn facts_binding() -> Value {
     })
 }
 
+/// What a node's service tables, resolver and routes are made from (upstream gives the same to
+/// kube-proxy and to network plugins).
+fn node_network() -> Value {
+    let read = json!(["get", "list", "watch"]);
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "strata:node-network"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["nodes", "services"], "verbs": read},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+        ],
+    })
+}
+
 /// Whoever holds a join token may ask for a node's certificates (KEP-266).
 fn joiners() -> Value {
+    cluster_binding(
+        "strata:node-bootstrappers",
+        "system:node-bootstrapper",
+        strata_auth::GROUP_BOOTSTRAPPERS,
+    )
+}
+
+fn cluster_binding(name: &str, role: &str, group: &str) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": {"name": "strata:node-bootstrappers"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-bootstrapper"},
-        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": strata_auth::GROUP_BOOTSTRAPPERS}],
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group}],
     })
 }

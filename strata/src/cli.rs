@@ -34,6 +34,8 @@ pub enum Command {
     Image(ImageArgs),
     /// Look after a server's store while the server is stopped.
     Store(StoreArgs),
+    /// Remove every trace of a stopped server or node from this machine.
+    Reset(DataDir),
     /// Say whether this machine is fit to run a node.
     Check {
         /// How to print the answer.

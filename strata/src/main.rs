@@ -4,6 +4,7 @@
 //! Start at [`run`].
 
 mod addons;
+mod cgroups;
 mod check;
 mod cli;
 mod cluster;
@@ -15,6 +16,7 @@ mod image;
 mod instance;
 mod join;
 mod plane;
+mod reset;
 mod server;
 mod store;
 mod token;
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> Outcome<ExitCode> {
         Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
         Command::Image(args) => runtime()?.block_on(image::run(args))?,
         Command::Store(args) => store::run(args)?,
+        Command::Reset(args) => reset::run(&args)?,
         Command::Check { output } => return check::run(output),
         Command::Completion { shell } => print_completion(shell),
         Command::Hello { port } => runtime()?.block_on(hello::serve(port))?,

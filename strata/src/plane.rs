@@ -13,7 +13,7 @@ use std::{
 use strata_api::{ApiOptions, ApiServer};
 use strata_auth::{ClusterCa, GROUP_MASTERS, Leaf, TokenIssuer, UserInfo, keep_renewed};
 use strata_client::Client;
-use strata_controllers::{Controllers, ControllersOptions};
+use strata_controllers::{CertificateSigner, Controllers, ControllersOptions};
 use strata_http::{Limits, ServerTls};
 use strata_scheduler::{Scheduler, SchedulerOptions};
 use strata_store::{LogOptions, LogStore};
@@ -28,7 +28,7 @@ const CONTEXT: &str = "strata";
 /// A running control plane.
 pub struct Plane {
     /// The API, in-process.
-    pub api: ApiServer,
+    pub api: Arc<ApiServer>,
     /// The cluster's certificate authority.
     pub ca: Arc<ClusterCa>,
     /// Where clients reach the API.
@@ -36,6 +36,7 @@ pub struct Plane {
     tasks: TaskTracker,
     controllers: Controllers,
     scheduler: Scheduler,
+    signer: CertificateSigner,
 }
 
 /// Opens the data directory and starts everything in it.
@@ -61,13 +62,15 @@ pub async fn start(
         service_cidr: instance.service_cidr.clone(),
         ..ApiOptions::new(Arc::new(store), issuer, ca.ca_pem().to_owned(), address)
     };
-    let api = ApiServer::start(options).await.during("starting the API server")?;
+    let api = Arc::new(ApiServer::start(options).await.during("starting the API server")?);
     let tasks = TaskTracker::new();
     serve(&api, &ca, listener, args, node_ip, instance, &tasks, cancel)?;
     write_kubeconfigs(args, &ca)?;
-    let (controllers, scheduler) = reconcilers(&api, &ca, instance, cancel);
+    let (controllers, scheduler) = reconcilers(&api, &ca, instance, cancel)?;
+    let signer = CertificateSigner::start(api.client(master()), ca.clone(), vec![instance.api], cancel.clone());
     Ok(Plane {
         api,
+        signer,
         ca,
         address,
         tasks,
@@ -168,11 +171,11 @@ pub fn admin(ca: &ClusterCa) -> Outcome<Leaf> {
 }
 
 fn reconcilers(
-    api: &ApiServer,
+    api: &Arc<ApiServer>,
     ca: &ClusterCa,
     instance: &Instance,
     cancel: &CancellationToken,
-) -> (Controllers, Scheduler) {
+) -> Outcome<(Controllers, Scheduler)> {
     let server = api.clone();
     let client_for = Arc::new(move |name: &str| -> Client {
         server.client(match name {
@@ -187,10 +190,15 @@ fn reconcilers(
         cluster_cidr: instance.cluster_cidr.clone(),
         ..ControllersOptions::new(client_for)
     };
-    let controllers = Controllers::start(options, cancel.clone());
+    let controllers = Controllers::start(options, cancel.clone()).during("starting the controllers")?;
     let user = UserInfo::new("system:kube-scheduler", &[strata_auth::GROUP_AUTHENTICATED]);
     let scheduler = Scheduler::start(SchedulerOptions::new(api.client(user)), cancel.clone());
-    (controllers, scheduler)
+    Ok((controllers, scheduler))
+}
+
+/// The composition's own identity, which may do everything.
+fn master() -> UserInfo {
+    UserInfo::new("strata-admin", &[GROUP_MASTERS, strata_auth::GROUP_AUTHENTICATED])
 }
 
 impl Plane {
@@ -207,6 +215,8 @@ impl Plane {
         self.tasks.close();
         self.tasks.wait().await;
         self.controllers.join().await;
-        self.scheduler.join().await;
+        self.scheduler.stopped().await;
+        self.signer.join().await;
+        self.api.stop().await;
     }
 }

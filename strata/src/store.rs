@@ -12,12 +12,25 @@ pub fn run(args: StoreArgs) -> Outcome {
     match args.command {
         StoreCommand::Check => {
             let report = strata_store::check(&db).during(format!("checking {}", db.display()))?;
-            println!("{report}");
-            if report.is_sound() {
-                Ok(())
-            } else {
-                fail(format!("{} is damaged", db.display()))
+            println!(
+                "format {}, {} keys, {} bytes live, {} bytes on disk",
+                report.format, report.keys, report.live_bytes, report.disk_bytes
+            );
+            if let Some((file, offset)) = &report.torn {
+                println!(
+                    "{file} ends with an unfinished batch at offset {offset}; it was never acknowledged and is dropped at the next start"
+                );
             }
+            for problem in &report.problems {
+                println!("{problem}");
+            }
+            if report.problems.is_empty() {
+                return Ok(());
+            }
+            fail(format!(
+                "{} is damaged; restore a backup with `strata store restore`",
+                db.display()
+            ))
         }
         StoreCommand::Backup { file } => {
             let mut out = OpenOptions::new().write(true).create_new(true).open(&file);
@@ -30,7 +43,9 @@ pub fn run(args: StoreArgs) -> Outcome {
         }
         StoreCommand::Restore { file } => {
             let mut input = File::open(&file).during(format!("opening {}", file.display()))?;
-            strata_store::restore(&db, &mut input).during("restoring the store")
+            strata_store::restore(&mut input, &db)
+                .map(drop)
+                .during("restoring the store")
         }
     }
 }

@@ -190,7 +190,7 @@ fn network_factory(options: &WorkerOptions, cancel: &CancellationToken) -> Netwo
             client: client.clone(),
             domain: DOMAIN.to_owned(),
             listen: vec![resolver],
-            upstream: upstream_resolvers(),
+            upstream: strata_dns::upstream_resolvers(&resolv_conf()),
         };
         let proxy = ServiceProxyOptions {
             client: client.clone(),
@@ -203,12 +203,16 @@ fn network_factory(options: &WorkerOptions, cancel: &CancellationToken) -> Netwo
             dns: Some((service, resolver)),
         };
         let _entered = runtime.enter();
-        let dns = DnsServer::start(dns, cancel.clone()).map_err(|e| text(&e))?;
+        let dns = runtime
+            .block_on(DnsServer::start(dns, cancel.clone()))
+            .map_err(|e| text(&e))?;
         let proxy = ServiceProxy::start(proxy, cancel.clone()).map_err(|e| text(&e))?;
-        // Both end with the cancellation; until then the node owns them.
+        // Both end with the cancellation; until then this task owns them.
+        let stopping = cancel.clone();
         runtime.spawn(async move {
-            proxy.join().await;
-            dns.join().await;
+            stopping.cancelled().await;
+            proxy.stop().await;
+            dns.stop().await;
         });
         Ok(network)
     })
@@ -242,11 +246,7 @@ impl Worker {
     }
 }
 
-/// The machine's own resolvers; those on its loopback cannot be asked from elsewhere but from here.
-fn upstream_resolvers() -> Vec<SocketAddr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|_| String::new());
-    let servers = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
-    servers.map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)).collect()
+/// The machine's own resolver configuration; a machine without one forwards nothing.
+fn resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|_| String::new())
 }

@@ -27,8 +27,6 @@ pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// Annotation with the image as the pod names it.
 pub const IMAGE: &str = "strata.dev/image";
-/// Annotation with the path of the termination message inside the container.
-pub const TERMINATION_PATH: &str = "io.kubernetes.container.terminationMessagePath";
 
 /// Why a container cannot be configured; the reason is CreateContainerConfigError.
 #[derive(Debug, thiserror::Error)]

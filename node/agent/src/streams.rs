@@ -17,7 +17,10 @@ pub fn exec(context: &Arc<Context>, mut request: Request<Incoming>, id: Containe
     let wanted = Options::from_query(request.uri().query().unwrap_or_default());
     let command = query.all("command");
     if command.is_empty() {
-        return crate::server::text(StatusCode::BAD_REQUEST, "you must specify at least one command for the container\n");
+        return crate::server::text(
+            StatusCode::BAD_REQUEST,
+            "you must specify at least one command for the container\n",
+        );
     }
     let engine = context.options.engine.clone();
     let options = ExecOptions {
@@ -125,7 +128,9 @@ async fn join(session: Session, started: Result<SessionParts, strata_engine::Err
 }
 
 async fn copy(from: Option<impl AsyncRead + Unpin>, to: Option<impl AsyncWrite + Unpin>) {
-    let (Some(mut from), Some(mut to)) = (from, to) else { return };
+    let (Some(mut from), Some(mut to)) = (from, to) else {
+        return;
+    };
     if let Err(error) = tokio::io::copy(&mut from, &mut to).await {
         tracing::debug!(%error, "a stream was cut");
     }

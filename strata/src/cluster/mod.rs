@@ -3,7 +3,6 @@
 //! A cluster is a folder, a supervisor process that owns its nodes, and a bridge. A node is a
 //! `strata server` or `strata node` in namespaces of its own; killing its pid 1 ends it whole.
 
-mod cgroups;
 mod links;
 pub mod node;
 mod spec;

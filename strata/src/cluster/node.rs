@@ -87,7 +87,7 @@ fn mounts(entry: &Entry) -> std::io::Result<()> {
 fn remount_sys() -> std::io::Result<()> {
     let keep = Path::new("/run/cgroup");
     fs::create_dir_all(keep)?;
-    rustix::mount::mount_recursive_bind("/sys/fs/cgroup", keep)?;
+    rustix::mount::mount_bind_recursive("/sys/fs/cgroup", keep)?;
     mount(
         "sysfs",
         "/sys",

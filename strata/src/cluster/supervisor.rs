@@ -1,11 +1,12 @@
 //! The process that keeps a cluster: starts its nodes, forwards ports into them, ends them.
 
 use super::{
-    cgroups, links,
+    links,
     node::Entry,
     spec::{ClusterSpec, NodeSpec, PORT},
 };
 use crate::{
+    cgroups,
     cli::DataDir,
     failure::{During, Failure, Outcome},
     token,

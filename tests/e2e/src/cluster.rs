@@ -17,9 +17,17 @@ impl Cluster {
             name: name.to_owned(),
             folder: tempfile::tempdir().expect("a temporary folder"),
         };
-        let run = cluster.strata().args(["cluster", "create", name, "--nodes", &nodes.to_string()]).args(flags).output();
+        let run = cluster
+            .strata()
+            .args(["cluster", "create", name, "--nodes", &nodes.to_string()])
+            .args(flags)
+            .output();
         let run = run.expect("the binary runs");
-        assert!(run.status.success(), "cluster create: {}", String::from_utf8_lossy(&run.stderr));
+        assert!(
+            run.status.success(),
+            "cluster create: {}",
+            String::from_utf8_lossy(&run.stderr)
+        );
         cluster
     }
 
@@ -39,16 +47,33 @@ impl Cluster {
 
     /// Removes the cluster.
     pub fn delete(&self) {
-        let run = self.strata().args(["cluster", "delete", &self.name]).output().expect("the binary runs");
-        assert!(run.status.success(), "cluster delete: {}", String::from_utf8_lossy(&run.stderr));
+        let run = self
+            .strata()
+            .args(["cluster", "delete", &self.name])
+            .output()
+            .expect("the binary runs");
+        assert!(
+            run.status.success(),
+            "cluster delete: {}",
+            String::from_utf8_lossy(&run.stderr)
+        );
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for log in ["supervisor".to_owned(), format!("{}-1", self.name), format!("{}-2", self.name)] {
-                let path = self.folder.path().join("clusters").join(&self.name).join(format!("{log}.log"));
+            for log in [
+                "supervisor".to_owned(),
+                format!("{}-1", self.name),
+                format!("{}-2", self.name),
+            ] {
+                let path = self
+                    .folder
+                    .path()
+                    .join("clusters")
+                    .join(&self.name)
+                    .join(format!("{log}.log"));
                 let text = std::fs::read_to_string(path).unwrap_or_else(|e| e.to_string());
                 let tail: Vec<&str> = text.lines().rev().take(30).collect();
                 eprintln!("--- {log}, newest first\n{}", tail.join("\n"));

@@ -44,7 +44,9 @@ impl Kubectl {
     /// The command, ready to be given more.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new("kubectl");
-        command.env("KUBECONFIG", &self.kubeconfig).env_remove("KUBERNETES_SERVICE_HOST");
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env_remove("KUBERNETES_SERVICE_HOST");
         if let Some(context) = &self.context {
             command.arg("--context").arg(context);
         }
@@ -60,7 +62,10 @@ impl Kubectl {
     /// Runs to the end with that standard input.
     pub fn run_with_input(&self, arguments: &str, input: &str) -> Run {
         let mut command = self.command(arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl is on the PATH");
         let mut stdin = child.stdin.take().expect("piped");
         let text = input.to_owned();
@@ -106,14 +111,21 @@ impl Kubectl {
     pub fn until(&self, arguments: &str, holds: impl Fn(&str) -> bool) -> String {
         eventually(&format!("kubectl {arguments}"), || {
             let run = self.run(arguments);
-            if run.code == 0 && holds(&run.stdout) { Ok(run.stdout) } else { Err(format!("{}{}", run.stdout, run.stderr)) }
+            if run.code == 0 && holds(&run.stdout) {
+                Ok(run.stdout)
+            } else {
+                Err(format!("{}{}", run.stdout, run.stderr))
+            }
         })
     }
 
     /// Starts it and leaves it running, its output piped.
     pub fn spawn(&self, arguments: &str) -> Child {
         let mut command = self.command(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.spawn().expect("kubectl is on the PATH")
     }
 }

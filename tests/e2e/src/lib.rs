@@ -13,7 +13,7 @@ pub use cluster::Cluster;
 pub use images::{Image, build_busybox, build_nginx};
 pub use kubectl::{Kubectl, Run};
 pub use registry::Registry;
-pub use server::Server;
+pub use server::{Server, free_port};
 
 use std::{
     path::PathBuf,

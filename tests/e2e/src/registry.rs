@@ -35,7 +35,9 @@ impl Registry {
             .spawn()
             .expect("docker-registry is installed; run `make setup`");
         eventually("the registry listens", || {
-            TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|e| e.to_string())
+            TcpStream::connect(("127.0.0.1", port))
+                .map(drop)
+                .map_err(|e| e.to_string())
         });
         Self {
             child,

@@ -38,7 +38,11 @@ impl Server {
         let _ = std::fs::remove_file(&socket);
         let ready = UnixDatagram::bind(&socket).expect("a socket for the ready message");
         ready.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("a log");
         let child = Command::new(binary())
             .arg("server")
             .arg("--data-dir")
@@ -54,7 +58,12 @@ impl Server {
         self.child = Some(child);
         let mut message = [0; 64];
         let told = ready.recv(&mut message).map(|n| message[..n].to_vec());
-        assert_eq!(told.ok().as_deref(), Some(&b"READY=1"[..]), "the server does not get ready:\n{}", self.logs());
+        assert_eq!(
+            told.ok().as_deref(),
+            Some(&b"READY=1"[..]),
+            "the server does not get ready:\n{}",
+            self.logs()
+        );
     }
 
     /// Ends the server as a crash would.
@@ -112,7 +121,11 @@ impl Drop for Server {
             eprintln!("--- server log, newest first\n{}", tail.join("\n"));
         }
         // Containers outlive a server; a test's must not outlive the test.
-        let reset = Command::new(binary()).arg("reset").arg("--data-dir").arg(self.data_dir()).output();
+        let reset = Command::new(binary())
+            .arg("reset")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .output();
         if let Ok(output) = reset
             && !output.status.success()
         {

@@ -1,0 +1,172 @@
+//! What becomes of a pod's containers: started, failed, found healthy or not.
+
+use super::{Letter, RETRY_FIRST, Worker};
+use crate::{
+    container::POD_UID,
+    context::container_reference,
+    planner::{self, Exit},
+    pod::Pod,
+    probe::{self, Finding},
+    slot::Tracked,
+    start::{self, ContainerUp, StepError},
+    status::go_duration,
+};
+use std::sync::Arc;
+use strata_client::EventType;
+use strata_engine::ContainerId;
+use strata_meta::Time;
+use tokio::{sync::mpsc, time::Instant};
+
+impl Worker {
+    pub(super) fn container_done(&mut self, name: &str, attempt: u32, result: Result<ContainerUp, StepError>) {
+        let engine = self.context.options.engine.clone();
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        slot.busy = false;
+        match result {
+            Ok(up) => {
+                slot.error = None;
+                slot.not_before = None;
+                slot.failures = 0;
+                let status = match engine.container(&up.id) {
+                    Ok(status) => status,
+                    Err(error) => {
+                        tracing::warn!(container = %up.id, %error, "a container vanished as it started");
+                        return;
+                    }
+                };
+                let mut tracked = Tracked::of(&status, up.image);
+                if let Some(why) = up.failed {
+                    tracked.exit = Some(start_error(why));
+                }
+                if let Some(old) = slot.current.replace(tracked) {
+                    slot.last = old.exit.clone().map(|exit| (old.id.to_string(), exit));
+                    remove_older(engine, name.to_owned(), self.pod.clone(), attempt);
+                }
+                self.start_probes(name);
+            }
+            Err(error) => {
+                slot.failures += 1;
+                let pause = backoff(slot.failures);
+                slot.not_before = Some(Time::now().plus_seconds(i64::try_from(pause).unwrap_or(i64::MAX)));
+                slot.error = Some(error);
+                // The back-off is what the status shows from the second look on.
+                if slot.failures > 1 {
+                    self.show_back_off(name, pause);
+                }
+            }
+        }
+    }
+
+    fn show_back_off(&mut self, name: &str, pause: u64) {
+        let Some(image) = self
+            .pod
+            .all_containers()
+            .find(|c| c.name == name)
+            .map(|c| c.image.clone())
+        else {
+            return;
+        };
+        let Some(error) = self.slots.get_mut(name).and_then(|slot| slot.error.as_mut()) else {
+            return;
+        };
+        if error.reason == "ErrImagePull" {
+            let message = format!("Back-off pulling image {image:?}");
+            let about = container_reference(&self.pod, name);
+            self.context
+                .events
+                .event(&about, EventType::Normal, "BackOff", message.clone());
+            self.context
+                .events
+                .event(&about, EventType::Warning, "Failed", "Error: ImagePullBackOff");
+            error.message = format!("{message}: ErrImagePull: {}", error.message);
+            error.reason = "ImagePullBackOff".into();
+        }
+        tracing::debug!(
+            pod = self.pod.full_name(),
+            container = name,
+            pause = go_duration(pause),
+            "backing off"
+        );
+    }
+
+    pub(super) fn start_probes(&self, name: &str) {
+        let Some(container) = self.pod.all_containers().find(|c| c.name == name) else {
+            return;
+        };
+        let Some(tracked) = self.slots.get(name).and_then(|slot| slot.current.as_ref()) else {
+            return;
+        };
+        if tracked.exit.is_some() {
+            return;
+        }
+        let ip = self.sandbox.as_ref().map(|s| s.ip.as_str()).unwrap_or_default();
+        let target = start::target(&self.context, &tracked.id, container, ip);
+        let (findings, mut found) = mpsc::channel(8);
+        tokio::spawn(probe::run(target, Instant::now(), tracked.probes.clone(), findings));
+        let (letters, name, id) = (self.letters.clone(), name.to_owned(), tracked.id.clone());
+        tokio::spawn(async move {
+            while let Some(finding) = found.recv().await {
+                if letters
+                    .send(Letter::Probe(name.clone(), id.clone(), finding))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) fn found_out(&mut self, name: &str, id: &ContainerId, finding: Finding) {
+        let Some(tracked) = self.slots.get_mut(name).and_then(|slot| slot.current.as_mut()) else {
+            return;
+        };
+        // Findings about an earlier instance come too late.
+        if tracked.id != *id {
+            return;
+        }
+        match finding {
+            Finding::Started => tracked.started = true,
+            Finding::Ready(ready) => tracked.ready = ready,
+            Finding::Unhealthy(why) => tracked.unhealthy = Some(why),
+            Finding::Failed(probe, why) => {
+                let message = format!("{probe} probe failed: {why}");
+                let about = container_reference(&self.pod, name);
+                self.context
+                    .events
+                    .event(&about, EventType::Warning, "Unhealthy", message);
+            }
+        }
+    }
+}
+
+/// An instance whose process could not be started (upstream: StartError, 128).
+fn start_error(message: String) -> Exit {
+    Exit {
+        code: 128,
+        reason: "StartError".into(),
+        message,
+        started: Some(Time::from_second(0)),
+        finished: Time::now(),
+    }
+}
+
+/// Removes the instances of a container that nobody can ask for any more: all but the newest two.
+fn remove_older(engine: strata_engine::Engine, name: String, pod: Arc<Pod>, newest: u32) {
+    tokio::spawn(async move {
+        for status in engine.list_containers() {
+            let mine = status.labels.get(POD_UID).map(String::as_str) == Some(pod.metadata.uid.as_str());
+            if mine
+                && status.name == name
+                && status.attempt + 1 < newest
+                && let Err(error) = start::gone(engine.remove_container(&status.id).await)
+            {
+                tracing::warn!(container = %status.id, %error, "removing an old container failed");
+            }
+        }
+    });
+}
+
+fn backoff(failures: u32) -> u64 {
+    (RETRY_FIRST << (failures - 1).min(10)).min(planner::BACKOFF_MAX.as_secs())
+}

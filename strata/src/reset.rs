@@ -1,0 +1,51 @@
+//! `strata reset`: ends whatever a stopped server has left running, and removes every trace.
+
+use crate::{
+    cgroups,
+    cli::DataDir,
+    failure::{During, Outcome, fail},
+};
+use std::{fs, io, path::Path};
+
+/// Resets the node of a data directory.
+pub fn run(args: &DataDir) -> Outcome {
+    let data_dir = &args.data_dir;
+    if !data_dir.exists() {
+        return Ok(());
+    }
+    let data_dir = data_dir
+        .canonicalize()
+        .during(format!("opening {}", data_dir.display()))?;
+    if matches!(
+        strata_store::check(&data_dir.join("db")),
+        Err(strata_store::Error::Held { .. })
+    ) {
+        return fail(format!("a server is running on {}; stop it first", data_dir.display()));
+    }
+    for name in instances(&data_dir) {
+        let group = format!("strata-{name}");
+        cgroups::kill_all(&group);
+        strata_net::cleanup(&name).during("removing links and tables")?;
+        cgroups::remove(&group);
+        remove_dir(&Path::new("/run/strata").join(&name))?;
+    }
+    strata_mount::unmount_below(&data_dir).during("unmounting")?;
+    remove_dir(&data_dir)
+}
+
+/// The names by which a data directory's server or node has marked what is its own.
+fn instances(data_dir: &Path) -> Vec<String> {
+    let server = fs::read(data_dir.join("instance.json")).ok().and_then(|bytes| {
+        let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        value["name"].as_str().map(str::to_owned)
+    });
+    let node = fs::read_to_string(data_dir.join("node/instance")).ok();
+    server.into_iter().chain(node).collect()
+}
+
+fn remove_dir(path: &Path) -> Outcome {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).during(format!("removing {}", path.display())),
+        _ => Ok(()),
+    }
+}
