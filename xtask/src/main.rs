@@ -2,6 +2,7 @@
 //!
 //! Each subcommand is a row of [`SUBCOMMANDS`]; a new check adds a row and a module.
 
+mod golden;
 mod schema;
 mod tidy;
 
@@ -20,6 +21,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
         name: "generate-schema",
         summary: "write cluster/schema/src/generated from the public API description (--check: compare only)",
         run: schema::run,
+    },
+    Subcommand {
+        name: "generate-golden",
+        summary: "write tests/golden/golden from the answers of the upstream Go libraries",
+        run: golden::run,
     },
     Subcommand {
         name: "tidy",

@@ -6,7 +6,7 @@
 //!
 //! The table is text made by `cargo xtask generate-schema` from the public API description and
 //! read once ([`Schema::builtin`]). Start at [`KindInfo`] for resources, [`TypeInfo`] for types,
-//! and [`decode`] for what happens to a request body.
+//! and [`decode()`] for what happens to a request body.
 
 pub mod apply;
 pub mod decode;

@@ -16,7 +16,7 @@ use strata_meta::{GroupVersionKind, Quantity};
 
 /// Fills in what the object leaves open. An object of an unknown kind stays as it is.
 ///
-/// The object is in the form [`crate::decode`] gives, and stays in it.
+/// The object is in the form [`crate::decode()`] gives, and stays in it.
 pub fn apply_defaults(gvk: &GroupVersionKind, value: &mut Value) {
     let schema = Schema::builtin();
     if let (Some(id), Value::Object(object)) = (schema.type_of(gvk), value) {

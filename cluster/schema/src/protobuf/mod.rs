@@ -68,7 +68,7 @@ pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, Error> {
     Ok(envelope)
 }
 
-/// Decodes an object into the canonical JSON form that [`crate::decode`] gives. Where the envelope
+/// Decodes an object into the canonical JSON form that [`crate::decode()`] gives. Where the envelope
 /// names no kind, it is `default`.
 pub fn decode_to_json(bytes: &[u8], default: Option<&GroupVersionKind>) -> Result<Value, Error> {
     let envelope = open(bytes)?;
