@@ -26,6 +26,9 @@ const RESERVE: &str = "reserve";
 /// small store stays small.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
+/// Bytes of a new segment written between two syncs.
+const FILL_BYTES: u64 = 2 << 20;
+
 const UNPOISONED: &str = "no code panics while it holds the lock of the log's files";
 
 /// Shared by the writer and the keeper, the thread that works behind it.
@@ -206,7 +209,7 @@ impl Files {
             return Ok(());
         }
         let prepared = self.create_segment(size)?;
-        let filled = zero(&*prepared.file, 0, size).and_then(|()| prepared.file.sync());
+        let filled = fill(&*prepared.file, size);
         if let Err(error) = filled {
             self.remove(&prepared.name)?;
             return Err(self.failed("preparing a log segment", error));
@@ -322,6 +325,18 @@ impl Files {
             .store(files.iter().map(|(_, size)| size).sum(), Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Fills a file piece by piece, so that no sync of the writer's waits behind a large one.
+fn fill(file: &dyn DiskFile, size: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < size {
+        let end = size.min(at + FILL_BYTES);
+        zero(file, at, end)?;
+        file.sync()?;
+        at = end;
+    }
+    Ok(())
 }
 
 /// A full disk only delays the keeper; the writer tells its callers.

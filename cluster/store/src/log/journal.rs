@@ -21,6 +21,8 @@ pub(crate) struct Journal {
     sequence: u64,
     /// Bytes of log since a snapshot was last asked for.
     logged: u64,
+    /// Whether the next segment was asked for.
+    asked: bool,
     frame: Vec<u8>,
 }
 
@@ -33,6 +35,7 @@ impl Journal {
             offset,
             sequence,
             logged,
+            asked: false,
             frame: Vec::new(),
         }
     }
@@ -78,6 +81,10 @@ impl Journal {
         if self.frame.capacity() > 4 << 20 {
             self.frame = Vec::new();
         }
+        if !self.asked && self.offset > self.active.size / 2 {
+            self.asked = true;
+            self.files.want_segment(self.files.next_size(Some(self.active.size)));
+        }
         if self.files.snapshot_due(self.logged) {
             self.logged = 0;
             self.files.want_snapshot();
@@ -97,14 +104,13 @@ impl Journal {
                 .files
                 .create_segment(self.files.next_size(Some(self.active.size)).max(least))?,
         };
-        self.activate(next)?;
-        self.files.want_segment(self.files.next_size(Some(self.active.size)));
-        Ok(())
+        self.activate(next)
     }
 
     fn activate(&mut self, next: Prepared) -> Result<(), Error> {
         self.active = begin_segment(&self.files, next, self.sequence)?;
         self.offset = FILE_HEADER as u64;
+        self.asked = false;
         Ok(())
     }
 }

@@ -59,7 +59,6 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: &LogOptions, upgrades: &[Upgrad
     files.tidy()?;
     files.remove_covered(loaded.snapshot)?;
     files.measure()?;
-    files.want_segment(files.next_size(Some(loaded.active.size)));
     let End { offset, sequence, torn } = loaded.end;
     if torn {
         tracing::info!(
@@ -79,7 +78,7 @@ fn create(disk: Arc<dyn Disk>, options: &LogOptions, upgrades: &[Upgrade]) -> Re
     let active = begin_segment(&files, files.create_segment(files.next_size(None))?, 0)?;
     let format = 1 + u32::try_from(upgrades.len()).unwrap_or(u32::MAX);
     write_identity(&*files.disk, Identity { format, store })?;
-    files.want_segment(files.next_size(Some(active.size)));
+    files.measure()?;
     let journal = Journal::resume(files.clone(), active, FILE_HEADER as u64, 0, 0);
     Ok(Opened {
         state: Mvcc::new(),
