@@ -5,7 +5,11 @@
 mod support;
 
 use serde_json::{Value, json};
-use strata_client::{DeleteOptions, Patch, Propagation, resources::*};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
+use strata_client::{DeleteOptions, Informer, Patch, Propagation, Scope, resources::*};
 use support::{Cluster, deployment, template, text};
 
 fn ready_replicas(d: &Value) -> i64 {
@@ -318,5 +322,42 @@ async fn a_replication_controller_keeps_its_number() {
         all.iter().filter(|e| e["reason"] == "SuccessfulCreate").count() == 3
     });
     assert_eq!(events.await[0]["source"]["component"], "replication-controller");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_pods_are_made_once_each() {
+    let cluster = Cluster::start().await;
+    cluster.namespace("shop").await;
+    let scope = Scope {
+        namespace: Some("shop".into()),
+        ..Scope::default()
+    };
+    let pods = Informer::<Value>::start(&cluster.client, PODS, scope, cluster.cancel.clone());
+    let ever = Arc::new(Mutex::new(HashSet::new()));
+    let seen = ever.clone();
+    pods.on_change(move |change| {
+        seen.lock().unwrap().insert(change.key.name.clone());
+    });
+    cluster
+        .client
+        .create(DEPLOYMENTS, "shop", &deployment("web", 600, "web:1"))
+        .await
+        .unwrap();
+    cluster
+        .until_one(DEPLOYMENTS, "shop", "web", |d| d["status"]["replicas"] == 600)
+        .await;
+    cluster.until(PODS, "shop", "600 pods", |all| all.len() == 600).await;
+    let scale = Patch::Merge(json!({"spec": {"replicas": 10}}));
+    cluster
+        .client
+        .patch(DEPLOYMENTS, "shop", "web", Some("scale"), scale)
+        .await
+        .unwrap();
+    cluster
+        .until_one(DEPLOYMENTS, "shop", "web", |d| d["status"]["replicas"] == 10)
+        .await;
+    cluster.until(PODS, "shop", "10 pods", |all| all.len() == 10).await;
+    assert_eq!(ever.lock().unwrap().len(), 600, "no pod was made too much");
     cluster.stop().await;
 }
