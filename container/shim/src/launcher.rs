@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::string::ToString;
 use std::sync::{Arc, Mutex, PoisonError};
+use strata_sys::Errno;
 
 /// The helper: a process of `strata-runtime helper` that forks shims, so that the daemon never does.
 /// Cheap to clone. It ends when the last clone is dropped; shims go on.
@@ -49,15 +50,27 @@ impl Helper {
 
     /// Starts the shim of a sandbox and connects to it. A helper that has died is started again.
     pub fn launch(&self, spec: &LaunchSpec) -> Result<(ShimRef, Connection), Error> {
+        // A helper may die between taking a message and answering it; a second death is not its own fault.
+        match self.try_launch(spec)? {
+            Some(launched) => Ok(launched),
+            None => self
+                .try_launch(spec)?
+                .ok_or_else(|| Error::Launch("the helper ended before it answered".into())),
+        }
+    }
+
+    /// `None` when the answer never came.
+    fn try_launch(&self, spec: &LaunchSpec) -> Result<Option<(ShimRef, Connection)>, Error> {
         let (ours, theirs) = strata_sys::message::pair().map_err(|error| Error::Launch(error.to_string()))?;
         self.hand_over(spec, &theirs)
             .map_err(|error| Error::Launch(error.to_string()))?;
         drop(theirs);
         match frame::receive::<Launched>(&ours) {
-            Ok(Some((Ok(Launched::Shim(shim)), _))) => Ok((shim, Connection::from_socket(ours))),
+            Ok(Some((Ok(Launched::Shim(shim)), _))) => Ok(Some((shim, Connection::from_socket(ours)))),
             Ok(Some((Ok(Launched::Failed(why)), _))) => Err(Error::Launch(why)),
             Ok(Some((Err(error), _))) => Err(Error::Launch(error.to_string())),
-            Ok(None) => Err(Error::Launch("the helper ended before it answered".into())),
+            // A reset is how the end of a process with an unread message looks.
+            Ok(None) | Err(Errno::CONNRESET) => Ok(None),
             Err(error) => Err(Error::Launch(error.to_string())),
         }
     }
@@ -69,9 +82,7 @@ impl Helper {
         {
             return Ok(());
         }
-        process.socket = None;
-        process.child.wait()?;
-        *process = start(&self.inner.program)?;
+        self.replace(&mut process)?;
         match &process.socket {
             Some(helper) => Ok(frame::send(helper, spec, &[socket.as_fd()])?),
             None => Err(io::ErrorKind::NotConnected.into()),

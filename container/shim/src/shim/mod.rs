@@ -75,7 +75,7 @@ impl Shim {
         file::make_directories(&spec.state_dir, 0o700).context(|| format!("make {}", spec.state_dir))?;
         let directory = file::open_directory(&*spec.state_dir).context(|| format!("open {}", spec.state_dir))?;
         let path = format!("{}/shim.sock", spec.state_dir);
-        let listener = message::listen(&path, 128).context(|| format!("listen at {path}"))?;
+        let listener = listen(&path)?;
         let signals = signal::descriptor(signal::bit(libc::SIGCHLD)).context(|| "signalfd")?;
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let start_time = process::start_time(pid).context(|| "read the own start time")?;
@@ -326,6 +326,18 @@ impl Shim {
                 client.reply(&Reply::Exited(status), &[]);
             }
         }
+    }
+}
+
+/// Listens at the shim's socket; one that a killed shim left behind is replaced.
+fn listen(path: &str) -> Result<OwnedFd> {
+    let what = || format!("listen at {path}");
+    match message::listen(path, 128) {
+        Err(Errno::ADDRINUSE) if message::connect(path).err() == Some(Errno::CONNREFUSED) => {
+            rustix::fs::unlink(path).context(what)?;
+            message::listen(path, 128).context(what)
+        }
+        other => other.context(what),
     }
 }
 
