@@ -50,13 +50,25 @@ impl Helper {
 
     /// Starts the shim of a sandbox and connects to it. A helper that has died is started again.
     pub fn launch(&self, spec: &LaunchSpec) -> Result<(ShimRef, Connection), Error> {
-        // A helper may die between taking a message and answering it; a second death is not its own fault.
-        match self.try_launch(spec)? {
-            Some(launched) => Ok(launched),
-            None => self
-                .try_launch(spec)?
-                .ok_or_else(|| Error::Launch("the helper ended before it answered".into())),
+        if let Some(launched) = self.try_launch(spec)? {
+            return Ok(launched);
         }
+        // A helper that is being killed still takes messages: only a new one is known to be sound. The old one,
+        // if it lives, first answers what others have asked.
+        {
+            let mut process = self.inner.process.lock().unwrap_or_else(PoisonError::into_inner);
+            self.replace(&mut process)
+                .map_err(|error| Error::Launch(error.to_string()))?;
+        }
+        self.try_launch(spec)?
+            .ok_or_else(|| Error::Launch("the helper ended before it answered".into()))
+    }
+
+    fn replace(&self, process: &mut Process) -> io::Result<()> {
+        process.socket = None;
+        process.child.wait()?;
+        *process = start(&self.inner.program)?;
+        Ok(())
     }
 
     /// `None` when the answer never came.
