@@ -55,7 +55,13 @@ func answerStep(name string, live runtime.Object, step *applyStep) runtime.Objec
 		fail(err)
 	}
 	var after runtime.Object
-	if step.Operation == "apply" {
+	if step.Operation == "set" {
+		// The object is as it is, whoever made it so.
+		after = object(name)
+		if err := json.Unmarshal(step.Object, after); err != nil {
+			fail(err)
+		}
+	} else if step.Operation == "apply" {
 		config := &unstructured.Unstructured{}
 		if err := json.Unmarshal(step.Object, &config.Object); err != nil {
 			fail(err)

@@ -135,6 +135,7 @@ fn without_times(mut object: Value) -> Value {
 fn carry_out(write: &Write<'_>, live: Option<&Value>, step: &ApplyStep) -> Result<Value, (String, Vec<String>)> {
     let outcome = match step.operation.as_str() {
         "apply" => apply::apply(write, live, &step.object, step.force),
+        "set" => Ok(decode_value(write.gvk, step.object.clone()).expect("valid").value),
         _ => {
             let new = decode_value(write.gvk, step.object.clone()).expect("valid").value;
             apply::update(write, live, new)
