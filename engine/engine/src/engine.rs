@@ -2,7 +2,7 @@
 
 use crate::entry::{ContainerEntry, Registry, SandboxEntry};
 use crate::link::blocking;
-use crate::record::{ContainerFile, Folders};
+use crate::record::{ContainerFile, Folders, new_id};
 use crate::{ContainerId, ContainerStatus, EngineEvent, Error, SandboxId, SandboxStatus};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub log_max_files: u32,
     pub known: Registry,
     pub events: broadcast::Sender<EngineEvent>,
+    /// Tells execs from those of an earlier process, which a shim may still know.
+    pub exec_prefix: String,
     pub exec_count: AtomicU64,
     /// Ends the background tasks.
     pub stop: CancellationToken,
@@ -88,6 +90,7 @@ impl Engine {
                 log_max_files: options.log_max_files.max(1),
                 known: Registry::default(),
                 events: broadcast::channel(EVENT_QUEUE).0,
+                exec_prefix: new_id()?,
                 exec_count: AtomicU64::new(0),
                 stop: CancellationToken::new(),
             })

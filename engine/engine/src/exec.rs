@@ -201,9 +201,11 @@ impl Inner {
         if options.command.is_empty() {
             return Err(Error::InvalidConfig("exec needs a command".into()));
         }
-        let name = format!("exec-{}", self.exec_count.fetch_add(1, Ordering::Relaxed));
-        // A number may have been used by an earlier process of the daemon.
-        let name = format!("{name}-{}", std::process::id());
+        let name = format!(
+            "{}-{}",
+            self.exec_prefix,
+            self.exec_count.fetch_add(1, Ordering::Relaxed)
+        );
         let (sender, exit) = oneshot::channel();
         let key = (id.to_string(), name.clone());
         sandbox
