@@ -53,7 +53,7 @@ pub fn enter(spec: &Path) -> Outcome<ExitCode> {
     mounts(&entry).during("making the node's mounts")?;
     let init = embedded::memory_file()?;
     let mut command = Command::new(init);
-    command.arg("node-init").arg("--").args(&entry.command);
+    command.arg("node-init").args(&entry.command);
     if let Some(token) = &entry.token {
         command.env("STRATA_TOKEN", token);
     }

@@ -95,8 +95,21 @@ pub fn clean_up(spec: &ClusterSpec) {
 
 async fn keep(spec: &ClusterSpec, nodes: &mut Vec<Child>) -> Outcome {
     links::make_bridge(spec)?;
+    let mut server = start(spec, 0, None)?;
+    let result = tokio::select! {
+        // A node that ends takes the cluster with it only if it is the server.
+        status = server.wait() => Err(ended(spec, status)),
+        others = start_others(spec, nodes) => match others {
+            Ok(()) => Err(ended(spec, server.wait().await)),
+            Err(failure) => Err(failure),
+        },
+    };
+    nodes.push(server);
+    result
+}
+
+async fn start_others(spec: &ClusterSpec, nodes: &mut Vec<Child>) -> Outcome {
     let server = &spec.nodes[0];
-    nodes.push(start(spec, 0, None)?);
     if spec.nodes.len() > 1 {
         let token = join_token(spec, server).await?;
         for number in 1..spec.nodes.len() {
@@ -105,15 +118,14 @@ async fn keep(spec: &ClusterSpec, nodes: &mut Vec<Child>) -> Outcome {
     } else {
         until_served(spec, server).await?;
     }
-    fs::write(spec.folder().join("started"), b"").during("writing that the cluster has started")?;
-    // A node that ends takes the cluster with it only if it is the server.
-    let status = nodes[0].wait().await.during("waiting for the server")?;
-    let log = spec.folder().join(format!("{}.log", server.name));
-    Err(Failure(format!(
-        "the server {} has ended ({status}): {}",
-        server.name,
-        last_line(&log)
-    )))
+    fs::write(spec.folder().join("started"), b"").during("writing that the cluster has started")
+}
+
+fn ended(spec: &ClusterSpec, status: std::io::Result<std::process::ExitStatus>) -> Failure {
+    let name = &spec.nodes[0].name;
+    let how = status.map_or_else(|e| e.to_string(), |status| status.to_string());
+    let log = spec.folder().join(format!("{name}.log"));
+    Failure(format!("the server {name} has ended ({how}): {}", last_line(&log)))
 }
 
 fn last_line(log: &Path) -> String {
