@@ -59,10 +59,10 @@ fn processes(group: &Path, pids: &mut Vec<i32>) {
     }
 }
 
-/// Removes the cgroup of that name, and all below it.
+/// Removes the cgroup of that name, and all below it, within the patience for all of them together.
 pub fn remove(name: &str) {
+    let began = Instant::now();
     for group in groups(name) {
-        let began = Instant::now();
         // A killed process leaves its cgroup a moment after it is gone from the list.
         while let Err(error) = remove_tree(&group) {
             if error.kind() == io::ErrorKind::NotFound {

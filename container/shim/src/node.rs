@@ -42,6 +42,8 @@ fn start(arguments: &[String], environment: &[String]) -> Result<i32, String> {
     let program = CString::new(&**first).map_err(bad)?;
     let (arguments, environment) = (strings(arguments).map_err(bad)?, strings(environment).map_err(bad)?);
     let first_of_namespace = rustix::process::getpid().as_raw_nonzero().get() == 1;
+    // The node goes with whoever keeps it: with process 1 the kernel ends everything in the namespace.
+    process::set_parent_death_signal(libc::SIGKILL).map_err(failed("tie the node to its keeper"))?;
     if first_of_namespace {
         mount_proc().map_err(failed("mount /proc"))?;
     }
