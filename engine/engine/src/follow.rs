@@ -114,7 +114,7 @@ impl Inner {
             return;
         }
         let (inner, entry) = (Arc::clone(self), Arc::clone(sandbox));
-        let released = blocking(move || inner.release(&entry)).await;
+        let released = blocking(move || detach(&entry).and(inner.release(&entry))).await;
         if let Err(error) = ended.and(released) {
             tracing::warn!(sandbox = %sandbox.id, %error, "could not clean up after a shim that is gone");
         }
@@ -142,9 +142,8 @@ impl Inner {
         result
     }
 
-    /// Takes network and memory of a sandbox back and notes that it is stopped. Blocking.
+    /// Takes the memory of a sandbox back and notes that it is stopped. Blocking.
     pub fn release(&self, sandbox: &SandboxEntry) -> Result<(), Error> {
-        detach(sandbox)?;
         self.unmount_shm(&sandbox.id)?;
         let record = {
             let mut record = sandbox.lock_record();

@@ -1,13 +1,16 @@
 //! The engine's end of a shim.
 
 use crate::{Error, SandboxId};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use strata_shim::protocol::Event;
 use strata_shim::{Connection, Error as ShimError, Events, ShimRef};
 use tokio::io::unix::AsyncFd;
 
+/// A shim that said that all is gone only has to exit.
+const END_DEADLINE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Connections kept open for the next request.
 const MAX_IDLE: usize = 2;
 
@@ -74,6 +77,31 @@ impl ShimLink {
         }
     }
 
+    /// Ends the shim with all in it and waits until its process is gone. Blocking.
+    pub fn end(&self) -> Result<(), Error> {
+        let process = Pid::from_raw(self.shim.pid)
+            .filter(|_| is_same_process(self.shim.pid, self.shim.start_time))
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        match self.open().and_then(Connection::shutdown) {
+            // A shim that is gone already is what is wanted.
+            Ok(()) | Err(ShimError::Gone(_)) => {}
+            Err(error) => return Err(self.explain("stop the sandbox", error)),
+        }
+        let Some(process) = process else { return Ok(()) };
+        let mut list = [PollFd::new(&process, PollFlags::IN)];
+        match poll(&mut list, Some(&END_DEADLINE)) {
+            Ok(0) => Err(Error::Shim {
+                id: self.sandbox.clone(),
+                why: format!("process {} does not end", self.shim.pid),
+            }),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Error::Shim {
+                id: self.sandbox.clone(),
+                why: errno.to_string(),
+            }),
+        }
+    }
+
     pub fn shim(&self) -> &ShimRef {
         &self.shim
     }
@@ -115,7 +143,7 @@ impl EventStream {
 
 fn is_readable(fd: std::os::fd::BorrowedFd<'_>) -> Result<bool, rustix::io::Errno> {
     let mut list = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    let zero = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
     Ok(poll(&mut list, Some(&zero))? > 0)
 }
 

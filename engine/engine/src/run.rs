@@ -266,12 +266,10 @@ impl Inner {
         // From here on the shim's end is no surprise.
         let link = entry.unlink();
         blocking(move || {
+            // While the namespace lives: the kernel takes a link away at once only then.
+            detach(&sandbox)?;
             match link {
-                // A shim that is gone already is what is wanted.
-                Some(link) => match link.open().and_then(Connection::shutdown) {
-                    Ok(()) | Err(strata_shim::Error::Gone(_)) => {}
-                    Err(error) => return Err(link.explain("stop the sandbox", error)),
-                },
+                Some(link) => link.end()?,
                 // An earlier attempt may have failed half-way.
                 None => inner.end_orphans(&sandbox)?,
             }
