@@ -225,3 +225,47 @@ async fn a_silent_node_is_tainted_and_its_pods_are_evicted() {
         .await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_written_by_hand_are_mirrored() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.client;
+    let service = json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}});
+    client.create(SERVICES, "default", &service).await.unwrap();
+    let endpoints = |ip: &str| json!({"metadata": {"name": "db"}, "subsets": [{"addresses": [{"ip": ip}], "ports": [{"port": 5432}]}]});
+    client
+        .create(ENDPOINTS, "default", &endpoints("10.7.0.1"))
+        .await
+        .unwrap();
+    let tells = |all: &[Value], ip: &str| {
+        let of_db = |s: &&Value| s["metadata"]["labels"]["kubernetes.io/service-name"] == "db";
+        let found: Vec<_> = all
+            .iter()
+            .filter(of_db)
+            .map(|s| s["endpoints"][0]["addresses"][0].clone())
+            .collect();
+        found == [json!(ip)]
+    };
+    cluster
+        .until(ENDPOINT_SLICES, "default", "a slice", |all| tells(all, "10.7.0.1"))
+        .await;
+    client
+        .update(ENDPOINTS, "default", "db", &endpoints("10.7.0.2"))
+        .await
+        .unwrap();
+    cluster
+        .until(ENDPOINT_SLICES, "default", "the new address", |all| {
+            tells(all, "10.7.0.2")
+        })
+        .await;
+    client
+        .delete(ENDPOINTS, "default", "db", DeleteOptions::default())
+        .await
+        .unwrap();
+    cluster
+        .until(ENDPOINT_SLICES, "default", "only the server's own slice", |all| {
+            all.len() == 1
+        })
+        .await;
+    cluster.stop().await;
+}

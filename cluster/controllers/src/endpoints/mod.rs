@@ -2,19 +2,20 @@
 
 mod legacy;
 mod members;
+mod mirror;
 mod slices;
+mod store;
 
 use crate::{
     Error,
     context::Context,
     error::{During, namespace_is_terminating},
     expectations::{Expectations, LOOK_AGAIN},
-    tracked::{Index, decode, value},
+    tracked::value,
     views::{Pod, Service},
 };
-use serde_json::json;
-use slices::{Slice, Write};
 use std::{sync::Arc, time::Duration};
+use store::SliceStore;
 use strata_client::{
     Change, Client, DeleteOptions, EventRecorder, EventType, Informer, ObjectReference, WorkQueue, resources::*,
 };
@@ -26,25 +27,22 @@ const WORKERS: usize = 5;
 
 pub(crate) fn start(context: &Arc<Context>) {
     let slices = context.objects(ENDPOINT_SLICES);
-    let of_service = Index::new(&slices, |slice: &Arc<Object>| {
-        service_of(slice).into_iter().map(index_key).collect()
-    });
     let slice_controller = Arc::new(Slices {
-        client: context.client(SLICE_CONTROLLER),
+        store: SliceStore::new(context.client(SLICE_CONTROLLER), &slices, |slice| {
+            service_of(slice, slices::MANAGER).into_iter().map(index_key).collect()
+        }),
         events: context.events(SLICE_CONTROLLER),
-        slices: slices.clone(),
-        of_service,
         queue: WorkQueue::new(),
-        writes: Expectations::default(),
         context: context.clone(),
     });
-    slice_controller.follow();
+    slice_controller.follow(&slices);
     let queue = slice_controller.queue.clone();
-    context.run(&queue, WORKERS, ready(context, slices), move |key| {
+    context.run(&queue, WORKERS, ready(context, slices.clone()), move |key| {
         slice_controller.clone().reconcile(key)
     });
 
     let endpoints = context.objects(ENDPOINTS);
+    mirror::start(context, &slices, &endpoints);
     let endpoints_controller = Arc::new(Endpoints {
         client: context.client(ENDPOINTS_CONTROLLER),
         endpoints: endpoints.clone(),
@@ -78,6 +76,17 @@ fn follow_members(context: &Arc<Context>, queue: &WorkQueue<ObjectKey>) {
         if matters(change) {
             selecting(&services, change).into_iter().for_each(|key| to.add(key));
         }
+    });
+}
+
+/// Queues the service of a slice that somebody changed.
+fn follow_slices(slices: &Informer<Arc<Object>>, queue: &WorkQueue<ObjectKey>, manager: &'static str) {
+    let to = queue.clone();
+    slices.on_change(move |change| {
+        let slices = [&change.old, &change.new].into_iter().flatten();
+        slices
+            .filter_map(|slice| service_of(slice, manager))
+            .for_each(|key| to.add(key));
     });
 }
 
@@ -124,9 +133,9 @@ fn selected(context: &Context, service: &Service) -> Vec<Arc<Pod>> {
     pods
 }
 
-/// The service that a slice of ours belongs to.
-fn service_of(slice: &Object) -> Option<ObjectKey> {
-    let ours = slice.label(slices::MANAGED_BY) == Some(slices::MANAGER);
+/// The service that a slice belongs to, if the slice is of this manager.
+fn service_of(slice: &Object, manager: &str) -> Option<ObjectKey> {
+    let ours = slice.label(slices::MANAGED_BY) == Some(manager);
     let name = slice.label(slices::SERVICE_NAME).filter(|_| ours)?;
     Some(ObjectKey::new(slice.namespace(), name))
 }
@@ -136,25 +145,16 @@ fn index_key(key: ObjectKey) -> Arc<str> {
 }
 
 struct Slices {
-    client: Client,
+    store: SliceStore,
     events: EventRecorder,
-    slices: Informer<Arc<Object>>,
-    of_service: Arc<Index<Arc<Object>>>,
     queue: WorkQueue<ObjectKey>,
-    writes: Expectations,
     context: Arc<Context>,
 }
 
 impl Slices {
-    fn follow(self: &Arc<Self>) {
+    fn follow(self: &Arc<Self>, slices: &Informer<Arc<Object>>) {
         follow_members(&self.context, &self.queue);
-        let queue = self.queue.clone();
-        self.slices.on_change(move |change| {
-            let slices = [&change.old, &change.new].into_iter().flatten();
-            slices
-                .filter_map(|slice| service_of(slice))
-                .for_each(|key| queue.add(key));
-        });
+        follow_slices(slices, &self.queue, slices::MANAGER);
         let (queue, services) = (self.queue.clone(), self.context.services.clone());
         self.context.nodes.on_change(move |change| {
             let zone =
@@ -166,19 +166,12 @@ impl Slices {
     }
 
     async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Option<Duration>, Error> {
-        let existing: Vec<Arc<Object>> = self
-            .of_service
-            .get(&key.to_string())
-            .iter()
-            .map(|slice| (**slice).clone())
-            .collect();
-        let gone = |uid: &strata_meta::Uid| !existing.iter().any(|slice| slice.uid == *uid);
-        if !self.writes.are_met(&key, self.slices.revision(), gone) {
+        let Some(present) = self.store.present(&key)? else {
             return Ok(Some(LOOK_AGAIN));
-        }
+        };
         // The slices of a service that is gone or going go with it, by their owner reference.
         let Some(service) = self.context.services.get(&key).filter(|s| !s.deleting) else {
-            self.writes.forget(&key);
+            self.store.forget(&key);
             return Ok(None);
         };
         if !service.view.spec.selects_pods() {
@@ -189,14 +182,8 @@ impl Slices {
             let node = self.context.nodes.get(&ObjectKey::new("", node))?;
             node.label(slices::ZONE).map(str::to_owned)
         };
-        let read = |slice: &Arc<Object>| Ok((slice.clone(), decode::<Slice>(slice)?));
-        let present = existing
-            .iter()
-            .filter(|s| !s.deleting)
-            .map(read)
-            .collect::<Result<Vec<_>, Error>>()?;
         for write in slices::plan(&service, &pods, &zone, present) {
-            if let Err(error) = self.write(&key, write).await {
+            if let Err(error) = self.store.write(&key, write).await {
                 let about = ObjectReference::of(&service);
                 let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
                 self.events
@@ -205,47 +192,6 @@ impl Slices {
             }
         }
         Ok(None)
-    }
-
-    async fn write(&self, key: &ObjectKey, write: Write) -> Result<(), Error> {
-        let namespace = &key.namespace;
-        let written = match write {
-            Write::Create(slice) => match self.client.create(ENDPOINT_SLICES, namespace, &json!(slice)).await {
-                Err(error) if namespace_is_terminating(&error) => return Ok(()),
-                result => result.during(|| "creating a slice".to_owned())?,
-            },
-            Write::Update(object, slice) => {
-                let mut whole = value(&object)?;
-                let wanted = json!(slice);
-                for member in ["endpoints", "ports", "addressType"] {
-                    whole[member] = wanted[member].clone();
-                }
-                whole["metadata"]["labels"] = wanted["metadata"]["labels"].clone();
-                whole["metadata"]["ownerReferences"] = wanted["metadata"]["ownerReferences"].clone();
-                let updated = self
-                    .client
-                    .update(ENDPOINT_SLICES, namespace, object.name(), &whole)
-                    .await;
-                updated.during(|| format!("changing slice {}", object.key))?
-            }
-            Write::Delete(object) => {
-                self.writes.deleting(key, &object.uid);
-                let options = DeleteOptions::only(&object.uid);
-                return match self
-                    .client
-                    .delete(ENDPOINT_SLICES, namespace, object.name(), options)
-                    .await
-                {
-                    Err(error) if !error.is_not_found() => {
-                        self.writes.not_deleted(key, &object.uid);
-                        Err(error).during(|| format!("deleting slice {}", object.key))
-                    }
-                    _ => Ok(()),
-                };
-            }
-        };
-        self.writes.wrote(key, written.revision);
-        Ok(())
     }
 }
 

@@ -50,6 +50,13 @@ pub(super) struct Endpoint {
     pub zone: Option<String>,
 }
 
+impl Endpoint {
+    /// What makes two states of an endpoint the same endpoint.
+    fn identity(&self) -> (Option<&ObjectReference>, &[String]) {
+        (self.target_ref.as_ref(), &self.addresses)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Conditions {
@@ -70,7 +77,7 @@ pub(super) enum Write {
     Delete(Arc<Object>),
 }
 
-type Present = (Arc<Object>, Slice);
+pub(super) type Present = (Arc<Object>, Slice);
 
 /// What has to be written so that the slices say what the pods are.
 pub(super) fn plan(
@@ -124,7 +131,16 @@ fn plan_family(
         // One slice without endpoints tells that nobody is there, rather than nothing known.
         wanted.insert(Vec::new(), Vec::new());
     }
-    let blank = blank(service, family);
+    place(&blank(service, family), wanted, present, writes);
+}
+
+/// Places groups of endpoints, each with its own ports, in slices like `blank`.
+pub(super) fn place(
+    blank: &Slice,
+    wanted: BTreeMap<Vec<Port>, Vec<Endpoint>>,
+    present: Vec<Present>,
+    writes: &mut Vec<Write>,
+) {
     let mut by_ports: HashMap<Vec<Port>, Vec<Present>> = HashMap::new();
     for (object, slice) in present {
         let mut ports = slice.ports.clone();
@@ -154,18 +170,12 @@ fn plan_group(blank: &Slice, endpoints: Vec<Endpoint>, present: Vec<Present>, wr
     let nobody = endpoints.is_empty();
     let mut waiting: Vec<Endpoint> = Vec::new();
     let mut kept: Vec<Vec<Endpoint>> = present.iter().map(|_| Vec::new()).collect();
-    let mut place: HashMap<&ObjectReference, usize> = HashMap::new();
+    let mut place: HashMap<(Option<&ObjectReference>, &[String]), usize> = HashMap::new();
     for (at, (_, slice)) in present.iter().enumerate() {
-        place.extend(
-            slice
-                .endpoints
-                .iter()
-                .filter_map(|e| e.target_ref.as_ref())
-                .map(|target| (target, at)),
-        );
+        place.extend(slice.endpoints.iter().map(|e| (e.identity(), at)));
     }
     for endpoint in endpoints {
-        match endpoint.target_ref.as_ref().and_then(|target| place.get(target)) {
+        match place.get(&endpoint.identity()) {
             Some(&at) if kept[at].len() < SLICE_MAX => kept[at].push(endpoint),
             _ => waiting.push(endpoint),
         }
@@ -174,6 +184,11 @@ fn plan_group(blank: &Slice, endpoints: Vec<Endpoint>, present: Vec<Present>, wr
         let slice: &Slice = &present[at].1;
         !same_endpoints(&slice.endpoints, now)
             || slice.metadata.labels != blank.metadata.labels
+            || blank
+                .metadata
+                .annotations
+                .iter()
+                .any(|(k, v)| slice.metadata.annotations.get(k) != Some(v))
             || slice.metadata.owner_references != blank.metadata.owner_references
     };
     let mut order: Vec<usize> = (0..kept.len()).filter(|&at| !kept[at].is_empty() || nobody).collect();
