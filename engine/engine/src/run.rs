@@ -48,7 +48,12 @@ impl Engine {
         })
         .await?;
         self.inner.known.add_sandbox(Arc::clone(&entry));
-        self.inner.follow(&entry, &link).await?;
+        if let Err(error) = self.inner.follow(&entry, &link).await {
+            if let Err(left) = self.remove_sandbox(&entry.id).await {
+                tracing::warn!(sandbox = %entry.id, error = %left, "left a sandbox behind that could not be followed");
+            }
+            return Err(error);
+        }
         let record = entry.record();
         Ok(Sandbox {
             id: record.id,

@@ -3,7 +3,7 @@
 mod support;
 
 use std::time::Duration;
-use strata_engine::{AttachOptions, ContainerState, EngineEvent, ExecOptions, Mount, SandboxState};
+use strata_engine::{AttachOptions, ContainerState, EngineEvent, ExecOptions, Mount, Network, SandboxState};
 use support::{Bench, DEADLINE, exited, process_exists, words};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -435,6 +435,113 @@ async fn containers_of_a_sandbox_share_what_pods_share() {
     bench.engine().stop_sandbox(&sandbox.id).await.expect("stop");
     assert_eq!(bench.engine().container(&first).expect("status").exit_code, Some(137));
     bench.engine().stop_sandbox(&sandbox.id).await.expect("stop again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_takes_too_much_memory_is_killed_and_says_so() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox().await;
+    let mut events = bench.engine().events();
+    let mut config = bench.shell("exec busybox tail /dev/zero");
+    config.resources.memory_limit = Some(32 << 20);
+    let status = bench.run(&sandbox, config).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (Some(137), "OOMKilled"));
+    let told = async {
+        loop {
+            if let EngineEvent::ContainerExited { oom_killed, .. } = events.recv().await.expect("events") {
+                return oom_killed;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, told).await.expect("event"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_user_can_open_its_own_output_and_gets_its_directory() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox().await;
+    let mut config = bench.shell("echo opened > /dev/stdout; pwd > /dev/stderr");
+    config.security.run_as_user = Some(1000);
+    config.working_dir = Some("/made/for/it".into());
+    let status = bench.run(&sandbox, config).await;
+    let log = bench.log(&status);
+    assert!(
+        log.contains("stdout F opened") && log.contains("stderr F /made/for/it"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_privileged_container_may_what_others_may_not() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox().await;
+    let script = "busybox mkdir /m; busybox mount -t tmpfs none /m && echo mounted; [ -c /dev/kmsg ] && echo device";
+    let plain = bench.run(&sandbox, bench.shell(script)).await;
+    let log = bench.log(&plain);
+    assert!(
+        !log.contains("stdout F mounted") && !log.contains("stdout F device"),
+        "{log}"
+    );
+    let mut config = bench.shell(script);
+    config.security.privileged = true;
+    config.log_path = "c/1.log".into();
+    let status = bench.run(&sandbox, config).await;
+    let log = bench.log(&status);
+    assert!(log.contains("stdout F mounted"), "{log}");
+    assert_eq!(
+        std::path::Path::new("/dev/kmsg").exists(),
+        log.contains("stdout F device"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_namespaces_are_shared_when_asked_for() {
+    let bench = Bench::new().await;
+    let sandbox = bench
+        .sandbox_with(|config| {
+            config.network = Network::Host;
+            (config.host_pid, config.host_ipc) = (true, true);
+        })
+        .await;
+    assert_eq!(sandbox.ip, None);
+    let script = "for n in net uts pid ipc mnt; do busybox readlink /proc/self/ns/$n; done; hostname";
+    let status = bench.run(&sandbox, bench.shell(script)).await;
+    let log = bench.log(&status);
+    for (name, shared) in [
+        ("net", true),
+        ("uts", true),
+        ("pid", true),
+        ("ipc", true),
+        ("mnt", false),
+    ] {
+        let own = std::fs::read_link(format!("/proc/self/ns/{name}")).expect("namespace");
+        assert_eq!(log.contains(own.to_str().expect("text")), shared, "{name}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_containers_start_at_once() {
+    let bench = Bench::new().await;
+    let image = bench.image();
+    let work = (0..10).map(|index| {
+        let (bench, image) = (&bench, image.clone());
+        async move {
+            let sandbox = bench
+                .sandbox_with(|config| {
+                    config.cgroup_parent = format!("{}/kubepods/pod{index}", bench.cgroup);
+                    config.log_dir = bench.folder.path().join(format!("logs{index}"));
+                })
+                .await;
+            let mut config = bench.shell_of(image, &format!("exit {index}"));
+            config.log_path = "c/0.log".into();
+            let status = bench.run(&sandbox, config).await;
+            assert_eq!(status.exit_code, Some(index));
+            bench.engine().remove_sandbox(&sandbox.id).await.expect("remove");
+        }
+    });
+    futures::future::join_all(work).await;
+    assert!(bench.engine().list_sandboxes().is_empty());
 }
 
 /// Prints what the engine's own steps cost; run with `--ignored --nocapture`.

@@ -146,8 +146,13 @@ impl Bench {
         self.engine().run_sandbox(config).await.expect("sandbox")
     }
 
+    /// A container that runs a script.
     pub fn shell(&self, script: &str) -> ContainerConfig {
-        let mut config = ContainerConfig::new("c", self.image());
+        self.shell_of(self.image(), script)
+    }
+
+    pub fn shell_of(&self, image: Image, script: &str) -> ContainerConfig {
+        let mut config = ContainerConfig::new("c", image);
         config.command = Some(["sh", "-c", script].map(str::to_owned).into());
         config.log_path = "c/0.log".into();
         config
