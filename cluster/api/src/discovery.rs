@@ -2,6 +2,7 @@
 
 use crate::{
     encode::{json_response, status_response, value_response},
+    openapi_v2,
     pipeline::Call,
     registry::{Row, Rows, Subresource},
 };
@@ -296,9 +297,10 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
     Ok(response)
 }
 
-/// The index, and a document for each group and version. v2 is not served: clients fall back to v3.
+/// The index, and a document for each group and version; v2 in one document.
 fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
     let value = match parts {
+        ["v2"] => return openapi_v2(call),
         ["v3"] => Some(strata_schema::openapi_v3_index()),
         ["v3", "api", version] => strata_schema::openapi_v3(&GroupVersion::new("", version)),
         ["v3", "apis", group, version] => strata_schema::openapi_v3(&GroupVersion::new(group, version)),
@@ -308,5 +310,20 @@ fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
         return Ok(crate::pipeline::not_found());
     };
     let bytes = serde_json::to_vec(&value).map_err(Status::internal)?;
+    cacheable(call, bytes, "application/json")
+}
+
+fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
+    let document = openapi_v2::document(&call.core.registry.rows());
+    let accepts = |media: &str| {
+        let mut values = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+        values.any(|v| v.contains(media))
+    };
+    // Clients ask by the older name, which is no valid media type, and are answered by the newer.
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    if accepts(PROTOBUF) || accepts("application/com.github.proto-openapi.spec.v2@v1.0+protobuf") {
+        return cacheable(call, openapi_v2::encode(&document), PROTOBUF);
+    }
+    let bytes = serde_json::to_vec(&document).map_err(Status::internal)?;
     cacheable(call, bytes, "application/json")
 }

@@ -28,6 +28,7 @@ mod impersonate;
 mod inprocess;
 mod json;
 mod metrics;
+mod openapi_v2;
 mod options;
 mod pipeline;
 mod registry;

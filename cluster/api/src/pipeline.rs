@@ -155,6 +155,14 @@ pub(crate) async fn serve(
     headers
         .entry("cache-control")
         .or_insert(HeaderValue::from_static("no-cache, private"));
+    tracing::debug!(
+        target: "strata::audit",
+        user = %call.user.name,
+        verb = call.info.verb,
+        path = %call.info.path,
+        code = response.status().as_u16(),
+        "request"
+    );
     call.core
         .metrics
         .record(&call.info, served, response.status().as_u16(), started.elapsed());

@@ -118,6 +118,10 @@ async fn discovery_and_explain_tell_what_is_served() {
             .await
             .contains("FIELD: replicas <integer>")
     );
+    let older = server
+        .ok("explain --output=plaintext-openapiv2 deployment.spec.replicas")
+        .await;
+    assert!(older.contains("FIELD:    replicas <integer>"), "{older}");
     assert!(server.ok("version").await.contains("Server Version: v1.36.3+strata"));
     assert!(
         server

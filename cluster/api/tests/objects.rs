@@ -246,10 +246,7 @@ async fn agents_get_tokens_for_their_own_pods_only() {
     );
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": issued["status"]["token"]}});
     let said = server
-        .feed(
-            "create --validate=false -f - -o jsonpath={.status.user.username}",
-            &review.to_string(),
-        )
+        .feed("create -f - -o jsonpath={.status.user.username}", &review.to_string())
         .await;
     assert_eq!(said.out, "system:serviceaccount:default:default", "{said:?}");
     server.stop().await;

@@ -117,6 +117,7 @@ async fn create_once(
     let _claim = core.services.claim(row, &mut value, None)?;
     let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
     row.strategy.validate(&value, &mut causes);
+    row.strategy.validate_create(&value, &mut causes);
     if !causes.is_empty() {
         return Err(Status::invalid(&row.group_kind(), &name, causes));
     }

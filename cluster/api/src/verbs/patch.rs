@@ -70,12 +70,9 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         if json::text(&new, "metadata.resourceVersion") == present {
             json::remove(&mut new, "metadata.resourceVersion");
         }
-        let mut new = decode_patched(&row.gvk, new, options.validation, said).map_err(|status| match &patch {
-            Patch::Json(_) | Patch::Merge(_) | Patch::Strategic(_) if status.reason == Reason::BadRequest => {
-                undecodable(&row.gvk, &name, status)
-            }
-            _ => status,
-        })?;
+        let shown = patch.shown(&new);
+        let decoded = decode_patched(&row.gvk, new, options.validation, said);
+        let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
         check_address(row, &mut new, &namespace, &name)?;
         strata_schema::apply_defaults(&row.gvk, &mut new);
         Ok(new)
@@ -84,21 +81,41 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
     Ok(object_response(200, row, &patched, form, call.include_object()))
 }
 
-/// Upstream reports what a patch made undecodable as an invalid patch, with 422 unless it is strict validation.
-fn undecodable(gvk: &GroupVersionKind, name: &str, status: Status) -> Status {
-    let why = match status.message.split_once(" cannot be handled as a ") {
-        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, why)| why).to_owned(),
-        None => status.message.clone(),
-    };
-    if why.starts_with("strict decoding error") {
-        return Status::bad_request(why);
+impl Patch {
+    /// What a refusal of the outcome shows: the outcome, or for a strategic merge the patch as Go prints it.
+    fn shown(&self, new: &Value) -> String {
+        match self {
+            Self::Json(_) | Self::Merge(_) => new.to_string(),
+            Self::Strategic(patch) => go_text(patch),
+        }
     }
-    let cause = StatusCause {
-        reason: "FieldValueInvalid".into(),
-        message: format!("Invalid value: \"\": {why}"),
-        field: "patch".into(),
+}
+
+/// A value as Go's `%+v` prints it.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("[{}]", list.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
+            format!("map[{}]", pairs.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Upstream reports what a patch made undecodable as an invalid patch of nothing in particular.
+fn undecodable(shown: &str, status: Status) -> Status {
+    let why = match status.message.split_once(" cannot be handled as a ") {
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, why)| why),
+        None => &status.message,
     };
-    Status::invalid(&gvk.group_kind(), name, vec![cause])
+    let nothing = strata_meta::GroupKind {
+        group: String::new(),
+        kind: String::new(),
+    };
+    Status::invalid(&nothing, "", vec![StatusCause::invalid("patch", shown, why)])
 }
 
 /// Applies the patch of a request to a value that is not a stored object.
