@@ -3,7 +3,7 @@
 use super::CellContext;
 use crate::json;
 use serde_json::Value;
-use strata_meta::Time;
+use strata_meta::{LabelSelector, Time};
 
 /// One column.
 pub(crate) struct Column {
@@ -67,12 +67,129 @@ pub(crate) const AGE: Column = column(
     |cx| age(json::text(cx.object, "metadata.creationTimestamp"), cx.now).into(),
 );
 
-const CREATED_AT: Column = column(
+pub(crate) const CREATED_AT: Column = column(
     "Created At",
     "date",
     "CreationTimestamp is a timestamp representing the server time when this object was created.",
     |cx| json::text(cx.object, "metadata.creationTimestamp").into(),
 );
+
+/// The names of the containers in `spec.template`.
+pub(crate) const CONTAINERS: Column = wide(
+    "Containers",
+    "string",
+    "Names of each container in the template.",
+    |cx| containers(cx, "spec.template.spec.containers", "name"),
+);
+
+/// The images of the containers in `spec.template`.
+pub(crate) const IMAGES: Column = wide(
+    "Images",
+    "string",
+    "Images referenced by each container in the template.",
+    |cx| containers(cx, "spec.template.spec.containers", "image"),
+);
+
+/// `spec.selector`.
+pub(crate) const SELECTOR: Column = wide("Selector", "string", "Label selector for pods.", |cx| {
+    selector_text(json::get(cx.object, "spec.selector"))
+});
+
+/// The names or images of a list of containers.
+pub(crate) fn containers(cx: &CellContext<'_>, path: &str, member: &str) -> Value {
+    let texts: Vec<&str> = json::list(cx.object, path)
+        .iter()
+        .map(|c| json::text(c, member))
+        .collect();
+    texts.join(",").into()
+}
+
+/// A number that is 0 when absent.
+pub(crate) fn count(cx: &CellContext<'_>, path: &str) -> Value {
+    json::int(cx.object, path).unwrap_or(0).into()
+}
+
+/// A text that is empty when absent.
+pub(crate) fn text(cx: &CellContext<'_>, path: &str) -> Value {
+    json::text(cx.object, path).into()
+}
+
+/// A boolean that is false when absent.
+pub(crate) fn flag(cx: &CellContext<'_>, path: &str) -> Value {
+    json::flag(cx.object, path).into()
+}
+
+/// A list of texts with commas between them.
+pub(crate) fn joined(cx: &CellContext<'_>, path: &str) -> Value {
+    let texts: Vec<&str> = json::list(cx.object, path).iter().filter_map(Value::as_str).collect();
+    texts.join(",").into()
+}
+
+/// Labels as `a=b,c=d`; `<none>` without any.
+pub(crate) fn labels_text(labels: Option<&Value>) -> Value {
+    let members = labels.and_then(Value::as_object).into_iter().flatten();
+    let texts: Vec<String> = members
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
+        .collect();
+    or_none(&texts.join(","))
+}
+
+/// A label selector, or a map of labels that is one.
+pub(crate) fn selector_text(selector: Option<&Value>) -> Value {
+    let Some(value) = selector else {
+        return "<none>".into();
+    };
+    let is_selector = value
+        .get("matchLabels")
+        .or(value.get("matchExpressions"))
+        .is_some_and(|v| !v.is_string());
+    if !is_selector {
+        return labels_text(selector);
+    }
+    let parsed = serde_json::from_value::<LabelSelector>(value.clone()).ok();
+    match parsed.and_then(|s| s.to_selector().ok()) {
+        Some(selector) => or_none(&selector.to_string()),
+        None => "<error>".into(),
+    }
+}
+
+/// Kind and name of the controller of an object, as `deployment.apps/web`.
+pub(crate) fn controller(object: &Value) -> Value {
+    let owners = json::list(object, "metadata.ownerReferences");
+    let Some(owner) = owners.iter().find(|o| json::flag(o, "controller")) else {
+        return "<none>".into();
+    };
+    let group = json::text(owner, "apiVersion")
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    let dot = if group.is_empty() { "" } else { "." };
+    let kind = json::text(owner, "kind").to_lowercase();
+    format!("{kind}{dot}{group}/{}", json::text(owner, "name")).into()
+}
+
+/// The name, and whether an annotation makes the object the default of its kind.
+pub(crate) fn name_or_default(cx: &CellContext<'_>, annotation: &str) -> Value {
+    let name = json::text(cx.object, "metadata.name");
+    let is_default = json::members(cx.object, "metadata.annotations").any(|(k, v)| k == annotation && v == "true");
+    if is_default {
+        format!("{name} (default)")
+    } else {
+        name.to_owned()
+    }
+    .into()
+}
+
+/// The first few of a list, and how many more there are.
+pub(crate) fn first_of(texts: &[String], most: usize) -> Value {
+    if texts.is_empty() {
+        return "<unset>".into();
+    }
+    let shown = texts[..texts.len().min(most)].join(",");
+    match texts.len().checked_sub(most) {
+        Some(more) if more > 0 => format!("{shown} + {more} more...").into(),
+        _ => shown.into(),
+    }
+}
 
 /// Name and creation, for kinds that say nothing else.
 pub(crate) fn default_columns() -> &'static [Column] {

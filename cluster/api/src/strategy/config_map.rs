@@ -1,7 +1,10 @@
 //! ConfigMap: the plainest worked example.
 
-use super::{Causes, Column, Strategy, columns};
-use crate::json;
+use super::{Causes, Column, Strategy, columns, secret::bytes_of};
+use crate::{
+    json,
+    validate::{Field, formats::config_key},
+};
 use serde_json::Value;
 use strata_meta::StatusCause;
 
@@ -14,14 +17,17 @@ impl Strategy for ConfigMap {
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let mut total = 0;
         for field in ["data", "binaryData"] {
-            for (key, value) in json::members(object, field) {
-                let path = format!("{field}[{key}]");
-                causes.extend(config_key(key).into_iter().map(|p| StatusCause::invalid(&path, key, p)));
-                let len = value.as_str().map_or(0, str::len);
-                total += if field == "data" { len } else { len / 4 * 3 };
-                if field == "binaryData" && json::get(object, "data").is_some_and(|d| d.get(key).is_some()) {
-                    causes.push(StatusCause::invalid(&path, key, "duplicate of key present in data"));
+            for (key, value) in Field::root(object).at(field).entries() {
+                causes.extend(config_key(key).iter().map(|why| value.invalid_as(key, why)));
+                let encoded = field == "binaryData";
+                if !encoded && json::get(object, "binaryData").is_some_and(|d| d.get(key).is_some()) {
+                    causes.push(value.invalid_as(key, "duplicate of key present in binaryData"));
                 }
+                total += if encoded {
+                    bytes_of(value.text())
+                } else {
+                    value.text().len()
+                };
             }
         }
         if total > MAX_BYTES {
@@ -34,23 +40,7 @@ impl Strategy for ConfigMap {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
-        if !json::flag(old, "immutable") {
-            return;
-        }
-        if !json::flag(new, "immutable") {
-            causes.push(StatusCause::forbidden(
-                "immutable",
-                "field is immutable when `immutable` is set",
-            ));
-        }
-        for field in ["data", "binaryData"] {
-            if !json::same(new, old, field) {
-                causes.push(StatusCause::forbidden(
-                    field,
-                    "field is immutable when `immutable` is set",
-                ));
-            }
-        }
+        immutable(new, old, &["data", "binaryData"], causes);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -68,25 +58,15 @@ impl Strategy for ConfigMap {
     }
 }
 
-/// What is wrong with a key of a ConfigMap or Secret.
-pub(super) fn config_key(key: &str) -> Vec<String> {
-    let mut problems = Vec::new();
-    if key.len() > 253 {
-        problems.push("must be no more than 253 characters".to_owned());
+/// What may not change once `immutable` is set; so may `immutable` itself.
+pub(super) fn immutable(new: &Value, old: &Value, members: &[&str], causes: &mut Causes) {
+    const WHY: &str = "field is immutable when `immutable` is set";
+    if !json::flag(old, "immutable") {
+        return;
     }
-    let fits = !key.is_empty()
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if !fits {
-        problems.push(
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')".to_owned(),
-        );
+    if !json::flag(new, "immutable") {
+        causes.push(StatusCause::forbidden("immutable", WHY));
     }
-    if key == "." || key == ".." {
-        problems.push(format!("must not be '{key}'"));
-    } else if key.starts_with("..") {
-        problems.push("must not start with '..'".to_owned());
-    }
-    problems
+    let changed = members.iter().filter(|member| !json::same(new, old, member));
+    causes.extend(changed.map(|member| StatusCause::forbidden(member, WHY)));
 }

@@ -1,20 +1,30 @@
 //! What differs from kind to kind: one small strategy a kind, everything else is the pipeline's.
 //!
 //! To add a kind: a file with a unit struct that implements [`Strategy`] (see `config_map.rs` for the
-//! plainest, `deployment.rs` for one with status and columns, `pod.rs` for the fullest) and a line
+//! plainest, `pod.rs` for the fullest) or, for most, a [`row::Row`] of answers, and a line
 //! in [`strategy_for`]. Objects are JSON values that have been decoded, pruned and defaulted.
 //!
-//! Order on create: `prepare_create`, defaults, `validate`, `warnings`. On update: spec or status
+//! Order on create: defaults, `prepare_create`, `validate`, `validate_create`, `warnings`. On update: spec or status
 //! restored according to the subresource, `prepare_update`, generation, `validate` and `validate_update`.
 
 mod columns;
 mod config_map;
-mod deployment;
+mod endpoints;
+mod event;
+mod job;
+mod listed;
 mod namespace;
+mod networking;
 mod node;
 mod pod;
-mod selectable;
+mod policy;
+mod rbac;
+mod row;
+mod secret;
+mod service;
 mod signing_request;
+mod storage;
+mod workload;
 
 pub(crate) use columns::{Column, age, default_columns};
 
@@ -63,6 +73,9 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// What is wrong with an object, new or changed. Metadata is checked already.
     fn validate(&self, _object: &Value, _causes: &mut Causes) {}
+
+    /// What is wrong with a new object only.
+    fn validate_create(&self, _object: &Value, _causes: &mut Causes) {}
 
     /// Undoes changes that the main resource may not make. Status is restored already.
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
@@ -128,40 +141,47 @@ pub(crate) struct CellContext<'a> {
 }
 
 /// A kind without rules of its own.
-struct Plain;
-impl Strategy for Plain {}
-
-/// A kind without rules of its own, whose spec changes are counted.
-struct Counted;
-impl Strategy for Counted {
-    fn counts_generation(&self) -> bool {
-        true
-    }
-}
-
-/// Kinds whose names may hold what a path can.
-struct PathNamed;
-impl Strategy for PathNamed {
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-}
+static PLAIN: row::Row = row::ROW;
 
 /// The strategy of a resource.
 pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
     match (group, plural) {
         ("", "configmaps") => &config_map::ConfigMap,
+        ("", "endpoints") => &endpoints::ENDPOINTS,
+        ("" | "events.k8s.io", "events") => &event::EVENTS,
+        ("", "limitranges") => &policy::LIMIT_RANGES,
         ("", "namespaces") => &namespace::Namespace,
         ("", "nodes") => &node::Node,
+        ("", "persistentvolumeclaims") => &storage::CLAIMS,
+        ("", "persistentvolumes") => &storage::VOLUMES,
         ("", "pods") => &pod::Pod,
-        ("apps", "deployments") => &deployment::Deployment,
+        ("", "podtemplates") => &workload::POD_TEMPLATES,
+        ("", "replicationcontrollers") => &workload::REPLICATION_CONTROLLERS,
+        ("", "resourcequotas") => &policy::QUOTAS,
+        ("", "secrets") => &secret::SECRETS,
+        ("", "serviceaccounts") => &policy::SERVICE_ACCOUNTS,
+        ("", "services") => &service::SERVICES,
+        ("apps", "controllerrevisions") => &workload::CONTROLLER_REVISIONS,
+        ("apps", "daemonsets") => &workload::DAEMON_SETS,
+        ("apps", "deployments") => &workload::DEPLOYMENTS,
+        ("apps", "replicasets") => &workload::REPLICA_SETS,
+        ("apps", "statefulsets") => &workload::STATEFUL_SETS,
+        ("autoscaling", "horizontalpodautoscalers") => &policy::AUTOSCALERS,
+        ("batch", "cronjobs") => &job::CRON_JOBS,
+        ("batch", "jobs") => &job::JOBS,
         ("certificates.k8s.io", "certificatesigningrequests") => &signing_request::SigningRequest,
-        ("rbac.authorization.k8s.io", _) => &PathNamed,
-        ("apps", "controllerrevisions") => &Plain,
-        ("apps" | "batch" | "policy" | "networking.k8s.io", _) => &Counted,
-        _ => selectable::strategy_for(group, plural).unwrap_or(&Plain),
+        ("coordination.k8s.io", "leases") => &policy::LEASES,
+        ("discovery.k8s.io", "endpointslices") => &endpoints::ENDPOINT_SLICES,
+        ("networking.k8s.io", "ingressclasses") => &networking::INGRESS_CLASSES,
+        ("networking.k8s.io", "ingresses") => &networking::INGRESSES,
+        ("networking.k8s.io", "networkpolicies") => &networking::NETWORK_POLICIES,
+        ("policy", "poddisruptionbudgets") => &policy::DISRUPTION_BUDGETS,
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => &rbac::CLUSTER_ROLE_BINDINGS,
+        ("rbac.authorization.k8s.io", "clusterroles") => &rbac::CLUSTER_ROLES,
+        ("rbac.authorization.k8s.io", "rolebindings") => &rbac::ROLE_BINDINGS,
+        ("rbac.authorization.k8s.io", "roles") => &rbac::ROLES,
+        ("scheduling.k8s.io", "priorityclasses") => &policy::PRIORITY_CLASSES,
+        ("storage.k8s.io", "storageclasses") => &storage::CLASSES,
+        _ => listed::strategy_for(group, plural).unwrap_or(&PLAIN),
     }
 }

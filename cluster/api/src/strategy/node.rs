@@ -1,14 +1,54 @@
 //! Node.
 
-use super::{CellContext, Column, Strategy, columns};
-use crate::{cache::FieldPath, json};
+use super::{Causes, CellContext, Column, Strategy, columns};
+use crate::{
+    cache::FieldPath,
+    json,
+    validate::{
+        Field,
+        formats::cidr,
+        pod::{amount, taint_effect},
+    },
+};
 use serde_json::Value;
+use strata_meta::names;
 
 pub(super) struct Node;
 
 impl Strategy for Node {
     fn keeps_status_on_create(&self) -> bool {
         true
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Causes) {
+        let root = Field::root(object);
+        taints(&root.at("spec.taints").named("metadata.taints"), causes);
+        resources(&root, causes);
+        for range in root.at("spec.podCIDRs").items() {
+            range.problems(causes, cidr(range.text()));
+        }
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
+        let (now, was) = (Field::root(new).at("spec"), Field::root(old).at("spec"));
+        for (member, name) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
+            if !was.at(member).is_empty() && was.at(member).value() != now.at(member).value() {
+                let why = format!("node updates may not change {name} except from \"\" to valid");
+                causes.push(now.at(member).forbidden(&why));
+            }
+        }
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, causes: &mut Causes) {
+        let root = Field::root(new);
+        resources(&root, causes);
+        let mut seen = Vec::new();
+        for address in root.at("status.addresses").items() {
+            if seen.contains(&address.value()) {
+                causes.push(address.duplicate());
+            }
+            seen.push(address.value());
+        }
     }
 
     fn selectable_fields(&self) -> &'static [FieldPath] {
@@ -23,7 +63,7 @@ impl Strategy for Node {
             columns::column("Roles", "string", "The roles of the node", roles),
             columns::AGE,
             columns::column("Version", "string", "Kubelet Version reported by the node.", |cx| {
-                info(cx, "kubeletVersion")
+                columns::text(cx, "status.nodeInfo.kubeletVersion")
             }),
             columns::wide(
                 "Internal-IP",
@@ -47,7 +87,7 @@ impl Strategy for Node {
                 "Kernel-Version",
                 "string",
                 "Kernel Version reported by the node from 'uname -r'.",
-                |cx| info(cx, "kernelVersion"),
+                kernel,
             ),
             columns::wide(
                 "Container-Runtime",
@@ -66,6 +106,46 @@ fn or_unknown(text: &str) -> Value {
 
 fn info(cx: &CellContext<'_>, member: &str) -> Value {
     or_unknown(json::text(cx.object, &format!("status.nodeInfo.{member}")))
+}
+
+fn kernel(cx: &CellContext<'_>) -> Value {
+    let part = |name: &str| json::text(cx.object, &format!("status.nodeInfo.{name}"));
+    let version = if part("kernelVersion").is_empty() {
+        "<unknown>"
+    } else {
+        part("kernelVersion")
+    };
+    match part("architecture") {
+        "" => version.into(),
+        architecture => format!("{version} ({architecture})").into(),
+    }
+}
+
+fn resources(root: &Field<'_>, causes: &mut Causes) {
+    for list in ["capacity", "allocatable"] {
+        for (name, value) in root.at("status").at(list).entries() {
+            amount(name, &value.named(format!("status.{list}.{name}")), causes);
+        }
+    }
+}
+
+fn taints(list: &Field<'_>, causes: &mut Causes) {
+    let mut seen = Vec::new();
+    for taint in list.items() {
+        let (key, value, effect) = (taint.at("key"), taint.at("value"), taint.at("effect"));
+        key.problems(causes, names::qualified_name(key.text()));
+        let problems = names::label_value(value.text());
+        if !problems.is_empty() {
+            causes.push(value.invalid(problems.join(";")));
+        }
+        taint_effect(&effect, causes);
+        if seen.contains(&(key.text(), effect.text())) {
+            let mut cause = taint.duplicate();
+            cause.message.push_str(": taints must be unique by key and effect pair");
+            causes.push(cause);
+        }
+        seen.push((key.text(), effect.text()));
+    }
 }
 
 fn address(cx: &CellContext<'_>, kind: &str) -> Value {
@@ -94,7 +174,9 @@ fn roles(cx: &CellContext<'_>) -> Value {
     let roles: Vec<&str> = json::members(cx.object, "metadata.labels")
         .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
             Some(role) if !role.is_empty() => Some(role),
-            _ => (key == "kubernetes.io/role").then(|| value.as_str().unwrap_or("")),
+            _ => (key == "kubernetes.io/role")
+                .then(|| value.as_str().unwrap_or(""))
+                .filter(|role| !role.is_empty()),
         })
         .collect();
     if roles.is_empty() {

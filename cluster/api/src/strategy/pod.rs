@@ -1,9 +1,13 @@
 //! Pod: graceful deletion, quality of service, and the columns people look at most.
 
 use super::{Causes, CellContext, Column, Strategy, age, columns};
-use crate::{cache::FieldPath, json};
+use crate::{
+    cache::FieldPath,
+    json,
+    validate::{Field, pod as rules},
+};
 use serde_json::{Value, json};
-use strata_meta::{Quantity, StatusCause};
+use strata_meta::Quantity;
 
 pub(super) struct Pod;
 
@@ -19,12 +23,19 @@ impl Strategy for Pod {
     fn prepare_create(&self, object: &mut Value) {
         let class = quality_of_service(object);
         json::set(object, "status", json!({"phase": "Pending", "qosClass": class}));
+        if !json::list(object, "spec.schedulingGates").is_empty() {
+            let gated = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+            json::set(object, "status.conditions", gated);
+        }
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
-        if json::list(object, "spec.containers").is_empty() {
-            causes.push(StatusCause::required("spec.containers", ""));
-        }
+        rules::pod(&Field::root(object), causes);
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Causes) {
+        rules::pod_create(&Field::root(object), causes);
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
@@ -32,22 +43,29 @@ impl Strategy for Pod {
         if json::text(new, "status.qosClass").is_empty() {
             json::copy(old, new, "status.qosClass");
         }
+        // The first of the addresses is also told on its own.
+        let address = json::text(new, "status.podIP").to_owned();
+        let first = json::list(new, "status.podIPs")
+            .first()
+            .map_or("", |a| json::text(a, "ip"))
+            .to_owned();
+        match (address.is_empty(), first.is_empty()) {
+            (true, false) => json::set(new, "status.podIP", first),
+            (false, true) => json::set(new, "status.podIPs", json!([{"ip": address}])),
+            _ => {}
+        }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
-        let (mut before, mut after) = (old.clone(), new.clone());
-        for pod in [&mut before, &mut after] {
-            strip_mutable(pod);
-        }
-        // Tolerations may be added, never changed.
-        let kept = json::list(new, "spec.tolerations");
-        if json::list(old, "spec.tolerations").iter().all(|t| kept.contains(t)) {
-            json::remove(&mut before, "spec.tolerations");
-            json::remove(&mut after, "spec.tolerations");
-        }
-        if !json::same(&after, &before, "spec") {
-            let why = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-            causes.push(StatusCause::forbidden("spec", why));
+        rules::pod_update(new, old, causes);
+    }
+
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value, causes: &mut Causes) {
+        match subresource {
+            "status" => rules::status_update(new, old, causes),
+            "resize" => rules::resize(new, old, quality_of_service, causes),
+            "ephemeralcontainers" => rules::ephemeral_containers_update(new, old, causes),
+            _ => {}
         }
     }
 
@@ -101,19 +119,20 @@ impl Strategy for Pod {
             ),
             columns::AGE,
             columns::wide("IP", "string", "IP address allocated to the pod.", |cx| {
-                or_none(json::text(cx.object, "status.podIP"))
+                let first = json::list(cx.object, "status.podIPs").first();
+                columns::or_none(first.map_or(json::text(cx.object, "status.podIP"), |a| json::text(a, "ip")))
             }),
             columns::wide(
                 "Node",
                 "string",
                 "NodeName is a request to schedule this pod onto a specific node.",
-                |cx| or_none(json::text(cx.object, "spec.nodeName")),
+                |cx| columns::or_none(json::text(cx.object, "spec.nodeName")),
             ),
             columns::wide(
                 "Nominated Node",
                 "string",
                 "The node that preemption made room on for this pod.",
-                |cx| or_none(json::text(cx.object, "status.nominatedNodeName")),
+                |cx| columns::or_none(json::text(cx.object, "status.nominatedNodeName")),
             ),
             columns::wide(
                 "Readiness Gates",
@@ -124,29 +143,6 @@ impl Strategy for Pod {
         ];
         COLUMNS
     }
-}
-
-fn strip_mutable(pod: &mut Value) {
-    for field in [
-        "spec.activeDeadlineSeconds",
-        "spec.terminationGracePeriodSeconds",
-        "spec.schedulingGates",
-    ] {
-        json::remove(pod, field);
-    }
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        let containers = pod
-            .get_mut("spec")
-            .and_then(|s| s.get_mut(list))
-            .and_then(Value::as_array_mut);
-        for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
-            container.remove("image");
-        }
-    }
-}
-
-fn or_none(text: &str) -> Value {
-    if text.is_empty() { "<none>" } else { text }.into()
 }
 
 /// Guaranteed, Burstable or BestEffort (k8s.io/kubernetes/pkg/apis/core/v1/helper/qos).
@@ -179,24 +175,49 @@ pub(crate) fn quality_of_service(pod: &Value) -> &'static str {
     }
 }
 
+fn sidecars(pod: &Value) -> impl Iterator<Item = &str> {
+    let containers = json::list(pod, "spec.initContainers").iter();
+    containers
+        .filter(|c| json::text(c, "restartPolicy") == "Always")
+        .map(|c| json::text(c, "name"))
+}
+
 fn ready(cx: &CellContext<'_>) -> Value {
-    let statuses = json::list(cx.object, "status.containerStatuses");
-    let ready = statuses
+    let pod = cx.object;
+    let running = |s: &&Value| json::flag(s, "ready") && json::get(s, "state.running").is_some();
+    let mains = json::list(pod, "status.containerStatuses")
         .iter()
-        .filter(|s| json::flag(s, "ready") && json::get(s, "state.running").is_some())
+        .filter(running)
         .count();
-    let total = json::list(cx.object, "spec.containers").len();
-    format!("{ready}/{total}").into()
+    let started = |s: &&Value| {
+        sidecars(pod).any(|name| name == json::text(s, "name")) && json::flag(s, "started") && json::flag(s, "ready")
+    };
+    let beside = json::list(pod, "status.initContainerStatuses")
+        .iter()
+        .filter(started)
+        .count();
+    let mains = if shows_containers(pod) { mains } else { 0 };
+    let total = json::list(pod, "spec.containers").len() + sidecars(pod).count();
+    format!("{}/{total}", mains + beside).into()
+}
+
+/// Whether the containers speak for the pod: its init containers are through.
+fn shows_containers(pod: &Value) -> bool {
+    let initialised = |c: &Value| json::text(c, "type") == "Initialized" && json::text(c, "status") == "True";
+    init_reason(pod).is_none() || json::list(pod, "status.conditions").iter().any(initialised)
 }
 
 fn restarts(cx: &CellContext<'_>) -> Value {
-    let statuses = json::list(cx.object, "status.containerStatuses");
-    let total: i64 = statuses.iter().filter_map(|s| json::int(s, "restartCount")).sum();
-    let last = statuses
-        .iter()
-        .map(|s| json::text(s, "lastState.terminated.finishedAt"))
-        .max()
-        .unwrap_or("");
+    let pod = cx.object;
+    let through = shows_containers(pod);
+    let counts = |status: &&Value| !through || sidecars(pod).any(|name| name == json::text(status, "name"));
+    let inits = json::list(pod, "status.initContainerStatuses").iter().filter(counts);
+    let mains = json::list(pod, "status.containerStatuses").iter().filter(|_| through);
+    let (mut total, mut last) = (0, "");
+    for status in inits.chain(mains) {
+        total += json::int(status, "restartCount").unwrap_or(0);
+        last = last.max(json::text(status, "lastState.terminated.finishedAt"));
+    }
     if total == 0 || last.is_empty() {
         return total.to_string().into();
     }
@@ -230,33 +251,48 @@ fn status_text(pod: &Value) -> String {
     if gated {
         reason = "SchedulingGated".into();
     }
-    let initialising = init_reason(pod);
-    let initialised = initialising.is_none();
-    if let Some(why) = initialising {
+    if let Some(why) = init_reason(pod) {
         reason = why;
-    } else {
-        let mut running = false;
-        for status in json::list(pod, "status.containerStatuses").iter().rev() {
-            match container_reason(status) {
-                Some(why) => reason = why,
-                None => running |= json::flag(status, "ready") && json::get(status, "state.running").is_some(),
-            }
-        }
-        if reason == "Completed" && running {
-            let is_ready = |c: &Value| json::text(c, "type") == "Ready" && json::text(c, "status") == "True";
-            let ready = json::list(pod, "status.conditions").iter().any(is_ready);
-            reason = if ready { "Running" } else { "NotReady" }.into();
-        }
+    }
+    if shows_containers(pod) {
+        reason = containers_reason(pod, reason);
     }
     if json::get(pod, "metadata.deletionTimestamp").is_some() {
         if json::text(pod, "status.reason") == "NodeLost" {
             return "Unknown".into();
         }
-        if initialised || !matches!(json::text(pod, "status.phase"), "Failed" | "Succeeded") {
+        if !matches!(json::text(pod, "status.phase"), "Failed" | "Succeeded") {
             return "Terminating".into();
         }
     }
     reason
+}
+
+/// What the containers make of the reason: the first that has something to say.
+fn containers_reason(pod: &Value, mut reason: String) -> String {
+    let (mut running, mut failure) = (false, None);
+    for status in json::list(pod, "status.containerStatuses").iter().rev() {
+        match container_reason(status) {
+            Some(why) => {
+                if json::int(status, "state.terminated.exitCode").unwrap_or(0) != 0 {
+                    failure = Some(why.clone());
+                }
+                reason = why;
+            }
+            None => running |= json::flag(status, "ready") && json::get(status, "state.running").is_some(),
+        }
+    }
+    if reason != "Completed" {
+        return reason;
+    }
+    let is_ready = |c: &Value| json::text(c, "type") == "Ready" && json::text(c, "status") == "True";
+    let ready = json::list(pod, "status.conditions").iter().any(is_ready);
+    match (running, ready, failure) {
+        (true, true, _) => "Running".into(),
+        (_, _, Some(failure)) => failure,
+        (true, false, None) => "NotReady".into(),
+        (false, _, None) => reason,
+    }
 }
 
 fn container_reason(status: &Value) -> Option<String> {
@@ -341,6 +377,12 @@ mod tests {
             (
                 json!({"metadata": {"deletionTimestamp": "x"}, "status": {"phase": "Running"}}),
                 "Terminating",
+            ),
+            (
+                json!({"status": {"phase": "Running", "containerStatuses": [
+                    {"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+                    {"ready": true, "state": {"running": {}}}], "conditions": [{"type": "Ready", "status": "False"}]}}),
+                "NotReady",
             ),
             (
                 json!({"spec": {"initContainers": [{"name": "a"}, {"name": "b"}]}, "status": {"phase": "Pending",

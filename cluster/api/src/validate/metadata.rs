@@ -15,8 +15,6 @@ pub(crate) enum NameRule {
     Subdomain,
     /// RFC 1123 label: namespaces, services since they are names in DNS.
     Label,
-    /// RFC 1035 label.
-    Label1035,
     /// Anything that can stand in a path: RBAC.
     PathSegment,
 }
@@ -32,7 +30,6 @@ impl NameRule {
         match self {
             Self::Subdomain => names::dns1123_subdomain(&shown),
             Self::Label => names::dns1123_label(&shown),
-            Self::Label1035 => names::dns1035_label(&shown),
             Self::PathSegment if is_prefix => names::path_segment(name)
                 .into_iter()
                 .filter(|p| p.starts_with("may not contain"))

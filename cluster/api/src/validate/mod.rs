@@ -1,10 +1,14 @@
 //! Rules that hold for every kind.
 
+mod claim;
 mod delete;
 mod field;
 pub(crate) mod formats;
 mod metadata;
+pub(crate) mod pod;
 
+pub(crate) use claim::{access_modes, claim_spec};
 pub(crate) use delete::delete_options;
 pub(crate) use field::Field;
 pub(crate) use metadata::{NameRule, metadata, metadata_update};
+pub(crate) use pod::pod_template;

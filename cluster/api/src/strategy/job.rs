@@ -1,0 +1,473 @@
+//! Job and CronJob.
+
+use super::{
+    Causes, CellContext, columns,
+    row::{ROW, Row},
+    workload,
+};
+use crate::{
+    cache::FieldPath,
+    json,
+    validate::{
+        Field,
+        formats::{label_selector, read_selector},
+        pod_template,
+    },
+};
+use serde_json::{Value, json};
+use strata_meta::{StatusCause, Time};
+
+const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
+const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
+
+pub(super) static JOBS: Row = Row {
+    counts: true,
+    keeps_labels: true,
+    fields: &[FieldPath::new("status.succeeded", "0")],
+    columns: &[
+        columns::NAME,
+        columns::column("Status", "string", "Status of the job.", |cx| state(cx.object).into()),
+        columns::column(
+            "Completions",
+            "string",
+            "How many pods have succeeded, of how many.",
+            completions,
+        ),
+        columns::column("Duration", "string", "Time required to complete the job.", duration),
+        columns::AGE,
+        columns::CONTAINERS,
+        columns::IMAGES,
+        columns::SELECTOR,
+    ],
+    prepare_create: select_own_pods,
+    validate: |object, causes| {
+        let spec = Field::root(object).at("spec");
+        job_spec(&spec, causes);
+        let selector = spec.at("selector");
+        if selector.is_set() {
+            label_selector(&selector, causes);
+        } else {
+            causes.push(selector.required(""));
+        }
+        if let Some(selector) = read_selector(&selector) {
+            workload::selects(&selector, &spec.at("template"), causes);
+        }
+    },
+    validate_create: created,
+    validate_update: changed,
+    ..ROW
+};
+
+pub(super) static CRON_JOBS: Row = Row {
+    counts: true,
+    columns: &[
+        columns::NAME,
+        columns::column("Schedule", "string", "When jobs are made, in cron's form.", |cx| {
+            columns::text(cx, "spec.schedule")
+        }),
+        columns::column("Timezone", "string", "The time zone of the schedule.", |cx| {
+            columns::or_none(json::text(cx.object, "spec.timeZone"))
+        }),
+        columns::column(
+            "Suspend",
+            "boolean",
+            "Whether no jobs are made for now.",
+            |cx| match json::get(cx.object, "spec.suspend") {
+                Some(flag) => (if flag == &Value::Bool(true) { "True" } else { "False" }).into(),
+                None => "<unset>".into(),
+            },
+        ),
+        columns::column("Active", "integer", "How many jobs are running.", |cx| {
+            json::list(cx.object, "status.active").len().into()
+        }),
+        columns::column(
+            "Last Schedule",
+            "string",
+            "When a job was made last.",
+            |cx| match json::text(cx.object, "status.lastScheduleTime") {
+                "" => "<none>".into(),
+                then => super::age(then, cx.now).into(),
+            },
+        ),
+        columns::AGE,
+        columns::wide(
+            "Containers",
+            "string",
+            "Names of each container in the template.",
+            |cx| columns::containers(cx, "spec.jobTemplate.spec.template.spec.containers", "name"),
+        ),
+        columns::wide(
+            "Images",
+            "string",
+            "Images referenced by each container in the template.",
+            |cx| columns::containers(cx, "spec.jobTemplate.spec.template.spec.containers", "image"),
+        ),
+        columns::wide("Selector", "string", "Label selector for pods.", |cx| {
+            columns::selector_text(json::get(cx.object, "spec.jobTemplate.spec.selector"))
+        }),
+    ],
+    validate: cron_job,
+    validate_create: |object, causes| {
+        let name = Field::root(object).at("metadata.name");
+        if name.text().len() > 52 {
+            causes.push(name.invalid("must be no more than 52 characters"));
+        }
+    },
+    ..ROW
+};
+
+fn holds(object: &Value, kind: &str) -> bool {
+    let conditions = json::list(object, "status.conditions").iter();
+    conditions
+        .into_iter()
+        .any(|c| json::text(c, "type") == kind && json::text(c, "status") == "True")
+}
+
+fn state(object: &Value) -> &'static str {
+    if holds(object, "Complete") {
+        return "Complete";
+    }
+    if holds(object, "Failed") {
+        return "Failed";
+    }
+    if json::get(object, "metadata.deletionTimestamp").is_some() {
+        return "Terminating";
+    }
+    let rest = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
+    rest.into_iter().find(|kind| holds(object, kind)).unwrap_or("Running")
+}
+
+fn completions(cx: &CellContext<'_>) -> Value {
+    let done = json::int(cx.object, "status.succeeded").unwrap_or(0);
+    let wanted = json::int(cx.object, "spec.completions");
+    match (wanted, json::int(cx.object, "spec.parallelism").unwrap_or(0)) {
+        (Some(wanted), _) => format!("{done}/{wanted}").into(),
+        (None, 2..) => {
+            let at_once = json::int(cx.object, "spec.parallelism").unwrap_or(0);
+            format!("{done}/1 of {at_once}").into()
+        }
+        (None, _) => format!("{done}/1").into(),
+    }
+}
+
+fn duration(cx: &CellContext<'_>) -> Value {
+    let at = |path| Time::parse(json::text(cx.object, path));
+    let Some(started) = at("status.startTime") else {
+        return "".into();
+    };
+    let ended = at("status.completionTime").unwrap_or(cx.now);
+    columns::human_duration(ended.seconds_since(started)).into()
+}
+
+/// Labels the template with the job's identity and selects by it.
+fn select_own_pods(object: &mut Value) {
+    if json::flag(object, "spec.manualSelector") {
+        return;
+    }
+    let name = json::text(object, "metadata.name").to_owned();
+    let uid = json::text(object, "metadata.uid").to_owned();
+    let labels = json::object_mut(object, "spec.template.metadata.labels");
+    for (keys, value) in [(NAME_LABELS, name), (UID_LABELS, uid.clone())] {
+        for key in keys {
+            labels.entry(key).or_insert_with(|| json!(value));
+        }
+    }
+    let wanted = json::object_mut(object, "spec.selector.matchLabels");
+    wanted
+        .entry("batch.kubernetes.io/controller-uid")
+        .or_insert_with(|| json!(uid));
+}
+
+fn created(object: &Value, causes: &mut Causes) {
+    let root = Field::root(object);
+    let (name, uid) = (root.at("metadata.name"), root.at("metadata.uid"));
+    if root.at("spec.completionMode").text() == "Indexed"
+        && let Some(count) = root.at("spec.completions").int().filter(|n| *n > 0)
+    {
+        let longest = format!("{}-{}", name.text(), count - 1);
+        if !strata_meta::names::dns1123_label(&longest).is_empty() {
+            let why = format!("will not able to create pod with invalid DNS label: {longest}");
+            causes.push(name.invalid(why));
+        }
+    }
+    if root.at("spec.manualSelector").flag() {
+        return;
+    }
+    let labels = root.at("spec.template.metadata.labels");
+    let shown = labels.named("spec.template.metadata");
+    for (keys, wanted) in [(UID_LABELS, uid.text()), (NAME_LABELS, name.text())] {
+        for key in keys {
+            let value = labels.value().get(key).and_then(Value::as_str).unwrap_or("");
+            if value != wanted {
+                let field = labels.named(format!("{}.labels[{key}]", shown.path()));
+                let why = format!("must be '{wanted}'");
+                causes.push(field.invalid_as(labels.value().clone(), why));
+            }
+        }
+    }
+    let selector = root.at("spec.selector");
+    let own = |key: &str| {
+        let uid_label = UID_LABELS.contains(&key).then(|| uid.text());
+        uid_label.or_else(|| NAME_LABELS.contains(&key).then(|| name.text()))
+    };
+    if read_selector(&selector).is_some_and(|s| !s.matches_with(own)) {
+        causes.push(selector.invalid("`selector` not auto-generated"));
+    }
+}
+
+fn job_spec(spec: &Field<'_>, causes: &mut Causes) {
+    for name in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        spec.at(name).not_negative(causes);
+    }
+    let (per_index, failed) = (spec.at("backoffLimitPerIndex"), spec.at("maxFailedIndexes"));
+    if failed.is_set() && !per_index.is_set() {
+        causes.push(per_index.required("when maxFailedIndexes is specified"));
+    }
+    let mode = spec.at("completionMode");
+    mode.if_one_of(causes, &["NonIndexed", "Indexed"]);
+    let (wanted, at_once) = (spec.at("completions"), spec.at("parallelism"));
+    if mode.text() == "Indexed" {
+        if !wanted.is_set() {
+            causes.push(wanted.required("when completion mode is Indexed"));
+        }
+        if at_once.int().is_some_and(|n| n > 100_000) {
+            causes.push(at_once.invalid("must be less than or equal to 100000 when completion mode is Indexed"));
+        }
+        if wanted.int().is_some_and(|n| failed.int().is_some_and(|f| f > n)) {
+            causes.push(failed.invalid("must be less than or equal to completions"));
+        }
+    } else {
+        for field in [&per_index, &failed] {
+            if field.is_set() {
+                causes.push(field.invalid("requires indexed completion mode"));
+            }
+        }
+        let policy = spec.at("successPolicy");
+        if policy.is_set() {
+            causes.push(policy.invalid("requires indexed completion mode"));
+        }
+    }
+    failure_policy(spec, causes);
+    pod_template(&spec.at("template"), causes);
+    let restart = spec.at("template.spec.restartPolicy");
+    match restart.text() {
+        "" | "Always" => causes.push(restart.required("valid values: \"OnFailure\", \"Never\"")),
+        "OnFailure" if spec.at("podFailurePolicy").is_set() => {
+            causes.push(restart.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
+        }
+        _ => restart.if_one_of(causes, &["OnFailure", "Never"]),
+    }
+}
+
+fn failure_policy(spec: &Field<'_>, causes: &mut Causes) {
+    let (policy, replace) = (spec.at("podFailurePolicy"), spec.at("podReplacementPolicy"));
+    let known: &[&str] = if policy.is_set() {
+        &["Failed"]
+    } else {
+        &["Failed", "TerminatingOrFailed"]
+    };
+    replace.if_one_of(causes, known);
+    let rules = policy.at("rules");
+    if rules.len() > 20 {
+        causes.push(rules.too_many(20));
+    }
+    for rule in rules.items() {
+        let action = rule.at("action");
+        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
+        if action.is_empty() {
+            causes.push(action.required("valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"));
+        } else {
+            action.if_one_of(causes, &actions);
+        }
+        if action.text() == "FailIndex" && !spec.at("backoffLimitPerIndex").is_set() {
+            causes.push(action.invalid("requires the backoffLimitPerIndex to be set"));
+        }
+        let (codes, conditions) = (rule.at("onExitCodes"), rule.at("onPodConditions"));
+        let bare = |why: &str| StatusCause {
+            reason: "FieldValueInvalid".into(),
+            message: format!("Invalid value: {why}"),
+            field: rule.path().to_owned(),
+        };
+        match (codes.is_set(), conditions.is_empty()) {
+            (true, false) => causes.push(bare("specifying both OnExitCodes and OnPodConditions is not supported")),
+            (false, true) => causes.push(bare("specifying one of OnExitCodes and OnPodConditions is required")),
+            _ => {}
+        }
+        if codes.is_set() {
+            codes.at("operator").needs_one_of(causes, &["In", "NotIn"]);
+            if codes.at("values").is_empty() {
+                causes.push(
+                    codes
+                        .at("values")
+                        .invalid_as(json!([]), "at least one value is required"),
+                );
+            }
+        }
+    }
+}
+
+fn changed(new: &Value, old: &Value, causes: &mut Causes) {
+    let (now, was) = (Field::root(new).at("spec"), Field::root(old).at("spec"));
+    let indexed = now.at("completionMode").text() == "Indexed";
+    let together = now.at("completions").int() == now.at("parallelism").int();
+    if !(indexed && together) {
+        now.at("completions").unchanged(causes, &was.at("completions"));
+    }
+    now.at("selector").unchanged(causes, &was.at("selector"));
+    let mut before = old.clone();
+    let never_started = json::flag(old, "spec.suspend") && json::get(old, "status.startTime").is_none();
+    if never_started {
+        // KEP-2926: scheduling directives of a suspended job may change.
+        for path in [
+            "spec.nodeSelector",
+            "spec.tolerations",
+            "spec.schedulingGates",
+            "spec.affinity.nodeAffinity",
+            "metadata.annotations",
+            "metadata.labels",
+        ] {
+            json::copy(new, &mut before, &format!("spec.template.{path}"));
+        }
+    }
+    now.at("template")
+        .unchanged(causes, &Field::root(&before).at("spec.template"));
+    for name in [
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
+        now.at(name).unchanged(causes, &was.at(name));
+    }
+}
+
+fn cron_job(object: &Value, causes: &mut Causes) {
+    let spec = Field::root(object).at("spec");
+    let schedule = spec.at("schedule");
+    if schedule.is_empty() {
+        causes.push(schedule.required(""));
+    } else if schedule.text().contains("TZ") {
+        causes.push(schedule.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+    } else if let Err(why) = cron_schedule(schedule.text()) {
+        causes.push(schedule.invalid(why));
+    }
+    spec.at("startingDeadlineSeconds").not_negative(causes);
+    let zone = spec.at("timeZone");
+    if zone.is_set() && zone.is_empty() {
+        causes.push(zone.invalid("timeZone must be nil or non-empty string"));
+    }
+    let policies = ["Allow", "Forbid", "Replace"];
+    spec.at("concurrencyPolicy").needs_one_of(causes, &policies);
+    let job = spec.at("jobTemplate.spec");
+    job_spec(&job, causes);
+    if job.at("manualSelector").flag() {
+        causes.push(job.at("manualSelector").not_supported(&["nil", "false"]));
+    }
+    if job.at("selector").is_set() {
+        causes.push(job.at("selector").forbidden("`selector` will be auto-generated"));
+    }
+    spec.at("successfulJobsHistoryLimit").not_negative(causes);
+    spec.at("failedJobsHistoryLimit").not_negative(causes);
+}
+
+/// Whether a text is a schedule of five fields or a descriptor such as `@daily`.
+fn cron_schedule(text: &str) -> Result<(), String> {
+    if let Some(name) = text.strip_prefix('@') {
+        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
+        return if known.contains(&name) || name.starts_with("every ") {
+            Ok(())
+        } else {
+            Err(format!("unrecognized descriptor: {text}"))
+        };
+    }
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if fields.len() != 5 {
+        let n = fields.len();
+        return Err(format!("expected exactly 5 fields, found {n}: [{}]", fields.join(" ")));
+    }
+    const BOUNDS: [(u32, u32, &[&str]); 5] = [
+        (0, 59, &[]),
+        (0, 23, &[]),
+        (1, 31, &[]),
+        (
+            1,
+            12,
+            &[
+                "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+            ],
+        ),
+        (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
+    ];
+    for (field, (low, high, names)) in fields.iter().zip(BOUNDS) {
+        for part in field.split(',') {
+            cron_range(part, low, high, names)?;
+        }
+    }
+    Ok(())
+}
+
+fn cron_range(part: &str, low: u32, high: u32, names: &[&str]) -> Result<(), String> {
+    let number = |text: &str| -> Result<u32, String> {
+        if let Some(at) = names.iter().position(|n| n.eq_ignore_ascii_case(text)) {
+            return Ok(u32::try_from(at).unwrap_or(0) + low);
+        }
+        text.parse()
+            .map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+    };
+    let (range, step) = match part.split_once('/') {
+        Some((range, step)) => (range, number(step)?),
+        None => (part, 1),
+    };
+    let (from, to) = match range.split_once('-') {
+        _ if matches!(range, "*" | "?") => (low, high),
+        Some((from, to)) => (number(from)?, number(to)?),
+        None => (number(range)?, number(range)?),
+    };
+    if from < low {
+        return Err(format!("beginning of range ({from}) below minimum ({low}): {part}"));
+    }
+    if to > high {
+        return Err(format!("end of range ({to}) above maximum ({high}): {part}"));
+    }
+    if from > to {
+        return Err(format!(
+            "beginning of range ({from}) beyond end of range ({to}): {part}"
+        ));
+    }
+    if step == 0 {
+        return Err(format!("step of range should be a positive number: {part}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cron_schedule;
+
+    #[test]
+    fn schedules_are_read_as_cron_does() {
+        for good in ["* * * * *", "*/5 0-6 1,15 jan-mar mon", "@daily", "@every 1h"] {
+            assert_eq!(cron_schedule(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "* * * *",
+            "60 * * * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "x * * * *",
+            "@sometimes",
+            "* * 0 * *",
+        ] {
+            assert!(cron_schedule(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Kinds that differ from the plainest one only in their columns or an answer or two.
+
+use super::{
+    Strategy, columns,
+    row::{ROW, Row},
+};
+use crate::json;
+use serde_json::Value;
+
+const COUNTED: Row = Row { counts: true, ..ROW };
+
+static PLAIN_COUNTED: Row = COUNTED;
+
+static AGED: Row = Row {
+    columns: &[columns::NAME, columns::AGE],
+    ..ROW
+};
+
+static RUNTIME_CLASSES: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Handler", "string", "Which runtime runs the pods.", |cx| {
+            columns::text(cx, "handler")
+        }),
+        columns::AGE,
+    ],
+    validate_update: |new, old, causes| {
+        let (now, was) = (crate::validate::Field::root(new), crate::validate::Field::root(old));
+        now.at("handler").unchanged(causes, &was.at("handler"));
+    },
+    ..ROW
+};
+
+static WEBHOOKS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column(
+            "Webhooks",
+            "integer",
+            "Webhooks indicates the number of webhooks registered in this configuration",
+            |cx| json::list(cx.object, "webhooks").len().into(),
+        ),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+static POLICIES: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Validations", "integer", "How many rules there are", |cx| {
+            json::list(cx.object, "spec.validations").len().into()
+        }),
+        columns::column(
+            "ParamKind",
+            "string",
+            "The kind of the parameters",
+            |cx| match json::get(cx.object, "spec.paramKind") {
+                Some(kind) => format!("{}/{}", json::text(kind, "apiVersion"), json::text(kind, "kind")).into(),
+                None => "<unset>".into(),
+            },
+        ),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+static POLICY_BINDINGS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("PolicyName", "string", "The policy", |cx| {
+            columns::text(cx, "spec.policyName")
+        }),
+        columns::column("ParamRef", "string", "The parameters", |cx| {
+            let part = |path| json::text(cx.object, path);
+            match (part("spec.paramRef.namespace"), part("spec.paramRef.name")) {
+                (_, "") => "<unset>".into(),
+                ("", name) => format!("*/{name}").into(),
+                (namespace, name) => format!("{namespace}/{name}").into(),
+            }
+        }),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+static CSI_NODES: Row = Row {
+    unconditional: false,
+    columns: &[
+        columns::NAME,
+        columns::column(
+            "Drivers",
+            "integer",
+            "Drivers indicates the number of CSI drivers registered on the node",
+            |cx| json::list(cx.object, "spec.drivers").len().into(),
+        ),
+        columns::AGE,
+    ],
+    ..ROW
+};
+
+static CSI_DRIVERS: Row = Row {
+    unconditional: false,
+    columns: &[
+        columns::NAME,
+        columns::column(
+            "AttachRequired",
+            "boolean",
+            "Whether volumes are attached first.",
+            |cx| {
+                json::get(cx.object, "spec.attachRequired")
+                    .cloned()
+                    .unwrap_or(true.into())
+            },
+        ),
+        columns::column(
+            "PodInfoOnMount",
+            "boolean",
+            "Whether the driver is told about the pod.",
+            |cx| columns::flag(cx, "spec.podInfoOnMount"),
+        ),
+        columns::column(
+            "StorageCapacity",
+            "boolean",
+            "Whether the driver publishes capacity.",
+            |cx| columns::flag(cx, "spec.storageCapacity"),
+        ),
+        columns::column("TokenRequests", "string", "Audiences of the tokens it gets.", |cx| {
+            let requests = json::list(cx.object, "spec.tokenRequests");
+            let texts: Vec<&str> = requests.iter().map(|r| json::text(r, "audience")).collect();
+            if texts.is_empty() {
+                "<unset>".into()
+            } else {
+                texts.join(",").into()
+            }
+        }),
+        columns::column(
+            "RequiresRepublish",
+            "boolean",
+            "Whether volumes are published again.",
+            |cx| columns::flag(cx, "spec.requiresRepublish"),
+        ),
+        columns::column(
+            "Modes",
+            "string",
+            "Which kinds of volume it serves.",
+            |cx| match columns::joined(cx, "spec.volumeLifecycleModes") {
+                Value::String(text) => columns::or_none(&text),
+                other => other,
+            },
+        ),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+static ATTACHMENTS: Row = Row {
+    unconditional: false,
+    columns: &[
+        columns::NAME,
+        columns::column("Attacher", "string", "Who attaches.", |cx| {
+            columns::text(cx, "spec.attacher")
+        }),
+        columns::column("PV", "string", "The volume.", |cx| {
+            columns::text(cx, "spec.source.persistentVolumeName")
+        }),
+        columns::column("Node", "string", "The node.", |cx| columns::text(cx, "spec.nodeName")),
+        columns::column("Attached", "boolean", "Whether it is done.", |cx| {
+            columns::flag(cx, "status.attached")
+        }),
+        columns::AGE,
+    ],
+    ..ROW
+};
+
+static ATTRIBUTE_CLASSES: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("DriverName", "string", "The driver.", |cx| {
+            columns::text(cx, "driverName")
+        }),
+        columns::AGE,
+    ],
+    ..ROW
+};
+
+static CAPACITIES: Row = Row {
+    unconditional: false,
+    columns: &[
+        columns::NAME,
+        columns::column("StorageClassName", "string", "The class.", |cx| {
+            columns::text(cx, "storageClassName")
+        }),
+        columns::column("Capacity", "string", "How much there is.", |cx| {
+            columns::text(cx, "capacity")
+        }),
+    ],
+    ..ROW
+};
+
+static FLOW_SCHEMAS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("PriorityLevel", "string", "Where requests queue.", |cx| {
+            columns::text(cx, "spec.priorityLevelConfiguration.name")
+        }),
+        columns::column("MatchingPrecedence", "string", "Lower is asked first.", |cx| {
+            columns::count(cx, "spec.matchingPrecedence")
+        }),
+        columns::column("DistinguisherMethod", "string", "What tells flows apart.", |cx| {
+            columns::or_none(json::text(cx.object, "spec.distinguisherMethod.type"))
+        }),
+        columns::AGE,
+        columns::column(
+            "MissingPL",
+            "string",
+            "references a broken or non-existent PriorityLevelConfiguration",
+            |cx| {
+                let conditions = json::list(cx.object, "status.conditions").iter();
+                let dangling = conditions.into_iter().find(|c| json::text(c, "type") == "Dangling");
+                dangling.map_or("?", |c| json::text(c, "status")).into()
+            },
+        ),
+    ],
+    ..COUNTED
+};
+
+static PRIORITY_LEVELS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Type", "string", "Limited or Exempt.", |cx| {
+            columns::text(cx, "spec.type")
+        }),
+        columns::column("NominalConcurrencyShares", "string", "The share of all seats.", |cx| {
+            number_or_none(cx, "spec.limited.nominalConcurrencyShares")
+        }),
+        columns::column("Queues", "string", "How many queues there are.", |cx| {
+            number_or_none(cx, "spec.limited.limitResponse.queuing.queues")
+        }),
+        columns::column("HandSize", "string", "How many queues a flow is dealt.", |cx| {
+            number_or_none(cx, "spec.limited.limitResponse.queuing.handSize")
+        }),
+        columns::column("QueueLengthLimit", "string", "How long a queue may be.", |cx| {
+            number_or_none(cx, "spec.limited.limitResponse.queuing.queueLengthLimit")
+        }),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+fn number_or_none(cx: &super::CellContext<'_>, path: &str) -> Value {
+    json::int(cx.object, path).map_or("<none>".into(), Value::from)
+}
+
+static SERVICE_CIDRS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("CIDRs", "string", "The ranges.", |cx| columns::joined(cx, "spec.cidrs")),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+static ADDRESSES: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("ParentRef", "string", "What has the address.", |cx| {
+            let part = |name: &str| json::text(cx.object, &format!("spec.parentRef.{name}"));
+            let dot = if part("group").is_empty() { "" } else { "." };
+            let slash = if part("namespace").is_empty() { "" } else { "/" };
+            format!(
+                "{}{dot}{}{slash}{}/{}",
+                part("resource"),
+                part("group"),
+                part("namespace"),
+                part("name")
+            )
+            .into()
+        }),
+        columns::AGE,
+    ],
+    ..COUNTED
+};
+
+pub(super) fn strategy_for(group: &str, plural: &str) -> Option<&'static dyn Strategy> {
+    Some(match (group, plural) {
+        ("node.k8s.io", "runtimeclasses") => &RUNTIME_CLASSES,
+        (_, "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => &WEBHOOKS,
+        (_, "validatingadmissionpolicies") => &POLICIES,
+        (_, "validatingadmissionpolicybindings") => &POLICY_BINDINGS,
+        ("storage.k8s.io", "csinodes") => &CSI_NODES,
+        ("storage.k8s.io", "csidrivers") => &CSI_DRIVERS,
+        ("storage.k8s.io", "volumeattachments") => &ATTACHMENTS,
+        ("storage.k8s.io", "volumeattributesclasses") => &ATTRIBUTE_CLASSES,
+        ("storage.k8s.io", "csistoragecapacities") => &CAPACITIES,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &FLOW_SCHEMAS,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &PRIORITY_LEVELS,
+        ("networking.k8s.io", "servicecidrs") => &SERVICE_CIDRS,
+        ("networking.k8s.io", "ipaddresses") => &ADDRESSES,
+        ("resource.k8s.io", "deviceclasses" | "resourceclaimtemplates") => &AGED,
+        (
+            "apps"
+            | "batch"
+            | "policy"
+            | "networking.k8s.io"
+            | "discovery.k8s.io"
+            | "scheduling.k8s.io"
+            | "admissionregistration.k8s.io"
+            | "resource.k8s.io",
+            _,
+        ) => &PLAIN_COUNTED,
+        _ => return None,
+    })
+}

@@ -1,0 +1,107 @@
+//! A strategy that is data: what most kinds need.
+
+use super::{Causes, Column, Strategy, columns};
+use crate::{cache::FieldPath, json, validate::NameRule};
+use serde_json::Value;
+
+/// The answers of one kind; [`ROW`] has those that fit most.
+pub(super) struct Row {
+    /// Fields that a field selector may name.
+    pub(super) fields: &'static [FieldPath],
+    /// Whether an update may leave out the resourceVersion.
+    pub(super) unconditional: bool,
+    /// Whether an update may create.
+    pub(super) create_on_update: bool,
+    /// Whether changes of the spec are counted.
+    pub(super) counts: bool,
+    /// What names look like.
+    pub(super) rule: NameRule,
+    /// The columns of a table.
+    pub(super) columns: &'static [Column],
+    /// Whether a deletion answers with the object.
+    pub(super) returns_deleted: bool,
+    /// Whether a write of the status may not change labels.
+    pub(super) keeps_labels: bool,
+    /// Sets what the server decides about a new object.
+    pub(super) prepare_create: fn(&mut Value),
+    /// Undoes changes that may not be made.
+    pub(super) prepare_update: fn(&mut Value, &Value),
+    /// Problems of an object.
+    pub(super) validate: fn(&Value, &mut Causes),
+    /// Problems of a new object only.
+    pub(super) validate_create: fn(&Value, &mut Causes),
+    /// Problems of a change.
+    pub(super) validate_update: fn(&Value, &Value, &mut Causes),
+    /// Problems of a change of the status.
+    pub(super) validate_status: fn(&Value, &Value, &mut Causes),
+}
+
+/// A kind without rules of its own.
+pub(super) const ROW: Row = Row {
+    fields: &[],
+    unconditional: true,
+    create_on_update: false,
+    counts: false,
+    rule: NameRule::Subdomain,
+    columns: &[columns::NAME, columns::CREATED_AT],
+    returns_deleted: false,
+    keeps_labels: false,
+    prepare_create: |_| {},
+    prepare_update: |_, _| {},
+    validate: |_, _| {},
+    validate_create: |_, _| {},
+    validate_update: |_, _, _| {},
+    validate_status: |_, _, _| {},
+};
+
+/// A field whose absence reads as the empty text.
+pub(super) const fn field(path: &'static str) -> FieldPath {
+    FieldPath::new(path, "")
+}
+
+impl Strategy for Row {
+    fn name_rule(&self) -> NameRule {
+        self.rule
+    }
+    fn counts_generation(&self) -> bool {
+        self.counts
+    }
+    fn creates_on_update(&self) -> bool {
+        self.create_on_update
+    }
+    fn allows_unconditional_update(&self) -> bool {
+        self.unconditional
+    }
+    fn returns_deleted(&self) -> bool {
+        self.returns_deleted
+    }
+    fn prepare_create(&self, object: &mut Value) {
+        (self.prepare_create)(object);
+    }
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        (self.prepare_update)(new, old);
+    }
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        if self.keeps_labels {
+            json::copy(old, new, "metadata.labels");
+        }
+    }
+    fn validate(&self, object: &Value, causes: &mut Causes) {
+        (self.validate)(object, causes);
+    }
+    fn validate_create(&self, object: &Value, causes: &mut Causes) {
+        (self.validate_create)(object, causes);
+    }
+    fn validate_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
+        (self.validate_update)(new, old, causes);
+    }
+    fn validate_status_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
+        (self.validate_status)(new, old, causes);
+    }
+    fn selectable_fields(&self) -> &'static [FieldPath] {
+        self.fields
+    }
+    fn columns(&self) -> &'static [Column] {
+        self.columns
+    }
+}

@@ -1,0 +1,292 @@
+//! PersistentVolume, PersistentVolumeClaim, StorageClass.
+
+use super::{
+    Causes, CellContext, columns,
+    row::{ROW, Row},
+};
+use crate::{
+    json,
+    validate::{Field, access_modes, claim_spec},
+};
+use serde_json::{Value, json};
+use strata_meta::{Quantity, StatusCause};
+
+pub(super) static VOLUMES: Row = Row {
+    counts: false,
+    columns: &[
+        columns::NAME,
+        columns::column("Capacity", "string", "How much the volume holds.", |cx| {
+            columns::text(cx, "spec.capacity.storage")
+        }),
+        columns::column("Access Modes", "string", "How the volume can be mounted.", |cx| {
+            modes(cx, "spec.accessModes")
+        }),
+        columns::column(
+            "Reclaim Policy",
+            "string",
+            "What becomes of the volume when its claim goes.",
+            |cx| columns::text(cx, "spec.persistentVolumeReclaimPolicy"),
+        ),
+        columns::column("Status", "string", "What has become of the volume.", phase),
+        columns::column(
+            "Claim",
+            "string",
+            "The claim that has the volume.",
+            |cx| match json::get(cx.object, "spec.claimRef") {
+                Some(claim) => format!("{}/{}", json::text(claim, "namespace"), json::text(claim, "name")).into(),
+                None => "".into(),
+            },
+        ),
+        columns::column("StorageClass", "string", "StorageClass of the pv", |cx| {
+            columns::text(cx, "spec.storageClassName")
+        }),
+        columns::column(
+            "VolumeAttributesClass",
+            "string",
+            "VolumeAttributesClass of the pv",
+            |cx| or_unset(cx, "spec.volumeAttributesClassName"),
+        ),
+        columns::column("Reason", "string", "Why the status is what it is.", |cx| {
+            columns::text(cx, "status.reason")
+        }),
+        columns::AGE,
+        columns::wide("VolumeMode", "string", "Filesystem or Block.", |cx| {
+            or_unset(cx, "spec.volumeMode")
+        }),
+    ],
+    prepare_create: |object| json::set(object, "status", json!({"phase": "Pending"})),
+    validate: volume,
+    validate_update: |new, old, causes| {
+        let (now, was) = (Field::root(new).at("spec"), Field::root(old).at("spec"));
+        for source in SOURCES {
+            if !json::equal(Some(now.at(source).value()), Some(was.at(source).value())) {
+                causes.push(
+                    now.named("spec.persistentvolumesource")
+                        .forbidden("spec.persistentvolumesource is immutable after creation"),
+                );
+            }
+        }
+        now.at("volumeMode").unchanged(causes, &was.at("volumeMode"));
+    },
+    ..ROW
+};
+
+pub(super) static CLAIMS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Status", "string", "What has become of the claim.", phase),
+        columns::column("Volume", "string", "The volume it has.", |cx| {
+            columns::text(cx, "spec.volumeName")
+        }),
+        columns::column("Capacity", "string", "How much the volume holds.", |cx| {
+            match bound(cx) {
+                true => columns::text(cx, "status.capacity.storage"),
+                false => "".into(),
+            }
+        }),
+        columns::column(
+            "Access Modes",
+            "string",
+            "How the volume can be mounted.",
+            |cx| match bound(cx) {
+                true => modes(cx, "status.accessModes"),
+                false => "".into(),
+            },
+        ),
+        columns::column("StorageClass", "string", "StorageClass of the pvc", |cx| {
+            columns::text(cx, "spec.storageClassName")
+        }),
+        columns::column(
+            "VolumeAttributesClass",
+            "string",
+            "VolumeAttributesClass of the pvc",
+            |cx| or_unset(cx, "spec.volumeAttributesClassName"),
+        ),
+        columns::AGE,
+        columns::wide("VolumeMode", "string", "Filesystem or Block.", |cx| {
+            or_unset(cx, "spec.volumeMode")
+        }),
+    ],
+    prepare_create: |object| json::set(object, "status", json!({"phase": "Pending"})),
+    validate: |object, causes| claim_spec(&Field::root(object).at("spec"), causes),
+    validate_update: claim_update,
+    ..ROW
+};
+
+pub(super) static CLASSES: Row = Row {
+    columns: &[
+        columns::column("Name", "string", "Name must be unique within a namespace.", |cx| {
+            columns::name_or_default(cx, "storageclass.kubernetes.io/is-default-class")
+        }),
+        columns::column("Provisioner", "string", "Who makes volumes.", |cx| {
+            columns::text(cx, "provisioner")
+        }),
+        columns::column(
+            "ReclaimPolicy",
+            "string",
+            "What becomes of volumes when their claims go.",
+            |cx| {
+                let policy = json::text(cx.object, "reclaimPolicy");
+                if policy.is_empty() { "Delete" } else { policy }.into()
+            },
+        ),
+        columns::column("VolumeBindingMode", "string", "When volumes are made.", |cx| {
+            let mode = json::text(cx.object, "volumeBindingMode");
+            if mode.is_empty() { "Immediate" } else { mode }.into()
+        }),
+        columns::column("AllowVolumeExpansion", "boolean", "Whether volumes can grow.", |cx| {
+            columns::flag(cx, "allowVolumeExpansion")
+        }),
+        columns::AGE,
+    ],
+    validate: |object, causes| {
+        let root = Field::root(object);
+        root.at("provisioner").needs(causes);
+        root.at("reclaimPolicy").if_one_of(causes, &["Delete", "Retain"]);
+        root.at("volumeBindingMode")
+            .needs_one_of(causes, &["Immediate", "WaitForFirstConsumer"]);
+    },
+    validate_update: |new, old, causes| {
+        let (now, was) = (Field::root(new), Field::root(old));
+        for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            if name == "reclaimPolicy" || name == "volumeBindingMode" {
+                now.at(name).unchanged(causes, &was.at(name));
+            } else if !json::same(new, old, name) {
+                let why = if name == "parameters" {
+                    "updates to parameters are forbidden."
+                } else {
+                    "updates to provisioner are forbidden."
+                };
+                causes.push(now.at(name).forbidden(why));
+            }
+        }
+    },
+    ..ROW
+};
+
+const SOURCES: &[&str] = &[
+    "hostPath",
+    "local",
+    "nfs",
+    "csi",
+    "iscsi",
+    "fc",
+    "rbd",
+    "cephfs",
+    "cinder",
+    "glusterfs",
+    "flexVolume",
+    "azureDisk",
+    "azureFile",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "vsphereVolume",
+    "quobyte",
+    "portworxVolume",
+    "scaleIO",
+    "storageos",
+    "flocker",
+    "photonPersistentDisk",
+];
+
+fn or_unset(cx: &CellContext<'_>, path: &str) -> Value {
+    match json::text(cx.object, path) {
+        "" => "<unset>".into(),
+        text => text.into(),
+    }
+}
+
+fn bound(cx: &CellContext<'_>) -> bool {
+    !json::text(cx.object, "spec.volumeName").is_empty()
+}
+
+fn phase(cx: &CellContext<'_>) -> Value {
+    if json::get(cx.object, "metadata.deletionTimestamp").is_some() {
+        return "Terminating".into();
+    }
+    columns::text(cx, "status.phase")
+}
+
+fn modes(cx: &CellContext<'_>, path: &str) -> Value {
+    let given = json::list(cx.object, path);
+    let short = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let texts = short
+        .iter()
+        .filter(|(mode, _)| given.iter().any(|g| g == mode))
+        .map(|(_, s)| *s);
+    texts.collect::<Vec<_>>().join(",").into()
+}
+
+fn volume(object: &Value, causes: &mut Causes) {
+    let spec = Field::root(object).at("spec");
+    access_modes(&spec.at("accessModes"), "", causes);
+    let capacity = spec.at("capacity");
+    capacity.needs(causes);
+    if !capacity.key("storage").is_set() || capacity.len() > 1 {
+        causes.push(capacity.not_supported(&["storage"]));
+    }
+    for (_, amount) in capacity.entries() {
+        if let Some(quantity) = amount.quantity().filter(|q| q.is_negative() || q.is_zero()) {
+            causes.push(amount.invalid_as(quantity.to_string(), "must be greater than zero"));
+        }
+    }
+    let policies = ["Delete", "Recycle", "Retain"];
+    spec.at("persistentVolumeReclaimPolicy").if_one_of(causes, &policies);
+    let mut given = SOURCES.iter().map(|name| spec.at(name)).filter(Field::is_set);
+    match given.next() {
+        None => causes.push(spec.required("must specify a volume type")),
+        Some(source) => {
+            if source.path().ends_with("hostPath") || source.path().ends_with("local") {
+                source.at("path").needs(causes);
+            }
+        }
+    }
+    causes.extend(given.map(|source| source.forbidden("may not specify more than 1 volume type")));
+    if spec.at("local").is_set() && !spec.at("nodeAffinity").is_set() {
+        causes.push(
+            spec.named("metadata.annotations")
+                .required("Local volume requires node affinity"),
+        );
+    }
+    if spec.at("hostPath.path").text() == "/" && spec.at("persistentVolumeReclaimPolicy").text() == "Recycle" {
+        let why = "may not be 'recycle' for a hostPath mount of '/'";
+        causes.push(spec.at("persistentVolumeReclaimPolicy").forbidden(why));
+    }
+    spec.at("storageClassName")
+        .if_text(causes, strata_meta::names::dns1123_subdomain);
+    spec.at("volumeMode").if_one_of(causes, &["Block", "Filesystem"]);
+}
+
+fn claim_update(new: &Value, old: &Value, causes: &mut Causes) {
+    let mut fixed = new.clone();
+    let amount =
+        |object: &Value| -> Option<Quantity> { json::text(object, "spec.resources.requests.storage").parse().ok() };
+    let is_bound = json::text(old, "status.phase") == "Bound";
+    if json::text(old, "spec.volumeName").is_empty() {
+        json::copy(old, &mut fixed, "spec.volumeName");
+    }
+    if let (Some(now), Some(was)) = (amount(new), amount(old)) {
+        let status: Option<Quantity> = json::text(old, "status.capacity.storage").parse().ok();
+        if now < was && status.is_none_or(|have| now <= have) {
+            let why = "field can not be less than status.capacity";
+            causes.push(StatusCause::forbidden("spec.resources.requests.storage", why));
+        }
+        if is_bound || now == was {
+            json::copy(old, &mut fixed, "spec.resources.requests");
+        }
+    }
+    if json::get(old, "spec.storageClassName").is_none() {
+        json::copy(old, &mut fixed, "spec.storageClassName");
+    }
+    json::copy(old, &mut fixed, "spec.volumeAttributesClassName");
+    if !json::same(&fixed, old, "spec") {
+        let why =
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        causes.push(StatusCause::forbidden("spec", why));
+    }
+}

@@ -1,0 +1,539 @@
+//! Deployment, ReplicaSet, ReplicationController, DaemonSet, StatefulSet, ControllerRevision, PodTemplate.
+
+use super::{
+    Causes, CellContext, Column, columns,
+    row::{ROW, Row},
+};
+use crate::{
+    cache::FieldPath,
+    json,
+    validate::{
+        Field, claim_spec,
+        formats::{at_most_all, count_or_percent, label_selector, percent, read_selector},
+        pod_template,
+    },
+};
+use serde_json::{Value, json};
+use strata_meta::{Selector, StatusCause};
+
+pub(super) static DEPLOYMENTS: Row = Row {
+    counts: true,
+    keeps_labels: true,
+    columns: &[
+        columns::NAME,
+        columns::column("Ready", "string", "Number of the pod with ready state", ready_of_wanted),
+        columns::column(
+            "Up-to-date",
+            "string",
+            "Number of pods made from the present template.",
+            |cx| columns::count(cx, "status.updatedReplicas"),
+        ),
+        columns::column(
+            "Available",
+            "string",
+            "Number of pods that have been ready long enough.",
+            |cx| columns::count(cx, "status.availableReplicas"),
+        ),
+        columns::AGE,
+        columns::CONTAINERS,
+        columns::IMAGES,
+        columns::SELECTOR,
+    ],
+    validate: |object, causes| {
+        let spec = Field::root(object).at("spec");
+        spec.at("replicas").not_negative(causes);
+        selector_and_template(&spec, "deployment", causes);
+        always_restarts(&spec.at("template"), "ReplicaSet", causes);
+        deployment_strategy(&spec.at("strategy"), causes);
+        let (ready, deadline) = (spec.at("minReadySeconds"), spec.at("progressDeadlineSeconds"));
+        ready.not_negative(causes);
+        spec.at("revisionHistoryLimit").not_negative(causes);
+        deadline.not_negative(causes);
+        if deadline.int().is_some_and(|n| n <= ready.int().unwrap_or(0)) {
+            causes.push(deadline.invalid("must be greater than minReadySeconds"));
+        }
+    },
+    validate_update: immutable_selector,
+    validate_status: |new, old, causes| {
+        counts(
+            new,
+            &[
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "unavailableReplicas",
+            ],
+            causes,
+        );
+        not_more_than_replicas(new, &["updatedReplicas", "readyReplicas", "availableReplicas"], causes);
+        collisions(new, old, causes);
+    },
+    ..ROW
+};
+
+pub(super) static REPLICA_SETS: Row = Row {
+    counts: true,
+    keeps_labels: true,
+    columns: REPLICAS,
+    validate: |object, causes| {
+        let spec = Field::root(object).at("spec");
+        spec.at("replicas").not_negative(causes);
+        spec.at("minReadySeconds").not_negative(causes);
+        selector_and_template(&spec, "deployment", causes);
+        always_restarts(&spec.at("template"), "ReplicaSet", causes);
+    },
+    validate_update: immutable_selector,
+    validate_status: replica_status,
+    ..ROW
+};
+
+pub(super) static REPLICATION_CONTROLLERS: Row = Row {
+    counts: true,
+    fields: &[FieldPath::new("status.replicas", "0")],
+    columns: REPLICAS,
+    validate: |object, causes| {
+        let spec = Field::root(object).at("spec");
+        spec.at("minReadySeconds").not_negative(causes);
+        spec.at("selector").needs(causes);
+        if spec.at("replicas").is_set() {
+            spec.at("replicas").not_negative(causes);
+        } else {
+            causes.push(spec.at("replicas").required(""));
+        }
+        let template = spec.at("template");
+        if !template.is_set() {
+            causes.push(template.required(""));
+            return;
+        }
+        let labels = template.at("metadata.labels");
+        let matches = json::members(object, "spec.selector").all(|(key, value)| labels.value().get(key) == Some(value));
+        if !matches {
+            causes.push(labels.invalid("`selector` does not match template `labels`"));
+        }
+        pod_template(&template, causes);
+        always_restarts(&template, "ReplicationController", causes);
+    },
+    validate_status: replica_status,
+    ..ROW
+};
+
+const REPLICAS: &[Column] = &[
+    columns::NAME,
+    columns::column("Desired", "integer", "How many pods are wanted.", |cx| {
+        columns::count(cx, "spec.replicas")
+    }),
+    columns::column("Current", "integer", "How many pods there are.", |cx| {
+        columns::count(cx, "status.replicas")
+    }),
+    columns::column("Ready", "integer", "How many of them are ready.", |cx| {
+        columns::count(cx, "status.readyReplicas")
+    }),
+    columns::AGE,
+    columns::CONTAINERS,
+    columns::IMAGES,
+    columns::SELECTOR,
+];
+
+pub(super) static DAEMON_SETS: Row = Row {
+    counts: true,
+    keeps_labels: true,
+    columns: &[
+        columns::NAME,
+        columns::column("Desired", "integer", "How many nodes should run the pod.", |cx| {
+            columns::count(cx, "status.desiredNumberScheduled")
+        }),
+        columns::column("Current", "integer", "How many of them run it.", |cx| {
+            columns::count(cx, "status.currentNumberScheduled")
+        }),
+        columns::column("Ready", "integer", "On how many it is ready.", |cx| {
+            columns::count(cx, "status.numberReady")
+        }),
+        columns::column(
+            "Up-to-date",
+            "integer",
+            "On how many it is made from the present template.",
+            |cx| columns::count(cx, "status.updatedNumberScheduled"),
+        ),
+        columns::column(
+            "Available",
+            "integer",
+            "On how many it has been ready long enough.",
+            |cx| columns::count(cx, "status.numberAvailable"),
+        ),
+        columns::column(
+            "Node Selector",
+            "string",
+            "Labels of the nodes that should run the pod.",
+            |cx| columns::labels_text(json::get(cx.object, "spec.template.spec.nodeSelector")),
+        ),
+        columns::AGE,
+        columns::CONTAINERS,
+        columns::IMAGES,
+        columns::SELECTOR,
+    ],
+    prepare_create: |object| json::set(object, "metadata.annotations", template_generation(object, 1)),
+    prepare_update: |new, old| {
+        let step = i64::from(!json::same(new, old, "spec.template"));
+        let before = json::get(old, "metadata.annotations")
+            .and_then(|a| a.get(TEMPLATE_GENERATION)?.as_str()?.parse::<i64>().ok())
+            .unwrap_or(1);
+        json::set(new, "metadata.annotations", template_generation(new, before + step));
+    },
+    validate: |object, causes| {
+        let spec = Field::root(object).at("spec");
+        selector_and_template(&spec, "daemonset", causes);
+        always_restarts(&spec.at("template"), "DaemonSet", causes);
+        spec.at("minReadySeconds").not_negative(causes);
+        daemon_strategy(&spec.at("updateStrategy"), causes);
+        spec.at("revisionHistoryLimit").not_negative(causes);
+    },
+    validate_update: immutable_selector,
+    validate_status: |new, old, causes| {
+        let names = [
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+        ];
+        counts(new, &names, causes);
+        collisions(new, old, causes);
+    },
+    ..ROW
+};
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(object: &Value, generation: i64) -> Value {
+    let mut annotations = json::get(object, "metadata.annotations")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
+    if let Some(map) = annotations.as_object_mut() {
+        map.insert(TEMPLATE_GENERATION.into(), generation.to_string().into());
+    }
+    annotations
+}
+
+pub(super) static STATEFUL_SETS: Row = Row {
+    counts: true,
+    keeps_labels: true,
+    columns: &[
+        columns::NAME,
+        columns::column("Ready", "string", "Number of the pod with ready state", ready_of_wanted),
+        columns::AGE,
+        columns::CONTAINERS,
+        columns::IMAGES,
+    ],
+    validate: stateful_set,
+    validate_create: |object, causes| {
+        let spec = Field::root(object).at("spec");
+        spec.at("serviceName")
+            .if_text(causes, strata_meta::names::dns1123_label);
+        for claim in spec.at("volumeClaimTemplates").items() {
+            claim_spec(&claim.at("spec"), causes);
+        }
+    },
+    validate_update: |new, old, causes| {
+        let mut fixed = new.clone();
+        for member in [
+            "replicas",
+            "template",
+            "updateStrategy",
+            "minReadySeconds",
+            "ordinals",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+        ] {
+            json::copy(old, &mut fixed, &format!("spec.{member}"));
+        }
+        if !json::same(&fixed, old, "spec") {
+            let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+            causes.push(StatusCause::forbidden("spec", why));
+        }
+    },
+    validate_status: |new, old, causes| {
+        let names = [
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+        ];
+        counts(new, &names, causes);
+        not_more_than_replicas(new, &names[1..], causes);
+        collisions(new, old, causes);
+    },
+    ..ROW
+};
+
+pub(super) static CONTROLLER_REVISIONS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Controller", "string", "Controller of the object", |cx| {
+            columns::controller(cx.object)
+        }),
+        columns::column("Revision", "string", "The number of the state.", |cx| {
+            columns::count(cx, "revision")
+        }),
+        columns::AGE,
+    ],
+    validate: |object, causes| Field::root(object).at("revision").not_negative(causes),
+    validate_create: |object, causes| {
+        let data = Field::root(object).at("data");
+        if !data.is_set() {
+            causes.push(data.required("data is mandatory"));
+        } else if !data.value().is_object() {
+            causes.push(data.required("data must be a valid JSON object"));
+        }
+    },
+    validate_update: |new, old, causes| {
+        Field::root(new)
+            .at("data")
+            .unchanged(causes, &Field::root(old).at("data"));
+    },
+    ..ROW
+};
+
+pub(super) static POD_TEMPLATES: Row = Row {
+    counts: true,
+    columns: &[
+        columns::NAME,
+        columns::column(
+            "Containers",
+            "string",
+            "Names of each container in the template.",
+            |cx| columns::containers(cx, "template.spec.containers", "name"),
+        ),
+        columns::column(
+            "Images",
+            "string",
+            "Images referenced by each container in the template.",
+            |cx| columns::containers(cx, "template.spec.containers", "image"),
+        ),
+        columns::column("Pod Labels", "string", "The labels for the pod template.", |cx| {
+            columns::labels_text(json::get(cx.object, "template.metadata.labels"))
+        }),
+    ],
+    validate: |object, causes| pod_template(&Field::root(object).at("template"), causes),
+    ..ROW
+};
+
+fn ready_of_wanted(cx: &CellContext<'_>) -> Value {
+    let of = |path| json::int(cx.object, path).unwrap_or(0);
+    format!("{}/{}", of("status.readyReplicas"), of("spec.replicas")).into()
+}
+
+/// `spec.selector` is there, is valid, selects something, and selects the pods of the template.
+fn selector_and_template(spec: &Field<'_>, kind: &str, causes: &mut Causes) {
+    let field = spec.at("selector");
+    if !field.is_set() {
+        causes.push(field.required(""));
+    } else {
+        label_selector(&field, causes);
+        if field.at("matchLabels").is_empty() && field.at("matchExpressions").is_empty() {
+            causes.push(field.invalid(format_args!("empty selector is invalid for {kind}")));
+        }
+    }
+    let selector = read_selector(&field);
+    if field.is_set() && selector.is_none() {
+        causes.push(field.invalid("invalid label selector"));
+    }
+    let template = spec.at("template");
+    if let Some(selector) = selector {
+        selects(&selector, &template, causes);
+    }
+    pod_template(&template, causes);
+}
+
+/// Says so if the template's pods would not be selected.
+pub(super) fn selects(selector: &Selector, template: &Field<'_>, causes: &mut Causes) {
+    let labels = template.at("metadata.labels");
+    let matches = selector.matches_with(|key| labels.value().get(key)?.as_str());
+    if !selector.is_everything() && !matches {
+        let why = "`selector` does not match template `labels`";
+        let shown = if labels.is_set() {
+            labels.value().clone()
+        } else {
+            Value::Null
+        };
+        causes.push(labels.invalid_as(shown, why));
+    }
+}
+
+fn always_restarts(template: &Field<'_>, kind: &str, causes: &mut Causes) {
+    let policy = template.at("spec.restartPolicy");
+    if policy.text() != "Always" {
+        causes.push(policy.not_supported(&["Always"]));
+    }
+    let deadline = template.at("spec.activeDeadlineSeconds");
+    if deadline.is_set() {
+        causes.push(deadline.forbidden(&format!("activeDeadlineSeconds in {kind} is not Supported")));
+    }
+}
+
+fn immutable_selector(new: &Value, old: &Value, causes: &mut Causes) {
+    let (now, was) = (
+        Field::root(new).at("spec.selector"),
+        Field::root(old).at("spec.selector"),
+    );
+    now.unchanged(causes, &was);
+}
+
+fn is_zero(field: &Field<'_>) -> bool {
+    percent(field).or(field.int()).unwrap_or(0) == 0
+}
+
+fn deployment_strategy(strategy: &Field<'_>, causes: &mut Causes) {
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.at("type").text() {
+        "Recreate" if rolling.is_set() => {
+            causes.push(rolling.forbidden("may not be specified when strategy `type` is 'Recreate'"));
+        }
+        "Recreate" => {}
+        "RollingUpdate" if !rolling.is_set() => {
+            causes.push(rolling.required("this should be defaulted and never be nil"));
+        }
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.at("maxUnavailable"), rolling.at("maxSurge"));
+            count_or_percent(&unavailable, causes);
+            count_or_percent(&surge, causes);
+            if is_zero(&unavailable) && is_zero(&surge) {
+                causes.push(unavailable.invalid("may not be 0 when `maxSurge` is 0"));
+            }
+            at_most_all(&unavailable, causes);
+        }
+        _ => causes.push(strategy.not_supported(&["Recreate", "RollingUpdate"])),
+    }
+}
+
+fn daemon_strategy(strategy: &Field<'_>, causes: &mut Causes) {
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.at("type").text() {
+        "OnDelete" => {}
+        "RollingUpdate" if !rolling.is_set() => causes.push(rolling.required("")),
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.at("maxUnavailable"), rolling.at("maxSurge"));
+            for field in [&unavailable, &surge] {
+                count_or_percent(field, causes);
+                at_most_all(field, causes);
+            }
+            match (is_zero(&unavailable), is_zero(&surge)) {
+                (false, false) => causes.push(surge.invalid("may not be set when maxUnavailable is non-zero")),
+                (true, true) => causes.push(unavailable.required("cannot be 0 when maxSurge is 0")),
+                _ => {}
+            }
+        }
+        _ => causes.push(strategy.not_supported(&["RollingUpdate", "OnDelete"])),
+    }
+}
+
+fn stateful_set(object: &Value, causes: &mut Causes) {
+    let spec = Field::root(object).at("spec");
+    let management = spec.at("podManagementPolicy");
+    match management.text() {
+        "" => causes.push(management.required("")),
+        "OrderedReady" | "Parallel" => {}
+        _ => causes.push(management.invalid("must be 'OrderedReady' or 'Parallel'")),
+    }
+    let strategy = spec.at("updateStrategy");
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.at("type").text() {
+        "" => causes.push(strategy.required("")),
+        "OnDelete" if rolling.is_set() => {
+            causes.push(rolling.invalid("only allowed for updateStrategy 'RollingUpdate'"));
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            rolling.at("partition").not_negative(causes);
+            let unavailable = rolling.at("maxUnavailable");
+            if unavailable.is_set() {
+                count_or_percent(&unavailable, causes);
+                if is_zero(&unavailable) {
+                    causes.push(unavailable.invalid("cannot be 0"));
+                }
+                at_most_all(&unavailable, causes);
+            }
+        }
+        _ => causes.push(strategy.invalid("must be 'RollingUpdate' or 'OnDelete'")),
+    }
+    for policy in ["whenDeleted", "whenScaled"] {
+        spec.at("persistentVolumeClaimRetentionPolicy")
+            .at(policy)
+            .if_one_of(causes, &["Retain", "Delete"]);
+    }
+    spec.at("replicas").not_negative(causes);
+    spec.at("minReadySeconds").not_negative(causes);
+    spec.at("ordinals.start").not_negative(causes);
+    // The claims become volumes of the pods.
+    let with_claims = with_claim_volumes(object);
+    let spec = Field::root(&with_claims).at("spec");
+    selector_and_template(&spec, "statefulset", causes);
+    always_restarts(&spec.at("template"), "StatefulSet", causes);
+}
+
+fn with_claim_volumes(object: &Value) -> Value {
+    let mut object = object.clone();
+    let names: Vec<String> = json::list(&object, "spec.volumeClaimTemplates")
+        .iter()
+        .map(|claim| json::text(claim, "metadata.name").to_owned())
+        .collect();
+    for member in ["hostname", "subdomain"] {
+        json::remove(&mut object, &format!("spec.template.spec.{member}"));
+    }
+    if !names.is_empty() {
+        let mut volumes = json::list(&object, "spec.template.spec.volumes").to_vec();
+        volumes.retain(|volume| !names.iter().any(|name| name == json::text(volume, "name")));
+        let claims = names
+            .iter()
+            .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        json::set(
+            &mut object,
+            "spec.template.spec.volumes",
+            claims.chain(volumes).collect::<Vec<_>>(),
+        );
+    }
+    object
+}
+
+fn counts(new: &Value, names: &[&str], causes: &mut Causes) {
+    let status = Field::root(new).at("status");
+    for name in names.iter().chain(&["observedGeneration", "collisionCount"]) {
+        status.at(name).not_negative(causes);
+    }
+}
+
+fn not_more_than_replicas(new: &Value, names: &[&str], causes: &mut Causes) {
+    let status = Field::root(new).at("status");
+    let of = |name: &str| status.at(name).int().unwrap_or(0);
+    for name in names {
+        if of(name) > of("replicas") {
+            causes.push(status.at(name).invalid("cannot be greater than status.replicas"));
+        }
+    }
+    if of("availableReplicas") > of("readyReplicas") {
+        causes.push(
+            status
+                .at("availableReplicas")
+                .invalid("cannot be greater than readyReplicas"),
+        );
+    }
+}
+
+fn replica_status(new: &Value, _old: &Value, causes: &mut Causes) {
+    let names = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    counts(new, &names, causes);
+    not_more_than_replicas(new, &names[1..], causes);
+}
+
+fn collisions(new: &Value, old: &Value, causes: &mut Causes) {
+    let (now, was) = (
+        Field::root(new).at("status.collisionCount"),
+        json::int(old, "status.collisionCount"),
+    );
+    if was.is_some_and(|was| now.int().unwrap_or(0) < was) {
+        causes.push(now.invalid_as(now.int().unwrap_or(0), "cannot be decremented"));
+    }
+}
