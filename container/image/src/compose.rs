@@ -8,7 +8,7 @@
 //! hard links, that only this chain of layers uses.
 
 use crate::disk::{Draft, make_folder};
-use crate::unpack::open_root;
+use crate::folder::open_root;
 use crate::view::{Found, View, fd_path, opaque_mark};
 use crate::{Digest, ImageError, ImageStore};
 use rustix::fs::{

@@ -4,7 +4,7 @@
 //! all is on disk. After a crash of the machine (another boot), layers with such a mark
 //! are dropped: a process crash needs none of this, the page cache survives it.
 
-use crate::unpack::open_root;
+use crate::folder::open_root;
 use crate::{ImageError, ImageStore};
 
 impl ImageStore {

@@ -3,8 +3,9 @@
 //! Bytes arrive → digest of the blob → gzip, zstd or nothing → digest of the tar (diff id)
 //! → files. Memory is a few buffers however large the layer is.
 
+use crate::folder::open_root;
 use crate::tar_stream::TarStream;
-use crate::unpack::{UnpackError, UnpackLimits, Unpacked, open_root, unpack};
+use crate::unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
 use crate::{Digest, ImageError};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead, BufReader, Read};

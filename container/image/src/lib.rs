@@ -17,6 +17,7 @@ mod digest;
 mod disk;
 mod durable;
 mod error;
+mod folder;
 mod hosts;
 mod image;
 mod layer;

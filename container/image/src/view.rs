@@ -39,7 +39,7 @@ pub(crate) struct View {
 
 impl View {
     pub fn open(layers: &[PathBuf]) -> Result<Self, Errno> {
-        let open = |path: &PathBuf| crate::unpack::open_root(path);
+        let open = |path: &PathBuf| crate::folder::open_root(path);
         Ok(Self {
             layers: layers.iter().map(open).collect::<Result<_, _>>()?,
         })

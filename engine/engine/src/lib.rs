@@ -11,6 +11,7 @@
 
 mod capabilities;
 mod container;
+mod devices;
 mod dial;
 mod engine;
 mod entry;
@@ -20,6 +21,7 @@ mod exec;
 mod follow;
 mod life;
 mod link;
+mod mounts;
 mod record;
 mod recover;
 mod run;

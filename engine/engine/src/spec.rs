@@ -1,14 +1,14 @@
 //! From what a container is asked to be to its OCI specification. Pure, but for looking at devices.
 
+use crate::devices::devices;
+use crate::mounts::mounts;
 use crate::record::SandboxRecord;
-use crate::{ContainerConfig, Error, Propagation, Resources, Security, capabilities, seccomp};
+use crate::{ContainerConfig, Error, Resources, Security, capabilities, seccomp};
 use std::collections::BTreeMap;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use strata_image::ImageConfig;
 use strata_runtime::spec::{
-    Cpu, Device, DeviceRule, HugepageLimit, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process,
-    Resources as Limits, Root, Spec, User,
+    Cpu, HugepageLimit, Linux, Memory, Namespace, NamespaceKind, Pids, Process, Resources as Limits, Root, Spec, User,
 };
 
 const OCI_VERSION: &str = "1.2.0";
@@ -231,182 +231,11 @@ fn namespaces(sandbox: &SandboxRecord, security: &Security, unified: bool) -> Ve
     list
 }
 
-fn mounts(sandbox: &SandboxRecord, files: &SandboxFiles, config: &ContainerConfig) -> Result<Vec<Mount>, Error> {
-    let access = if config.security.privileged { "rw" } else { "ro" };
-    let mut list = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount(
-            "/dev",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", access],
-        ),
-    ];
-    let shm = if sandbox.host_ipc {
-        Path::new("/dev/shm")
-    } else {
-        &files.shm
-    };
-    list.push(bind(shm, Path::new("/dev/shm"), &["rbind", "rw"])?);
-    let root_access = if config.security.read_only_root_filesystem {
-        "ro"
-    } else {
-        "rw"
-    };
-    let provided = [
-        (Some(&files.hostname), "/etc/hostname"),
-        (files.resolv_conf.as_ref(), "/etc/resolv.conf"),
-    ];
-    for (source, target) in provided {
-        if let Some(source) = source {
-            list.push(bind(source, Path::new(target), &["rbind", "rprivate", root_access])?);
-        }
-    }
-    // A mount of the user on one of these replaces it.
-    let own: Vec<&Path> = config.mounts.iter().map(|own| own.container_path.as_path()).collect();
-    list.retain(|usual| !own.contains(&Path::new(&usual.destination)));
-    for own in &config.mounts {
-        list.push(user_mount(own)?);
-    }
-    Ok(list)
-}
-
-fn user_mount(own: &crate::Mount) -> Result<Mount, Error> {
-    let propagation = match own.propagation {
-        Propagation::Private => "rprivate",
-        Propagation::HostToContainer => "rslave",
-        Propagation::Bidirectional => "rshared",
-    };
-    let access = match (own.read_only, own.recursive_read_only) {
-        (true, true) => "rro",
-        (true, false) => "ro",
-        (false, _) => "rw",
-    };
-    bind(&own.host_path, &own.container_path, &["rbind", propagation, access])
-}
-
-fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
-    Mount {
-        destination: destination.into(),
-        kind: kind.into(),
-        source: source.into(),
-        options: options.iter().map(|option| (*option).to_owned()).collect(),
-        ..Mount::default()
-    }
-}
-
-fn bind(source: &Path, destination: &Path, options: &[&str]) -> Result<Mount, Error> {
-    Ok(Mount {
-        source: text(source)?,
-        destination: text(destination)?,
-        ..mount("", "bind", "", options)
-    })
-}
-
 /// A path in the shim's protocol, which is JSON.
 pub(crate) fn text(path: &Path) -> Result<String, Error> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| Error::InvalidConfig(format!("path {} is not valid UTF-8", path.display())))
-}
-
-/// Device nodes beyond the standard ones, and who may be used.
-fn devices(config: &ContainerConfig) -> Result<(Vec<Device>, Vec<DeviceRule>), Error> {
-    let allow_all = config.security.privileged;
-    let mut nodes = Vec::new();
-    let mut rules = vec![DeviceRule {
-        allow: allow_all,
-        access: "rwm".into(),
-        ..DeviceRule::default()
-    }];
-    if allow_all {
-        host_devices(Path::new("/dev"), 0, &mut nodes);
-    }
-    for device in &config.devices {
-        let node = device_node(&device.host_path, &device.container_path)
-            .map_err(Error::io("cannot use device", &device.host_path))?
-            .ok_or_else(|| Error::InvalidConfig(format!("{} is not a device node", device.host_path.display())))?;
-        if !allow_all {
-            rules.push(DeviceRule {
-                allow: true,
-                kind: node.kind.clone(),
-                major: Some(node.major),
-                minor: Some(node.minor),
-                access: device.permissions.clone(),
-            });
-        }
-        nodes.retain(|other| other.path != node.path);
-        nodes.push(node);
-    }
-    Ok((nodes, rules))
-}
-
-const MAX_DEVICE_DEPTH: usize = 8;
-
-/// All device nodes of the host but terminals, which each container has of its own.
-fn host_devices(folder: &Path, depth: usize, found: &mut Vec<Device>) {
-    const OWN: &[&str] = &[
-        "pts",
-        "shm",
-        "fd",
-        "mqueue",
-        ".lxc",
-        ".lxd-mounts",
-        ".udev",
-        "console",
-        "ptmx",
-        "tty",
-    ];
-    let Ok(items) = std::fs::read_dir(folder) else { return };
-    for item in items.flatten() {
-        let path = item.path();
-        if depth == 0 && item.file_name().to_str().is_some_and(|name| OWN.contains(&name)) {
-            continue;
-        }
-        match item.file_type() {
-            Ok(kind) if kind.is_dir() && depth < MAX_DEVICE_DEPTH => host_devices(&path, depth + 1, found),
-            Ok(kind) if kind.is_char_device() || kind.is_block_device() => {
-                // It may have been unplugged meanwhile.
-                found.extend(device_node(&path, &path).ok().flatten());
-            }
-            _ => {}
-        }
-    }
-}
-
-fn device_node(host: &Path, container: &Path) -> std::io::Result<Option<Device>> {
-    let metadata = std::fs::metadata(host)?;
-    let kind = metadata.file_type();
-    let letter = if kind.is_char_device() {
-        "c"
-    } else if kind.is_block_device() {
-        "b"
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Device {
-        path: container.to_string_lossy().into_owned(),
-        kind: letter.into(),
-        major: i64::from(rustix::fs::major(metadata.rdev())),
-        minor: i64::from(rustix::fs::minor(metadata.rdev())),
-        file_mode: Some(metadata.mode() & 0o777),
-        uid: Some(metadata.uid()),
-        gid: Some(metadata.gid()),
-    }))
 }
 
 /// Limits in the runtime's form, without device rules.
