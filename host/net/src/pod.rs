@@ -193,7 +193,8 @@ impl PodNetwork {
                 ..Route::on_link(Cidr::host(place.ip), index)
             })
             .run()?;
-        run_in(netns, || configure_pod(place, host_mac))?
+        run_in(netns, || configure_pod(place, host_mac))??;
+        socket.await_running(&place.host_link)
     }
 
     /// Ends the traffic of a link, and leaves its removal to the reaper.

@@ -77,6 +77,7 @@ fn join(left: &NetworkNamespace, right: &NetworkNamespace, left_ip: [u8; 4], rig
         .unwrap();
     left.run(|| configure(left_ip)).unwrap().unwrap();
     right.run(|| configure(right_ip)).unwrap().unwrap();
+    left.run(|| RouteSocket::open()?.await_running("up0")).unwrap().unwrap();
 }
 
 #[test]

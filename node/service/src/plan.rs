@@ -271,3 +271,147 @@ fn protocol(name: &str) -> Option<Protocol> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(spec: &str) -> Service {
+        serde_json::from_str(&format!(r#"{{"metadata": {{"labels": {{}}}}, "spec": {spec}}}"#)).unwrap()
+    }
+
+    fn slices(endpoints: &str) -> Vec<Arc<EndpointSlice>> {
+        let text = format!(
+            r#"{{"addressType": "IPv4", "endpoints": {endpoints},
+                 "ports": [{{"name": "http", "port": 8080, "protocol": "TCP"}}, {{"name": "dns", "port": 5353, "protocol": "UDP"}}]}}"#
+        );
+        vec![Arc::new(serde_json::from_str(&text).unwrap())]
+    }
+
+    const HERE: &str = r#"{"addresses": ["10.244.1.2"], "nodeName": "node", "conditions": {"ready": true}}"#;
+    const THERE: &str = r#"{"addresses": ["10.244.2.2"], "nodeName": "other", "conditions": {"ready": true}}"#;
+
+    /// Frontends in one line each: `address:port -> endpoints (masquerade)`.
+    fn describe(plan: &ServicePlan) -> Vec<String> {
+        let describe = |(frontend, (treatment, _)): (&Frontend, &(Treatment, Vec<Cidr>))| {
+            let address = frontend
+                .address
+                .map_or("node".to_owned(), |address| address.to_string());
+            let what = match treatment {
+                Treatment::Refuse => "refuse".to_owned(),
+                Treatment::Drop => "drop".to_owned(),
+                Treatment::Balance(balance) => {
+                    let pool = |key: &PoolKey| {
+                        plan.pools[key]
+                            .iter()
+                            .map(ToString::to_string)
+                            .collect::<Vec<_>>()
+                            .join(" ")
+                    };
+                    let inside = balance
+                        .inside
+                        .as_ref()
+                        .map(|key| format!(" inside {}", pool(key)))
+                        .unwrap_or_default();
+                    format!("{}{inside} {:?}", pool(&balance.pool), balance.masquerade)
+                }
+            };
+            format!("{address}:{} {what}", frontend.port)
+        };
+        plan.frontends.iter().map(describe).collect()
+    }
+
+    fn check(spec: &str, endpoints: &str, expected: &[&str]) {
+        let plan = plan("node", &service(spec), &slices(endpoints));
+        assert_eq!(describe(&plan), expected, "{spec} {endpoints}");
+    }
+
+    #[test]
+    fn policies_choose_endpoints_and_whose_source_is_replaced() {
+        let both = format!("[{HERE}, {THERE}]");
+        let only_there = format!("[{THERE}]");
+        let port = r#""ports": [{"name": "http", "port": 80, "nodePort": 30080}]"#;
+        let node_port = |policy: &str| format!(r#"{{"type": "NodePort", "clusterIP": "10.96.0.7", {policy} {port}}}"#);
+        let all = "10.244.1.2:8080 10.244.2.2:8080";
+        check(
+            &node_port(""),
+            &both,
+            &[
+                &format!("node:30080 {all} Always"),
+                &format!("10.96.0.7:80 {all} Outside"),
+            ],
+        );
+        let external = node_port(r#""externalTrafficPolicy": "Local","#);
+        let local = format!("node:30080 10.244.1.2:8080 inside {all} Never");
+        check(&external, &both, &[&local, &format!("10.96.0.7:80 {all} Outside")]);
+        let elsewhere = "node:30080  inside 10.244.2.2:8080 Never";
+        check(
+            &external,
+            &only_there,
+            &[elsewhere, "10.96.0.7:80 10.244.2.2:8080 Outside"],
+        );
+        let internal = node_port(r#""internalTrafficPolicy": "Local","#);
+        check(
+            &internal,
+            &both,
+            &[
+                &format!("node:30080 {all} Always"),
+                "10.96.0.7:80 10.244.1.2:8080 Outside",
+            ],
+        );
+        check(
+            &internal,
+            &only_there,
+            &["node:30080 10.244.2.2:8080 Always", "10.96.0.7:80 drop"],
+        );
+        check(&internal, "[]", &["node:30080 refuse", "10.96.0.7:80 refuse"]);
+    }
+
+    #[test]
+    fn endpoints_are_matched_by_port_name_and_protocol() {
+        let both = format!("[{HERE}, {HERE}]");
+        let spec = r#"{"clusterIP": "10.96.0.7", "ports": [{"name": "dns", "port": 53, "protocol": "UDP"},
+                       {"name": "dns", "port": 54}, {"name": "other", "port": 55}]}"#;
+        check(
+            spec,
+            &both,
+            &[
+                "10.96.0.7:54 refuse",
+                "10.96.0.7:55 refuse",
+                "10.96.0.7:53 10.244.1.2:5353 Outside",
+            ],
+        );
+    }
+
+    #[test]
+    fn services_without_tables_have_an_empty_plan() {
+        let endpoints = format!("[{HERE}]");
+        for spec in [
+            r#"{"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}"#,
+            r#"{"type": "ExternalName"}"#,
+        ] {
+            check(spec, &endpoints, &[]);
+        }
+        let mut foreign = service(r#"{"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}"#);
+        foreign
+            .metadata
+            .labels
+            .insert("service.kubernetes.io/service-proxy-name".into(), "other".into());
+        assert_eq!(plan("node", &foreign, &slices(&endpoints)), ServicePlan::default());
+    }
+
+    #[test]
+    fn source_ranges_do_not_overlap() {
+        let ranges = [
+            "10.1.0.0/16",
+            " 10.0.0.0/8",
+            "192.0.2.1/32",
+            "fd00::/8",
+            "bad",
+            "10.0.0.0/8",
+        ]
+        .map(String::from);
+        let kept: Vec<String> = source_ranges(&ranges).iter().map(ToString::to_string).collect();
+        assert_eq!(kept, ["10.0.0.0/8", "192.0.2.1/32"]);
+    }
+}

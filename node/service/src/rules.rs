@@ -157,8 +157,10 @@ impl Class {
             lookup(ENDPOINTS, POOL, Data::Register(TARGET)),
         ]);
         if let Some(seconds) = self.affinity {
-            chosen.extend([client(BESIDE_POOL), remember(seconds)]);
+            let remembering = [client(BESIDE_POOL), remember(seconds)];
+            rules.push([chosen.clone(), remembering.to_vec(), vec![translate()]].concat());
         }
+        // Also what is left when a client cannot be remembered because the map is full.
         chosen.push(translate());
         rules.push(chosen);
     }

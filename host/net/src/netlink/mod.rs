@@ -4,6 +4,7 @@
 pub mod conntrack;
 mod message;
 pub mod route;
+mod route_format;
 mod socket;
 
 pub(crate) use message::{Attributes, MessageWriter, be32, be64, native32};

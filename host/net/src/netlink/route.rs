@@ -1,74 +1,18 @@
 //! Links, addresses, routes, neighbours and rules (rtnetlink).
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
+use super::route_format::*;
 use super::{Attributes, MessageWriter, Socket, native32};
 use crate::{Cidr, Error};
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
-
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-
-const IFF_UP: u32 = 1;
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_IFALIAS: u16 = 20;
-const IFLA_AF_SPEC: u16 = 26;
-const IFLA_GROUP: u16 = 27;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const VETH_INFO_PEER: u16 = 1;
-const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
-const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_LABEL: u16 = 3;
-
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTA_TABLE: u16 = 15;
-const RT_TABLE_MAIN: u8 = 254;
-/// Routes of this project, as /etc/iproute2/rt_protos would number them.
-const PROTOCOL: u8 = 83;
-const SCOPE_UNIVERSE: u8 = 0;
-const SCOPE_LINK: u8 = 253;
-
-const FRA_DST: u16 = 1;
-const FRA_SRC: u16 = 2;
-const FRA_PRIORITY: u16 = 6;
-const FRA_TABLE: u16 = 15;
-
-const AF_UNSPEC: u8 = 0;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const NUD_PERMANENT: u16 = 0x80;
 /// Loopback is the first link of every network namespace.
 pub const LOOPBACK: u32 = 1;
+
+/// A link that has not come up by then has another reason.
+const RUNNING_DEADLINE: Duration = Duration::from_millis(200);
 
 /// A link's hardware address.
 pub type MacAddress = [u8; 6];
@@ -147,6 +91,8 @@ pub struct Link {
     pub group: u32,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it transmits.
+    pub running: bool,
 }
 
 /// Requests that are sent in one datagram and executed in order.
@@ -186,21 +132,38 @@ impl RouteSocket {
 
     /// The index of the link of that name; `None` when there is none.
     pub fn link_index(&mut self, name: &str) -> Result<Option<u32>, Error> {
+        Ok(self.link(name)?.map(|link| link.index))
+    }
+
+    /// The link of that name; `None` when there is none.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
         let mut writer = MessageWriter::new();
         let sequence = self.socket.next_sequence();
         writer.message(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, sequence, |w| {
             w.bytes(&link_header(0, 0, 0));
             w.text(IFLA_IFNAME, name);
         });
-        let mut index = None;
+        let mut found = None;
         let what = format!("look up the link {name}");
-        match self
-            .socket
-            .dump(&writer, &what, |_, body| index = link_of(body).map(|link| link.index))
-        {
+        match self.socket.dump(&writer, &what, |_, body| found = link_of(body)) {
             Err(error) if error.errno() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(None),
-            other => other.map(|()| index),
+            other => other.map(|()| found),
         }
+    }
+
+    /// Waits until a link whose peer has come up does transmit. The kernel makes it so a moment
+    /// later (at once, on 6.8 and newer, when it is asked about the link); a packet sent before
+    /// that is lost, and a first SYN is sent again only after a second.
+    pub fn await_running(&mut self, name: &str) -> Result<(), Error> {
+        let start = Instant::now();
+        while self.link(name)?.is_some_and(|link| !link.running) {
+            if start.elapsed() > RUNNING_DEADLINE {
+                tracing::debug!(name, "the link does not transmit yet");
+                break;
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Every link.
@@ -437,136 +400,4 @@ impl RouteRequests<'_> {
             .message(kind, flags | NLM_F_REQUEST | NLM_F_ACK, sequence, body);
         self
     }
-}
-
-fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
-    let mut header = [0; 16];
-    header[0] = AF_UNSPEC;
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    header[12..16].copy_from_slice(&change.to_ne_bytes());
-    header
-}
-
-fn write_end(w: &mut MessageWriter, end: VethEnd<'_>, mtu: u32) {
-    w.text(IFLA_IFNAME, end.name);
-    w.u32(IFLA_MTU, mtu);
-    if let Some(mac) = end.mac {
-        w.attribute(IFLA_ADDRESS, &mac);
-    }
-    if let Some(netns) = end.netns {
-        w.u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
-    }
-}
-
-fn write_address(w: &mut MessageWriter, index: u32, address: IpAddr, prefix: u8, label: Option<&str>) {
-    let mut header = [family(address), prefix, 0, SCOPE_UNIVERSE, 0, 0, 0, 0];
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    w.bytes(&header);
-    with_ip(address, |bytes| {
-        w.attribute(IFA_LOCAL, bytes);
-        w.attribute(IFA_ADDRESS, bytes);
-    });
-    if let Some(label) = label {
-        w.text(IFA_LABEL, label);
-    }
-}
-
-fn write_route(w: &mut MessageWriter, route: &Route) {
-    let network = route.destination.network();
-    let scope = if route.gateway.is_none() {
-        SCOPE_LINK
-    } else {
-        SCOPE_UNIVERSE
-    };
-    let mut header = [0; 12];
-    header[0] = family(network);
-    header[1] = route.destination.prefix();
-    header[4] = RT_TABLE_MAIN;
-    header[5] = PROTOCOL;
-    header[6] = scope;
-    header[7] = 1; // RTN_UNICAST
-    w.bytes(&header);
-    with_ip(network, |bytes| w.attribute(RTA_DST, bytes));
-    if let Some(gateway) = route.gateway {
-        with_ip(gateway, |bytes| w.attribute(RTA_GATEWAY, bytes));
-    }
-    if let Some(link) = route.link {
-        w.u32(RTA_OIF, link);
-    }
-    if let Some(source) = route.source {
-        with_ip(source, |bytes| w.attribute(RTA_PREFSRC, bytes));
-    }
-    if route.metric != 0 {
-        w.u32(RTA_PRIORITY, route.metric);
-    }
-}
-
-fn write_rule(w: &mut MessageWriter, rule: &Rule) {
-    let side = |side: Option<Cidr>| side.map_or(0, |cidr| cidr.prefix());
-    let mut header = [0; 12];
-    header[0] = rule
-        .source
-        .or(rule.destination)
-        .map_or(AF_INET, |cidr| family(cidr.network()));
-    header[1] = side(rule.destination);
-    header[2] = side(rule.source);
-    header[7] = 1; // FR_ACT_TO_TBL
-    w.bytes(&header);
-    if let Some(destination) = rule.destination {
-        with_ip(destination.network(), |bytes| w.attribute(FRA_DST, bytes));
-    }
-    if let Some(source) = rule.source {
-        with_ip(source.network(), |bytes| w.attribute(FRA_SRC, bytes));
-    }
-    w.u32(FRA_PRIORITY, rule.priority);
-    w.u32(FRA_TABLE, rule.table);
-}
-
-fn link_of(body: &[u8]) -> Option<Link> {
-    let attributes = Attributes::after(body, 16);
-    Some(Link {
-        index: body.get(4..8).and_then(native32)?,
-        name: attributes.text(IFLA_IFNAME)?.to_owned(),
-        group: attributes.get(IFLA_GROUP).and_then(native32).unwrap_or(0),
-        up: body.get(8..12).and_then(native32)? & IFF_UP != 0,
-    })
-}
-
-fn route_of(body: &[u8]) -> Option<Route> {
-    let attributes = Attributes::after(body, 12);
-    let table = attributes.get(RTA_TABLE).and_then(native32)?;
-    if table != u32::from(RT_TABLE_MAIN) {
-        return None;
-    }
-    let network = match attributes.get(RTA_DST) {
-        Some(bytes) => ip_of(bytes)?,
-        None => IpAddr::from([0, 0, 0, 0]),
-    };
-    Some(Route {
-        destination: Cidr::new(network, *body.get(1)?).ok()?,
-        gateway: attributes.get(RTA_GATEWAY).and_then(ip_of),
-        link: attributes.get(RTA_OIF).and_then(native32),
-        source: attributes.get(RTA_PREFSRC).and_then(ip_of),
-        metric: attributes.get(RTA_PRIORITY).and_then(native32).unwrap_or(0),
-    })
-}
-
-fn ip_of(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => None,
-    }
-}
-
-fn with_ip(address: IpAddr, use_bytes: impl FnOnce(&[u8])) {
-    match address {
-        IpAddr::V4(v4) => use_bytes(&v4.octets()),
-        IpAddr::V6(v6) => use_bytes(&v6.octets()),
-    }
-}
-
-fn family(address: IpAddr) -> u8 {
-    if address.is_ipv4() { AF_INET } else { AF_INET6 }
 }

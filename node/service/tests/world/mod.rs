@@ -261,6 +261,8 @@ fn connect(node: &NetworkNamespace, outside: &NetworkNamespace) {
     .unwrap();
     node.run(|| configure([172, 30, 0, 1], false)).unwrap();
     outside.run(|| configure([172, 30, 0, 2], true)).unwrap();
+    node.run(|| RouteSocket::open().unwrap().await_running("up0").unwrap())
+        .unwrap();
 }
 
 pub fn service(spec: &str) -> Service {
