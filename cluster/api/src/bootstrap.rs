@@ -114,7 +114,6 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
         part: Part::Main,
         subresource: "",
         dry_run: false,
-        attempts: 8,
         demands_revision: false,
         manager: "",
     };

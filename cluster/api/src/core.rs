@@ -10,6 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::{
         Arc,
@@ -18,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 use strata_auth::{Authenticator, AuthorizerChain, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
-use strata_meta::{GroupVersionKind, Object, Revision, Status};
+use strata_meta::{GroupVersionKind, Object, ObjectKey, Revision, Status};
 use strata_store::{Error as StoreError, Expect, LeaseId, Store};
 use strata_task::CancellationToken;
 use tokio::sync::Semaphore;
@@ -30,6 +31,9 @@ const WRITES_IN_FLIGHT: usize = 200;
 /// Upstream's `--event-ttl`, and how long one lease takes new events.
 const EVENT_TTL: Duration = Duration::from_secs(3600);
 const EVENT_LEASE_SHARED: Duration = Duration::from_secs(60);
+
+/// Locks that writers who were overtaken wait at, so that each gets its turn.
+const TURNS: usize = 64;
 
 /// The server's parts.
 pub(crate) struct Core {
@@ -50,6 +54,7 @@ pub(crate) struct Core {
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) writes: Arc<Semaphore>,
     pub(crate) cancel: CancellationToken,
+    turns: Vec<tokio::sync::Mutex<()>>,
     event_lease: tokio::sync::Mutex<Option<(LeaseId, Instant)>>,
     started: AtomicBool,
     pub(crate) broken: AtomicBool,
@@ -94,6 +99,7 @@ impl Core {
             reads: Arc::new(Semaphore::new(READS_IN_FLIGHT)),
             writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT)),
             cancel,
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             event_lease: tokio::sync::Mutex::default(),
             started: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -124,6 +130,14 @@ impl Core {
     /// Where a row's objects are. Errors: 405 for rows that keep none.
     pub(crate) fn stored<'r>(&self, row: &'r Row) -> Result<&'r Arc<ResourceCache>, Status> {
         row.cache.as_ref().ok_or_else(Status::method_not_allowed)
+    }
+
+    /// The turn of a writer who was overtaken at an object; those of other objects seldom wait for it.
+    pub(crate) async fn turn(&self, key: &ObjectKey) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % TURNS as u64).unwrap_or(0);
+        self.turns[at].lock().await
     }
 
     /// Writes an encoded object and waits until readers see it.

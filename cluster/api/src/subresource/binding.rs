@@ -60,7 +60,6 @@ pub(crate) async fn bind(call: &mut Call, name: &str, binding: &Value) -> Result
         part: Part::Internal,
         subresource: "binding",
         dry_run: options.dry_run,
-        attempts: 16,
         demands_revision: false,
         manager: "",
     };

@@ -90,7 +90,6 @@ async fn take_from_budget(call: &Call, pod: &Object, value: &Value, dry_run: boo
         part: Part::Internal,
         subresource: "status",
         dry_run,
-        attempts: 8,
         demands_revision: false,
         manager: "",
     };

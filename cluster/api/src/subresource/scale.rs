@@ -50,7 +50,6 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         part: Part::Main,
         subresource: "scale",
         dry_run: options.dry_run,
-        attempts: 16,
         demands_revision: false,
         manager: &manager,
     };

@@ -74,7 +74,6 @@ pub(super) async fn apply_patch(
             part,
             subresource: &subresource,
             dry_run: options.dry_run,
-            attempts: 16,
             demands_revision: false,
             manager: "",
         };

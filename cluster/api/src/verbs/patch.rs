@@ -14,8 +14,6 @@ use std::sync::Arc;
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, Reason, Status, StatusCause};
 
-/// Conflicts with other writers before a patch gives up (upstream `MaxRetryWhenPatchConflicts`).
-const ATTEMPTS: usize = 6;
 /// Operations of one JSON patch (upstream's limit).
 const MAX_OPERATIONS: usize = 10_000;
 
@@ -55,7 +53,6 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         part,
         subresource: &call.info.subresource,
         dry_run: options.dry_run,
-        attempts: ATTEMPTS,
         demands_revision: false,
         manager: &manager,
     };

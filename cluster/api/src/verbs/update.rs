@@ -39,6 +39,9 @@ pub(crate) enum Part {
     Internal,
 }
 
+/// Conflicts with other writers that are answered by starting over, when the client named no revision.
+const ATTEMPTS: usize = 64;
+
 /// A write to an object that is there.
 pub(crate) struct Change<'a> {
     /// The server.
@@ -57,8 +60,6 @@ pub(crate) struct Change<'a> {
     pub(crate) subresource: &'a str,
     /// Everything but the write.
     pub(crate) dry_run: bool,
-    /// Conflicts with other writers that are answered by starting over, when the client named no revision.
-    pub(crate) attempts: usize,
     /// Whether leaving out the resourceVersion is refused for kinds that demand it.
     pub(crate) demands_revision: bool,
     /// Who manages the fields that change; `""` when that has been accounted for already.
@@ -103,7 +104,6 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
         part,
         subresource: &call.info.subresource,
         dry_run: options.dry_run,
-        attempts: 16,
         demands_revision: true,
         manager: &manager,
     };
@@ -140,6 +140,7 @@ pub(crate) async fn apply_change(
 ) -> Result<Arc<Object>, Status> {
     let core = change.core;
     let mut attempt = 1;
+    let mut turn = None;
     loop {
         let stored = find(change.row, change.namespace, change.name)?;
         let mut said = Vec::new();
@@ -153,10 +154,13 @@ pub(crate) async fn apply_change(
                 return Err(status);
             }
             Err(Attempt::Overtaken { current, retry }) => {
-                if !retry || attempt >= change.attempts {
+                if !retry || attempt >= ATTEMPTS {
                     return Err(outdated(change));
                 }
                 attempt += 1;
+                if turn.is_none() {
+                    turn = Some(core.turn(&stored.key).await);
+                }
                 if let Some(revision) = current {
                     core.cache.progress().reach(revision).await?;
                 }
