@@ -6,7 +6,7 @@ use crate::record::{ContainerFile, Folders, new_id};
 use crate::{ContainerId, ContainerStatus, EngineEvent, Error, SandboxId, SandboxStatus};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use strata_image::ImageStore;
 use strata_net::PodNetwork;
 use strata_runtime::cgroup::{Cgroup, Layout};
@@ -48,7 +48,10 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub folders: Folders,
     pub cgroups: Layout,
-    pub cgroup_root: String,
+    /// The shims' own cgroup.
+    pub shim_cgroup: String,
+    /// Held while cgroups are made: a new one is not ready for children the moment others see it.
+    pub making_cgroup: Mutex<()>,
     pub helper: Helper,
     pub images: ImageStore,
     pub network: Option<Arc<PodNetwork>>,
@@ -78,11 +81,13 @@ impl Engine {
             let folders = Folders::open(options.root, options.run)?;
             let failed = |why: strata_runtime::Error| Error::InvalidConfig(why.to_string());
             let cgroups = Layout::detect().map_err(failed)?;
-            let cgroup_root = options.cgroup_root.trim_end_matches('/').to_owned();
+            let shim_cgroup = format!("{}/shims", options.cgroup_root.trim_end_matches('/'));
+            Cgroup::create(&cgroups, &shim_cgroup).map_err(failed)?;
             Ok(Inner {
                 folders,
                 cgroups,
-                cgroup_root,
+                shim_cgroup,
+                making_cgroup: Mutex::new(()),
                 helper: options.helper,
                 images: options.images,
                 network: options.network,

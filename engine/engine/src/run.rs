@@ -12,7 +12,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use strata_runtime::cgroup::Cgroup;
 use strata_shim::protocol::SandboxSpec;
@@ -172,7 +172,7 @@ impl Inner {
         let launch = LaunchSpec {
             sandbox_id: record.id.to_string(),
             state_dir: text(&self.folders.run(&record.id))?,
-            cgroup: format!("{}/shims", self.cgroup_root),
+            cgroup: self.shim_cgroup.clone(),
         };
         let launched = self.helper.launch(&launch);
         let (shim, mut connection) = launched.map_err(|error| Error::Shim {
@@ -202,7 +202,10 @@ impl Inner {
             what: "make the cgroup of the pod",
             why: error.to_string(),
         };
-        let cgroup = Cgroup::create(&self.cgroups, &record.cgroup_parent).map_err(failed)?;
+        let cgroup = {
+            let _making = self.making_cgroup.lock().unwrap_or_else(PoisonError::into_inner);
+            Cgroup::create(&self.cgroups, &record.cgroup_parent).map_err(failed)?
+        };
         match resources {
             Some(resources) => cgroup.apply(&limits(resources)).map_err(failed),
             None => Ok(()),
