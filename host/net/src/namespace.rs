@@ -84,6 +84,31 @@ pub(crate) fn run_in<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T + Sen
     })
 }
 
+/// Runs `work` in the network namespace `fd` on the calling thread and comes back: for opening a
+/// socket there, without the price of a thread.
+pub(crate) fn with_thread_in<T>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T) -> Result<T, Error> {
+    let home = NetworkNamespace::current()?;
+    enter(fd)?;
+    let returned = Return(home);
+    let result = work();
+    drop(returned);
+    Ok(result)
+}
+
+/// Brings the thread home, even when `work` panics.
+struct Return(NetworkNamespace);
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.enter() {
+            // The descriptor is open and the privilege was there a moment ago, so this does not
+            // happen; a thread that served the host from inside a pod would be worse than an end.
+            tracing::error!(%error, "a thread cannot leave a pod's network namespace");
+            std::process::abort();
+        }
+    }
+}
+
 fn enter(fd: BorrowedFd<'_>) -> Result<(), Error> {
     move_into_link_name_space(fd, Some(LinkNameSpaceType::Network))
         .map_err(|source| Error::kernel("enter a network namespace", source))

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 
 use crate::addresses::AddressPool;
 use crate::forward::{self, ForwardWatch};
-use crate::namespace::run_in;
 use crate::netlink::route::{LOOPBACK, MacAddress, Route, RouteSocket, VethEnd};
 use crate::reaper::LinkReaper;
 use crate::{Cidr, Error, Instance, host};
@@ -193,7 +192,7 @@ impl PodNetwork {
                 ..Route::on_link(Cidr::host(place.ip), index)
             })
             .run()?;
-        run_in(netns, || configure_pod(place, host_mac))??;
+        configure_pod(RouteSocket::open_in(netns)?, place, host_mac)?;
         socket.await_running(&place.host_link)
     }
 
@@ -230,9 +229,8 @@ impl PodNetwork {
     }
 }
 
-/// Runs inside the pod's network namespace.
-fn configure_pod(place: &PodAddress, host_mac: MacAddress) -> Result<(), Error> {
-    let mut socket = RouteSocket::open()?;
+/// The pod's own side, through a socket in its network namespace.
+fn configure_pod(mut socket: RouteSocket, place: &PodAddress, host_mac: MacAddress) -> Result<(), Error> {
     let index = socket
         .link_index(POD_LINK)?
         .ok_or(Error::Malformed("a new link has no index"))?;

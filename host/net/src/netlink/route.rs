@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::route_format::*;
 use super::{Attributes, MessageWriter, Socket, native32};
+use crate::namespace::with_thread_in;
 use crate::{Cidr, Error};
 
 /// Loopback is the first link of every network namespace.
@@ -118,6 +119,11 @@ impl RouteSocket {
         Ok(Self {
             socket: Socket::open(None, 0)?,
         })
+    }
+
+    /// A socket in another network namespace. It stays there, whoever uses it.
+    pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self, Error> {
+        with_thread_in(netns, Self::open)?
     }
 
     /// Starts a list of requests.
