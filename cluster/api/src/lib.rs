@@ -1,8 +1,8 @@
 //! The API server: one pipeline over rows.
 //!
-//! A request is read ([`request`]), its caller authenticated and authorised, its body decoded, admitted,
-//! prepared and validated by the kind's [`strategy`], written to the store, and the answer encoded. Which
-//! kinds there are is data ([`registry`]); every read is answered from the [`cache`].
+//! A request is read (`request`), its caller authenticated and authorised, its body decoded, admitted,
+//! prepared and validated by the kind's `strategy`, written to the store, and the answer encoded. Which
+//! kinds there are is data (`registry`); every read is answered from the `cache`.
 //!
 //! Not for: deciding who may do what (`strata-auth`), durability (`strata-store`), facts about fields
 //! (`strata-schema`), and anything a controller does.

@@ -30,24 +30,24 @@ pub(super) static EVENTS: Row = Row {
             columns::text(cx, "reason")
         }),
         columns::column("Object", "string", "What it is about.", |cx| {
-            let kind = either(cx, "involvedObject.kind", "regarding.kind").to_lowercase();
-            match either(cx, "involvedObject.name", "regarding.name") {
+            let kind = json::text(cx.object, "involvedObject.kind").to_lowercase();
+            match json::text(cx.object, "involvedObject.name") {
                 "" => kind.into(),
                 name => format!("{kind}/{name}").into(),
             }
         }),
         columns::wide("Subobject", "string", "The part of the object.", |cx| {
-            either(cx, "involvedObject.fieldPath", "regarding.fieldPath").into()
+            json::text(cx.object, "involvedObject.fieldPath").into()
         }),
         columns::wide("Source", "string", "Who recorded it.", source),
         columns::column("Message", "string", "What happened.", |cx| {
-            either(cx, "message", "note").trim().into()
+            json::text(cx.object, "message").trim().into()
         }),
         columns::wide("First Seen", "string", "When it happened first.", |cx| {
             super::age(first(cx), cx.now).into()
         }),
         columns::wide("Count", "string", "How often it happened.", |cx| {
-            let counts = ["series.count", "count", "deprecatedCount"];
+            let counts = ["series.count", "count"];
             let count = counts
                 .iter()
                 .find_map(|path| json::int(cx.object, path).filter(|n| *n > 0));
@@ -62,18 +62,8 @@ pub(super) static EVENTS: Row = Row {
     ..ROW
 };
 
-/// A text by its name in core/v1 or in events.k8s.io.
-fn either<'v>(cx: &CellContext<'v>, core: &str, events: &str) -> &'v str {
-    let text = json::text(cx.object, core);
-    if text.is_empty() {
-        json::text(cx.object, events)
-    } else {
-        text
-    }
-}
-
 fn first<'v>(cx: &CellContext<'v>) -> &'v str {
-    let text = either(cx, "firstTimestamp", "deprecatedFirstTimestamp");
+    let text = json::text(cx.object, "firstTimestamp");
     if text.is_empty() {
         json::text(cx.object, "eventTime")
     } else {
@@ -83,24 +73,19 @@ fn first<'v>(cx: &CellContext<'v>) -> &'v str {
 
 fn last_seen(cx: &CellContext<'_>) -> Value {
     let series = json::text(cx.object, "series.lastObservedTime");
-    let last = either(cx, "lastTimestamp", "deprecatedLastTimestamp");
+    let last = json::text(cx.object, "lastTimestamp");
     let moments = [series, last, first(cx)];
     let moment = moments.into_iter().find(|m| !m.is_empty()).unwrap_or("");
     super::age(moment, cx.now).into()
 }
 
 fn source(cx: &CellContext<'_>) -> Value {
-    let pick = |paths: [&str; 4]| {
-        let texts = paths.map(|path| json::text(cx.object, path));
-        texts.into_iter().find(|t| !t.is_empty()).unwrap_or("")
+    let either = |path, other| match json::text(cx.object, path) {
+        "" => json::text(cx.object, other),
+        text => text,
     };
-    let component = pick([
-        "source.component",
-        "deprecatedSource.component",
-        "reportingComponent",
-        "reportingController",
-    ]);
-    let instance = pick(["source.host", "deprecatedSource.host", "reportingInstance", ""]);
+    let component = either("source.component", "reportingComponent");
+    let instance = either("source.host", "reportingInstance");
     if instance.is_empty() {
         component.into()
     } else {
@@ -108,18 +93,10 @@ fn source(cx: &CellContext<'_>) -> Value {
     }
 }
 
-/// The names of members in core/v1, and in events.k8s.io.
 fn validate(event: &Value, causes: &mut Causes) {
     let root = Field::root(event);
-    let is_new = root.at("regarding").is_set() || root.at("note").is_set();
-    let about = if is_new { "regarding" } else { "involvedObject" };
-    let controller = if is_new {
-        "reportingController"
-    } else {
-        "reportingComponent"
-    };
     let namespace = json::text(event, "metadata.namespace");
-    let involved = root.at(about).at("namespace").named("involvedObject.namespace");
+    let involved = root.at("involvedObject.namespace");
     let timed = root.at("eventTime").is_set();
     let fits = match (involved.text(), timed) {
         ("", false) => matches!(namespace, "" | "default"),
@@ -133,7 +110,7 @@ fn validate(event: &Value, causes: &mut Causes) {
     if !timed {
         return;
     }
-    root.at(controller).needs_text(causes, names::qualified_name);
+    root.at("reportingComponent").needs_text(causes, names::qualified_name);
     for (name, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
         let member = root.at(name);
         member.needs(causes);
@@ -141,13 +118,9 @@ fn validate(event: &Value, causes: &mut Causes) {
             causes.push(member.invalid_as("", format_args!("can have at most {most} characters")));
         }
     }
-    let message = root.at(if is_new { "note" } else { "message" }).named("message");
+    let message = root.at("message");
     if message.text().len() > 1024 {
         causes.push(message.invalid_as("", "can have at most 1024 characters"));
-    }
-    let kind = root.at("type");
-    if is_new && !matches!(kind.text(), "Normal" | "Warning") {
-        causes.push(kind.invalid_as("", format_args!("has invalid value: {}", kind.text())));
     }
     let series = root.at("series");
     if series.is_set() {

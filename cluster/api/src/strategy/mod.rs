@@ -185,3 +185,6 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         _ => listed::strategy_for(group, plural).unwrap_or(&PLAIN),
     }
 }
+
+#[cfg(test)]
+mod tests;

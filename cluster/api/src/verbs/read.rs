@@ -224,3 +224,18 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, 
     let value: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
     Ok(value_response(200, &value, form))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_token_comes_with_one_that_goes_on_now() {
+        let page = Page::after(Some(Revision(7)), "n", "a");
+        let status = expired_token(&page);
+        assert_eq!((status.code, status.reason), (410, strata_meta::Reason::Expired));
+        let fresh = status.metadata["continue"].as_str().map(Page::decode);
+        let expected = Page { revision: None, ..page };
+        assert_eq!(fresh.and_then(Result::ok), Some(expected));
+    }
+}

@@ -9,8 +9,10 @@ use strata_meta::names;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
+type Check = fn(&Field<'_>, &mut Causes);
+
 /// The sources of a volume, in the order in which upstream looks at them.
-const SOURCES: &[(&str, fn(&Field<'_>, &mut Causes))] = &[
+const SOURCES: &[(&str, Check)] = &[
     ("emptyDir", empty_dir),
     ("hostPath", host_path),
     ("gitRepo", git_repository),
