@@ -31,6 +31,19 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Brings back the way to the API for pods, should somebody have removed it.
+pub(crate) async fn maintain(core: &Arc<Core>) {
+    if core.resource("", "services").get("default", "kubernetes").is_some() {
+        return;
+    }
+    let user = UserInfo::new("system:apiserver", &[GROUP_MASTERS]);
+    for object in kubernetes_service(core) {
+        if let Err(error) = ensure(core, &user, object, false).await {
+            tracing::warn!(%error, "the kubernetes service cannot be brought back yet");
+        }
+    }
+}
+
 async fn ensure_all(core: &Arc<Core>, user: &UserInfo, objects: Vec<Value>) -> Result<(), Error> {
     try_join_all(objects.into_iter().map(|object| ensure(core, user, object, false))).await?;
     Ok(())

@@ -20,6 +20,8 @@ use strata_task::{CancellationToken, TaskTracker};
 
 /// How often quiet watchers are told how far they are (upstream: about a minute).
 const BOOKMARKS: Duration = Duration::from_secs(50);
+/// How often the objects that must be there are looked for (upstream: ten seconds).
+const MAINTENANCE: Duration = Duration::from_secs(10);
 /// How often history is forgotten, and so how old a continue token may become (upstream: five minutes).
 const COMPACTION: Duration = Duration::from_secs(300);
 
@@ -126,12 +128,14 @@ impl ApiServer {
         let (core, cancel) = (self.core.clone(), self.cancel.clone());
         self.tasks.spawn(async move {
             let mut bookmarks = tokio::time::interval(BOOKMARKS);
+            let mut maintenance = tokio::time::interval(MAINTENANCE);
             let mut compaction = tokio::time::interval(COMPACTION);
             let mut marks: VecDeque<Revision> = VecDeque::new();
             loop {
                 tokio::select! {
                     () = cancel.cancelled() => return,
                     _ = bookmarks.tick() => core.cache.bookmark(),
+                    _ = maintenance.tick() => if core.is_ready() { bootstrap::maintain(&core).await },
                     _ = compaction.tick() => {
                         marks.push_back(core.cache.progress().applied());
                         if marks.len() > 1 && let Some(oldest) = marks.pop_front() {
