@@ -16,6 +16,7 @@ fn prepared(object: &Value) -> (Value, &'static dyn Strategy) {
     let mut object = object.clone();
     json::set_default(&mut object, "metadata.name", "x");
     json::set_default(&mut object, "metadata.uid", "u-1");
+    strata_schema::normalise(&gvk, &mut object).expect("decodes");
     strata_schema::apply_defaults(&gvk, &mut object);
     let strategy = strategy_for(group, info.plural);
     strategy.prepare_create(&mut object);

@@ -42,6 +42,11 @@ pub(crate) fn filter(row: &Row, namespace: &str, labels: &str, fields: &str) -> 
 
 /// Fields are indexed by their stored names.
 fn stored_field<'a>(row: &Row, path: &'a str) -> std::borrow::Cow<'a, str> {
+    match (row.gvk.kind.as_str(), path) {
+        ("Pod", "spec.host") => return "spec.nodeName".into(),
+        ("Job", "status.successful") => return "status.succeeded".into(),
+        _ => {}
+    }
     if path == "source" && row.gvk.kind == "Event" {
         return "source.component".into();
     }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 fn defaulted(spec: Value) -> Value {
     let mut pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}, "spec": spec});
-    strata_schema::apply_defaults(&strata_meta::GroupVersionKind::new("", "v1", "Pod"), &mut pod);
+    let gvk = strata_meta::GroupVersionKind::new("", "v1", "Pod");
+    strata_schema::normalise(&gvk, &mut pod).expect("decodes");
+    strata_schema::apply_defaults(&gvk, &mut pod);
     pod
 }
 
