@@ -111,11 +111,23 @@ async fn certificates_are_asked_for_approved_and_listed() {
     );
     server.ok("certificate approve join").await;
     assert!(server.ok("get csr join").await.trim_end().ends_with("Approved"));
-    let said = server.kubectl("certificate deny join").await;
-    assert!(
-        said.err
-            .contains("Approved and Denied conditions are mutually exclusive"),
-        "{said:?}"
-    );
+    // Nobody approves or denies through the status.
+    let denied = r#"[{"op": "add", "path": "/status/conditions/-", "value": {"type": "Denied", "status": "True"}}]"#;
+    let words = [
+        "patch",
+        "csr",
+        "join",
+        "--subresource=status",
+        "--type=json",
+        "-p",
+        denied,
+    ];
+    let said = server.kubectl_with(&words, "").await;
+    for sentence in [
+        "mutually exclusive",
+        "updates may not add a condition of type \"Denied\"",
+    ] {
+        assert!(!said.ok && said.err.contains(sentence), "{said:?}");
+    }
     server.stop().await;
 }

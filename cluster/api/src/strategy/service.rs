@@ -114,9 +114,6 @@ fn drop_what_the_type_lacks(new: &mut Value, old: &Value) {
             }
         }
     }
-    if now == "ExternalName" {
-        json::remove(new, "spec.internalTrafficPolicy");
-    }
     if needs_node_port(&was) && !needs_node_port(&now) && same_node_ports(new, old) {
         let ports = new
             .get_mut("spec")

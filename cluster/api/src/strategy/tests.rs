@@ -243,15 +243,7 @@ fn a_change_of_type_wipes_what_the_new_type_lacks() {
                 "externalTrafficPolicy",
             ],
         ),
-        (
-            "ExternalName",
-            vec![
-                "clusterIP",
-                "clusterIPs",
-                "internalTrafficPolicy",
-                "externalTrafficPolicy",
-            ],
-        ),
+        ("ExternalName", vec!["clusterIP", "clusterIPs", "externalTrafficPolicy"]),
     ] {
         let mut new = old.clone();
         json::set(&mut new, "spec.type", kind);
