@@ -141,13 +141,21 @@ pub enum Missing {
     File,
 }
 
-/// Opens `path` inside `root` (O_PATH), making what is missing; nothing outside `root` is touched.
+/// Most links followed to places that do not exist yet.
+const LINK_LIMIT: u32 = 40;
+
+/// Opens `path` inside `root` (O_PATH), making what is missing; nothing outside `root` is touched. Where a
+/// link leads to nothing, what it leads to (inside `root`) is made.
 pub fn make_in_root(root: BorrowedFd<'_>, path: &str, missing: Missing) -> Result<OwnedFd> {
+    make_following(root, path, missing, LINK_LIMIT)
+}
+
+fn make_following(root: BorrowedFd<'_>, path: &str, missing: Missing, links: u32) -> Result<OwnedFd> {
     match open_in_root(root, path, OFlags::PATH) {
         Err(Errno::NOENT) => {}
         other => return other,
     }
-    let (parent, name) = match path.trim_end_matches('/').rsplit_once('/') {
+    let (parent_path, name) = match path.trim_end_matches('/').rsplit_once('/') {
         Some((parent, name)) => (parent, name),
         None => ("", path),
     };
@@ -155,7 +163,7 @@ pub fn make_in_root(root: BorrowedFd<'_>, path: &str, missing: Missing) -> Resul
     if name.is_empty() || name == ".." || name == "." {
         return Err(Errno::NOENT);
     }
-    let parent = make_in_root(root, parent, Missing::Directory)?;
+    let parent = make_following(root, parent_path, Missing::Directory, links)?;
     let made = match missing {
         Missing::Directory => rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
         Missing::File => {
@@ -164,11 +172,22 @@ pub fn make_in_root(root: BorrowedFd<'_>, path: &str, missing: Missing) -> Resul
         }
     };
     match made {
-        // A dangling link is there: a link's target inside the root cannot be made for it.
-        Ok(()) | Err(Errno::EXIST) => {}
+        Ok(()) => return open_in_root(root, path, OFlags::PATH),
+        Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
     }
-    open_in_root(root, path, OFlags::PATH)
+    match (open_in_root(root, path, OFlags::PATH), links.checked_sub(1)) {
+        (Err(Errno::NOENT), Some(links)) => {
+            let target = rustix::fs::readlinkat(&parent, name, Vec::new())?;
+            let target = target.to_str().map_err(|_| Errno::ILSEQ)?;
+            match target.starts_with('/') {
+                true => make_following(root, target, missing, links),
+                false => make_following(root, &alloc::format!("{parent_path}/{target}"), missing, links),
+            }
+        }
+        (Err(Errno::NOENT), None) => Err(Errno::LOOP),
+        (other, _) => other,
+    }
 }
 
 /// A memfd with this content that nobody can change any more.
@@ -217,6 +236,14 @@ mod tests {
         std::fs::create_dir_all(base.join("root/real")).unwrap();
         std::os::unix::fs::symlink("../../../../..", base.join("root/up")).unwrap();
         let root = open_directory(&base.join("root")).unwrap();
+        std::os::unix::fs::symlink("/new/place", base.join("root/dangling")).unwrap();
+        std::os::unix::fs::symlink("../loop", base.join("root/loop")).unwrap();
+        make_in_root(root.as_fd(), "dangling/x", Missing::File).unwrap();
+        assert!(base.join("root/new/place/x").is_file());
+        assert_eq!(
+            make_in_root(root.as_fd(), "loop/x", Missing::File).unwrap_err(),
+            Errno::LOOP
+        );
         make_in_root(root.as_fd(), "up/made/here", Missing::Directory).unwrap();
         assert!(base.join("root/made/here").is_dir());
         assert_eq!(

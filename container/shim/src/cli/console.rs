@@ -58,6 +58,17 @@ fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>) -> Result<
     let mut input_open = true;
     let mut output_open = master.is_some();
     loop {
+        // First: it may have ended before its signal could be read.
+        while let Ok(Some((pid, status))) = process::reap_any() {
+            if pid == child.pid {
+                while let Some(master) = master
+                    && output_open
+                {
+                    output_open = copy(master.as_fd(), strata_sys::stream::output());
+                }
+                return Ok(status.code());
+            }
+        }
         let stdin = strata_sys::stream::input();
         let mut wait: Vec<PollFd<'_>> = Vec::with_capacity(3);
         wait.push(PollFd::new(signals, PollFlags::IN));
@@ -97,16 +108,6 @@ fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>) -> Result<
                 _ => {
                     let _ = process::signal(&child.pidfd, number);
                 }
-            }
-        }
-        while let Ok(Some((pid, status))) = process::reap_any() {
-            if pid == child.pid {
-                while let Some(master) = master
-                    && output_open
-                {
-                    output_open = copy(master.as_fd(), strata_sys::stream::output());
-                }
-                return Ok(status.code());
             }
         }
     }

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_strata-runtime");
@@ -79,8 +80,30 @@ impl Ground {
         command
     }
 
+    /// Runs a command; its output goes through files, since a container that goes on keeps them open.
     pub fn call(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        Self::finish(&mut self.command(arguments))
+    }
+
+    pub fn finish(command: &mut Command) -> Output {
+        let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
+            .status()
+            .unwrap();
+        let read = |file: &mut std::fs::File| {
+            let mut content = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut content).unwrap();
+            content
+        };
+        Output {
+            status,
+            stdout: read(&mut stdout),
+            stderr: read(&mut stderr),
+        }
     }
 
     /// Runs a container to its end: standard output, standard error, code.
