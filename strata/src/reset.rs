@@ -27,10 +27,9 @@ pub fn run(args: &DataDir) -> Outcome {
         cgroups::kill_all(&group);
         strata_net::cleanup(&name).during("removing links and tables")?;
         cgroups::remove(&group);
-        remove_dir(&Path::new("/run/strata").join(&name))?;
+        remove_mounted(&Path::new("/run/strata").join(&name))?;
     }
-    strata_mount::unmount_below(&data_dir).during("unmounting")?;
-    remove_dir(&data_dir)
+    remove_mounted(&data_dir)
 }
 
 /// The names by which a data directory's server or node has marked what is its own.
@@ -43,7 +42,12 @@ fn instances(data_dir: &Path) -> Vec<String> {
     server.into_iter().chain(node).collect()
 }
 
-fn remove_dir(path: &Path) -> Outcome {
+/// Removes a folder and whatever is mounted in it.
+fn remove_mounted(path: &Path) -> Outcome {
+    if !path.exists() {
+        return Ok(());
+    }
+    strata_mount::unmount_below(path).during(format!("unmounting below {}", path.display()))?;
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).during(format!("removing {}", path.display())),
         _ => Ok(()),

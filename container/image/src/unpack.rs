@@ -189,7 +189,9 @@ impl Unpacker<'_> {
 
     /// The name without `.` components; an error for names that mean something else on the host.
     fn checked(&self, name: &[u8]) -> Result<Vec<u8>, &'static str> {
-        if name.starts_with(b"/") && !self.limits.allow_absolute {
+        // The root itself may be written "/" (umoci does): there is nothing else it could mean.
+        let is_root = name.iter().all(|byte| *byte == b'/');
+        if name.starts_with(b"/") && !is_root && !self.limits.allow_absolute {
             return Err("absolute names are not allowed in layers");
         }
         if name.contains(&0) {

@@ -123,6 +123,25 @@ struct NodeSpec {
 #[serde(default)]
 struct NodeStatus {
     addresses: Vec<NodeAddress>,
+    conditions: Vec<NodeCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Node {
+    /// Whether the control plane has given the node up; only a report of its own changes that.
+    fn is_unknown(&self) -> bool {
+        self.status
+            .conditions
+            .iter()
+            .any(|c| c.kind == "Ready" && c.status == "Unknown")
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -148,6 +167,10 @@ async fn keep_network(
     loop {
         changes.borrow_and_update();
         let own = nodes.get(&ObjectKey::new("", &options.node_name));
+        if own.as_ref().is_some_and(|node| node.is_unknown()) {
+            // Saying the same again makes the reporter report.
+            ready.send_modify(|_| {});
+        }
         if slot.get().is_none()
             && let Some(cidr) = own.map(|n| n.spec.pod_cidr.clone()).filter(|cidr| !cidr.is_empty())
         {

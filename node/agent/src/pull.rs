@@ -46,22 +46,17 @@ impl Puller {
     /// The image of a container, pulled if its policy says so.
     pub async fn image(&self, pod: &Pod, container: &Container, about: &ObjectReference) -> Result<Image, PullError> {
         let name = &container.image;
-        let failed = |reason, message: String| {
-            self.events.event(about, EventType::Warning, "Failed", message.clone());
-            PullError { reason, message }
-        };
         let present = match self.images.resolve(name) {
             Ok(present) => present,
-            Err(e @ ImageError::InvalidReference { .. }) => {
-                let message = format!("Failed to apply default image tag {name:?}: {e}");
-                self.events
-                    .event(about, EventType::Warning, "InspectFailed", message.clone());
+            Err(e) if e.is_invalid_name() => return Err(self.invalid_name(name, &e, about)),
+            Err(e) => {
+                let message = e.to_string();
+                self.events.event(about, EventType::Warning, "Failed", message.clone());
                 return Err(PullError {
-                    reason: "InvalidImageName",
+                    reason: "ImageInspectError",
                     message,
                 });
             }
-            Err(e) => return Err(failed("ImageInspectError", e.to_string())),
         };
         // No registry has a built-in image, so asking one would only fail.
         let policy = if name.starts_with(BUILTIN) {
@@ -86,6 +81,16 @@ impl Puller {
         }
     }
 
+    fn invalid_name(&self, name: &str, error: &ImageError, about: &ObjectReference) -> PullError {
+        let message = format!("Failed to apply default image tag {name:?}: {error}");
+        self.events
+            .event(about, EventType::Warning, "InspectFailed", message.clone());
+        PullError {
+            reason: "InvalidImageName",
+            message,
+        }
+    }
+
     async fn pull(&self, pod: &Pod, name: &str, about: &ObjectReference) -> Result<Image, PullError> {
         let _slot = self.slots.acquire().await.map_err(|_| PullError {
             reason: "ErrImagePull",
@@ -105,6 +110,7 @@ impl Puller {
                     self.events.event(about, EventType::Normal, "Pulled", message);
                     return Ok(image);
                 }
+                Err(e) if e.is_invalid_name() => return Err(self.invalid_name(name, &e, about)),
                 Err(e) => last = Some(e),
             }
         }

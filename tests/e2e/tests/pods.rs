@@ -27,7 +27,7 @@ spec:
     - |
       echo color=$COLOR pin=$PIN pod=$POD ip=$IP cpu=$CPU expanded=$(POD)
       cat /work/made /settings/color /keys/pin /info/labels; echo
-      stat -c %a /keys/pin
+      stat -L -c %a /keys/pin
       test -s /var/run/secrets/kubernetes.io/serviceaccount/token && echo token
       nslookup kubernetes.default.svc.cluster.local | tail -n +3
       nslookup kube-dns.kube-system | tail -n +3
@@ -89,7 +89,7 @@ fn a_pod_that_cannot_run_says_why() {
     k.ok("run down --image=localhost:1/nothing:1");
     k.until(&waiting("down", "message"), |out| out.contains("refused"));
 
-    k.ok("run name --image=Bad_NAME:::");
+    k.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: name}\nspec: {containers: [{name: name, image: \"Bad_NAME:::\"}]}\n");
     k.until(&waiting("name", "reason"), |out| out == "InvalidImageName");
 
     k.ok(&format!("run command --image={image} --command -- /no/such/program"));

@@ -95,7 +95,7 @@ fn bad_input_is_refused_as_upstream_refuses_it() {
         "cannot unmarshal string into Go struct field",
     );
     refuse(
-        "apiVersion: v1\nkind: Nothing\nmetadata: {name: n}\n",
+        "apiVersion: v1\nkind: Nothing\nmetadata: {name: nothing}\n",
         "no matches for kind \"Nothing\"",
     );
     k.ok("create configmap c --from-literal=a=1");

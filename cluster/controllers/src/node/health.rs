@@ -58,13 +58,18 @@ pub(super) fn start(context: &Arc<Context>) {
     });
     monitor.follow(&leases);
     let (nodes, pods) = (context.nodes.clone(), context.pods.clone());
+    // An informer ends with its last handle, so one stays with the work.
+    let kept = leases.clone();
     let ready = async move {
         leases.synced().await;
         nodes.synced().await;
         pods.synced().await;
     };
     let queue = monitor.queue.clone();
-    context.run(&queue, WORKERS, ready, move |key| monitor.clone().reconcile(key));
+    context.run(&queue, WORKERS, ready, move |key| {
+        let _ = &kept;
+        monitor.clone().reconcile(key)
+    });
 }
 
 struct Monitor {
