@@ -2,6 +2,7 @@
 //!
 //! Plugins are rows, asked in upstream's order: first all that change, then all that only refuse.
 
+mod certificates;
 mod escalation;
 mod lifecycle;
 pub(crate) mod nodes;
@@ -60,7 +61,12 @@ const MUTATING: &[Mutate] = &[
     pods::default_tolerations,
 ];
 
-const VALIDATING: &[Validate] = &[nodes::restriction, escalation::validate];
+const VALIDATING: &[Validate] = &[
+    nodes::restriction,
+    escalation::validate,
+    certificates::signer,
+    certificates::subject,
+];
 
 /// Lets plugins change a new state. Errors: the first refusal.
 pub(crate) async fn mutate(

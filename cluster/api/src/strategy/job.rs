@@ -22,7 +22,6 @@ const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
 
 pub(super) static JOBS: Row = Row {
     counts: true,
-    keeps_labels: true,
     fields: &[FieldPath::new("status.succeeded", "0")],
     columns: &[
         columns::NAME,

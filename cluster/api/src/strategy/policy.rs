@@ -173,6 +173,7 @@ pub(super) static AUTOSCALERS: Row = Row {
 };
 
 pub(super) static QUOTAS: Row = Row {
+    returns_deleted: true,
     columns: &[
         columns::NAME,
         columns::column("Request", "string", "What is used of what may be requested.", |cx| {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use strata_meta::{Quantity, StatusCause};
 
 pub(super) static VOLUMES: Row = Row {
-    counts: false,
+    returns_deleted: true,
     columns: &[
         columns::NAME,
         columns::column("Capacity", "string", "How much the volume holds.", |cx| {
@@ -72,6 +72,7 @@ pub(super) static VOLUMES: Row = Row {
 };
 
 pub(super) static CLAIMS: Row = Row {
+    returns_deleted: true,
     columns: &[
         columns::NAME,
         columns::column("Status", "string", "What has become of the claim.", phase),
@@ -114,6 +115,7 @@ pub(super) static CLAIMS: Row = Row {
 };
 
 pub(super) static CLASSES: Row = Row {
+    returns_deleted: true,
     columns: &[
         columns::column("Name", "string", "Name must be unique within a namespace.", |cx| {
             columns::name_or_default(cx, "storageclass.kubernetes.io/is-default-class")

@@ -74,7 +74,6 @@ pub(super) static DEPLOYMENTS: Row = Row {
 
 pub(super) static REPLICA_SETS: Row = Row {
     counts: true,
-    keeps_labels: true,
     columns: REPLICAS,
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
@@ -137,7 +136,6 @@ const REPLICAS: &[Column] = &[
 
 pub(super) static DAEMON_SETS: Row = Row {
     counts: true,
-    keeps_labels: true,
     columns: &[
         columns::NAME,
         columns::column("Desired", "integer", "How many nodes should run the pod.", |cx| {
@@ -219,7 +217,6 @@ fn template_generation(object: &Value, generation: i64) -> Value {
 
 pub(super) static STATEFUL_SETS: Row = Row {
     counts: true,
-    keeps_labels: true,
     columns: &[
         columns::NAME,
         columns::column("Ready", "string", "Number of the pod with ready state", ready_of_wanted),
@@ -299,6 +296,7 @@ pub(super) static CONTROLLER_REVISIONS: Row = Row {
 
 pub(super) static POD_TEMPLATES: Row = Row {
     counts: true,
+    returns_deleted: true,
     columns: &[
         columns::NAME,
         columns::column(
