@@ -104,10 +104,16 @@ impl Slot {
 impl Tracked {
     /// An instance found in the engine, new or from before a restart of the agent.
     pub fn of(status: &ContainerStatus, resolved: (String, String)) -> Self {
+        let image = status.annotations.get(container::IMAGE).cloned().unwrap_or_default();
+        Self::new(status.id.clone(), status.attempt, image, resolved)
+    }
+
+    /// An instance of that name.
+    pub fn new(id: ContainerId, attempt: u32, image: String, resolved: (String, String)) -> Self {
         Self {
-            id: status.id.clone(),
-            attempt: status.attempt,
-            image: status.annotations.get(container::IMAGE).cloned().unwrap_or_default(),
+            id,
+            attempt,
+            image,
             resolved,
             started: false,
             ready: false,

@@ -218,10 +218,21 @@ pub async fn start_container(
     })
     .map_err(|e| config_error(e.to_string()))?;
     let engine = &context.options.engine;
-    let id = engine.create_container(&sandbox.id, config).await.map_err(|e| {
-        event(EventType::Warning, "Failed", format!("Error: {e}"));
-        StepError::new("CreateContainerError", e)
-    })?;
+    let id = match engine.create_container(&sandbox.id, config).await {
+        Ok(id) => id,
+        Err(e) => {
+            event(EventType::Warning, "Failed", format!("Error: {e}"));
+            return match e {
+                // What the container itself asks for cannot be run: it counts as one that ended at once.
+                strata_engine::Error::Runtime { .. } => Ok(ContainerUp {
+                    id: ContainerId::from(strata_meta::Uid::random().as_str()),
+                    image: resolved,
+                    failed: Some(e.to_string()),
+                }),
+                e => Err(StepError::new("CreateContainerError", e)),
+            };
+        }
+    };
     event(EventType::Normal, "Created", "Container created".to_owned());
     if let Err(e) = engine.start_container(&id).await {
         event(EventType::Warning, "Failed", format!("Error: {e}"));

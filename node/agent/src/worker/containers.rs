@@ -27,14 +27,9 @@ impl Worker {
                 slot.error = None;
                 slot.not_before = None;
                 slot.failures = 0;
-                let status = match engine.container(&up.id) {
-                    Ok(status) => status,
-                    Err(error) => {
-                        tracing::warn!(container = %up.id, %error, "a container vanished as it started");
-                        return;
-                    }
-                };
-                let mut tracked = Tracked::of(&status, up.image);
+                let container = self.pod.all_containers().find(|c| c.name == name);
+                let image = container.map(|c| c.image.clone()).unwrap_or_default();
+                let mut tracked = Tracked::new(up.id, attempt, image, up.image);
                 if let Some(why) = up.failed {
                     tracked.exit = Some(start_error(why));
                 }
