@@ -363,7 +363,7 @@ fn plan_containers(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
             None => false,
         };
         // Init containers of a pod whose containers have run are not run again.
-        if !done && !(started_before && !init.is_sidecar()) {
+        if !done && (!started_before || init.is_sidecar()) {
             plan_container(pod, init, instance, now, plan);
             if !started_before {
                 return;
