@@ -235,7 +235,7 @@ mod tests {
         let base = std::env::temp_dir().join(format!("strata-sys-{}", std::process::id()));
         std::fs::create_dir_all(base.join("root/real")).unwrap();
         std::os::unix::fs::symlink("../../../../..", base.join("root/up")).unwrap();
-        let root = open_directory(&base.join("root")).unwrap();
+        let root = open_directory(base.join("root")).unwrap();
         std::os::unix::fs::symlink("/new/place", base.join("root/dangling")).unwrap();
         std::os::unix::fs::symlink("../loop", base.join("root/loop")).unwrap();
         make_in_root(root.as_fd(), "dangling/x", Missing::File).unwrap();

@@ -18,12 +18,7 @@ const ADDRESS_LIMIT: usize = 107;
 
 /// Two connected sockets, closed on exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
 /// Listens at `path`, which must not exist, with mode 0600.

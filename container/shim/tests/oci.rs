@@ -1,5 +1,7 @@
 //! The OCI command line on a real kernel. Needs root and busybox-static.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

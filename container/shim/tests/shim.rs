@@ -1,5 +1,7 @@
 //! The shim on a real kernel, through its protocol. Needs root and busybox-static.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use rustix::fd::AsFd;

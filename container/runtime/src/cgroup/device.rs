@@ -261,3 +261,71 @@ fn assemble(rules: &[Rule]) -> Vec<Instruction> {
     program.push(op(EXIT, 0, 0, 0, 0));
     program
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// A cgroup v2 directory of a machine that has one, if only beside v1: programs attach there too.
+    fn make(name: &str) -> Option<std::string::String> {
+        let base = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+            .into_iter()
+            .find(|base| Path::new(base).join("cgroup.controllers").exists())?;
+        let path = std::format!("{base}/strata-device-{name}-{}", std::process::id());
+        std::fs::create_dir(&path).ok()?;
+        Some(path)
+    }
+
+    /// What can be read of some devices from inside a cgroup.
+    fn readable(cgroup: &str, devices: &[&str]) -> Vec<bool> {
+        let tries = devices
+            .iter()
+            .map(|device| std::format!("(: < {device}) 2>&- && echo y || echo n; "));
+        let script = std::format!(
+            "echo $$ > {cgroup}/cgroup.procs; {}",
+            tries.collect::<std::string::String>()
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        std::string::String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| line == "y")
+            .collect()
+    }
+
+    fn rule(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceRule {
+        DeviceRule {
+            allow,
+            kind: kind.into(),
+            major: Some(major),
+            minor: Some(minor),
+            access: access.into(),
+        }
+    }
+
+    #[test]
+    fn the_last_rule_of_the_program_that_matches_decides() {
+        let Some(cgroup) = make("order") else { return };
+        let rules = [
+            rule(false, "a", -1, -1, "rwm"),
+            rule(true, "c", 1, -1, "rw"),
+            rule(false, "c", 1, 5, "r"),
+            rule(true, "c", 1, 8, "w"),
+        ];
+        let rules: Vec<Rule> = rules.iter().map(|rule| parse(rule).unwrap()).collect();
+        attach_program(&cgroup, &rules).unwrap();
+        // null; zero, denied again; random, which the wider rule still lets read; the terminal, never allowed.
+        let found = readable(&cgroup, &["/dev/null", "/dev/zero", "/dev/random", "/dev/ptmx"]);
+        std::fs::remove_dir(&cgroup).unwrap();
+        assert_eq!(found, [true, false, true, false]);
+    }
+
+    #[test]
+    fn rules_that_make_no_sense_are_refused() {
+        assert!(parse(&rule(true, "x", 1, 1, "r")).is_err());
+        assert!(parse(&rule(true, "c", 1, 1, "rx")).is_err());
+        assert!(parse(&rule(true, "", -1, -1, "")).is_ok());
+    }
+}

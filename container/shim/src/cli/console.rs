@@ -45,7 +45,7 @@ pub(super) fn supervise(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
     }
     signal::set_blocked(set).context(|| "block signals")?;
     let signals = signal::descriptor(set).context(|| "signalfd")?;
-    let raw = master.as_ref().map(|master| Raw::enter(master));
+    let raw = master.as_ref().map(Raw::enter);
     let code = follow(child, &signals, master.as_ref())?;
     drop(raw);
     Ok(code)
