@@ -2,7 +2,12 @@
 
 use super::spec::ClusterSpec;
 use crate::failure::{During, Failure, Outcome};
-use std::{net::IpAddr, os::fd::AsFd};
+use std::{
+    fs,
+    net::IpAddr,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+};
 use strata_net::{
     Cidr, NetworkNamespace,
     netlink::route::{LOOPBACK, Route, RouteSocket, VethEnd},
@@ -11,13 +16,41 @@ use strata_net::{
 const MTU: u32 = 1500;
 const PREFIX: u8 = 24;
 
-/// Makes the bridge.
-pub fn make_bridge(spec: &ClusterSpec) -> Outcome {
+/// Makes a bridge for the cluster in that folder; false if there is one of that name.
+pub fn make_bridge(name: &str, cluster: &Path) -> Outcome<bool> {
     let doing = "making the cluster's bridge";
     let mut socket = RouteSocket::open().during(doing)?;
-    let name = spec.bridge();
-    socket.requests().add_bridge(&name, 0).run().during(doing)?;
-    let index = index(&mut socket, &name)?;
+    if socket.link_index(name).during(doing)?.is_some() {
+        return Ok(false);
+    }
+    if let Err(error) = socket.requests().add_bridge(name, 0).run() {
+        // Another cluster that is being made may have been quicker.
+        return match socket.link_index(name).during(doing)? {
+            Some(_) => Ok(false),
+            None => Err(error).during(doing),
+        };
+    }
+    fs::write(owner_file(name), owner(cluster)).during(doing)?;
+    Ok(true)
+}
+
+/// Where the kernel keeps a link's alias, which says whose a bridge is.
+fn owner_file(bridge: &str) -> PathBuf {
+    Path::new("/sys/class/net").join(bridge).join("ifalias")
+}
+
+/// What is written there: the end of the cluster's folder, as much as fits.
+fn owner(folder: &Path) -> &[u8] {
+    const FITS: usize = 200;
+    let path = folder.as_os_str().as_bytes();
+    &path[path.len().saturating_sub(FITS)..]
+}
+
+/// Gives the bridge its address.
+pub fn open_bridge(spec: &ClusterSpec) -> Outcome {
+    let doing = "opening the cluster's bridge";
+    let mut socket = RouteSocket::open().during(doing)?;
+    let index = index(&mut socket, &spec.bridge())?;
     socket
         .requests()
         .add_address(index, spec.gateway(), PREFIX, None)
@@ -76,8 +109,13 @@ fn index(socket: &mut RouteSocket, name: &str) -> Outcome<u32> {
     found.ok_or_else(|| Failure(format!("the link {name} has vanished")))
 }
 
-/// Removes the bridge and the nodes' links; what is gone already is no error.
+/// Removes the bridge and the nodes' links; what is gone already is no error, and what another
+/// cluster has made since in the same subnet stays.
 pub fn remove(spec: &ClusterSpec) {
+    match fs::read(owner_file(&spec.bridge())) {
+        Ok(alias) if alias.trim_ascii_end() == owner(&spec.folder()) => {}
+        _ => return,
+    }
     let names = (0..spec.nodes.len()).map(|i| spec.link(i)).chain([spec.bridge()]);
     for name in names {
         let Ok(mut socket) = RouteSocket::open() else { return };

@@ -62,15 +62,7 @@ pub async fn run(command: ClusterCommand) -> Outcome {
                 forward,
                 wait: Duration::from_secs(wait),
             };
-            let spec = match create(&wanted).await {
-                Ok(spec) => spec,
-                Err(failure) => {
-                    // A cluster that did not come up is of no use to anybody, its log is.
-                    let log = last_log_lines(&spec::folder(&name));
-                    delete(&name).await?;
-                    return fail(format!("{failure}{log}"));
-                }
-            };
+            let spec = create(&wanted).await?;
             let (ca, leaf) = administrator(&spec)?;
             merge_kubeconfig(&kubeconfig, &spec.server(), ca.ca_pem(), &leaf, &context(&name))
                 .during(format!("writing {}", kubeconfig.display()))?;
@@ -111,26 +103,44 @@ fn kubeconfig_path(given: Option<PathBuf>) -> Outcome<PathBuf> {
     path.ok_or_else(|| Failure("there is no home directory for the kubeconfig; name a file with --kubeconfig".into()))
 }
 
-/// Makes a cluster and waits until all its nodes are ready.
+/// Makes a cluster and waits until all its nodes are ready. One that does not come up is removed again.
 pub async fn create(wanted: &Wanted) -> Outcome<ClusterSpec> {
     crate::check::privileges()?;
-    if !strata_meta::names::dns1123_label(&wanted.name).is_empty() || wanted.name.len() > 40 {
+    let name = &wanted.name;
+    if !strata_meta::names::dns1123_label(name).is_empty() || name.len() > 40 {
         return fail(format!(
-            "{:?} is not a cluster name: use lower case letters, digits and '-'",
-            wanted.name
+            "{name:?} is not a cluster name: use lower case letters, digits and '-'"
         ));
     }
-    let folder = spec::folder(&wanted.name);
-    if folder.exists() {
-        return fail(format!(
-            "there is a cluster {} already; delete it first or choose another name",
-            wanted.name
-        ));
+    let folder = spec::folder(name);
+    fs::create_dir_all(spec::root()).during(format!("creating {}", spec::root().display()))?;
+    // Of two who want the same name at the same time, the one who makes the folder has it.
+    match fs::create_dir(&folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            return fail(format!(
+                "there is a cluster {name} already; delete it first or choose another name"
+            ));
+        }
+        other => other.during(format!("creating {}", folder.display()))?,
     }
+    match set_up(wanted, &folder).await {
+        Ok(spec) => Ok(spec),
+        Err(failure) => {
+            // A cluster that did not come up is of no use to anybody, its log is.
+            let log = last_log_lines(&folder);
+            delete(name).await?;
+            fail(format!("{failure}{log}"))
+        }
+    }
+}
+
+async fn set_up(wanted: &Wanted, folder: &Path) -> Outcome<ClusterSpec> {
     let spec = ClusterSpec::new(&wanted.name, wanted.nodes, wanted.forward.clone())?;
-    fs::create_dir_all(&folder).during(format!("creating {}", folder.display()))?;
-    spec.save()?;
-    start_supervisor(&folder)?;
+    if let Err(failure) = spec.save() {
+        links::remove(&spec);
+        return Err(failure);
+    }
+    start_supervisor(folder)?;
     match tokio::time::timeout(wanted.wait, until_ready(&spec)).await {
         Ok(result) => result.map(|()| spec),
         Err(_) => fail(format!("the nodes were not ready within {} s", wanted.wait.as_secs())),

@@ -1,5 +1,6 @@
 //! What a cluster is, on disk.
 
+use super::links;
 use crate::failure::{During, Outcome, fail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -56,9 +57,9 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 impl ClusterSpec {
-    /// A new cluster in a subnet that no other has.
+    /// A new cluster in a subnet that no other has, with its bridge: making that takes the subnet.
     pub fn new(name: &str, nodes: u8, forward: Vec<u16>) -> Outcome<Self> {
-        let subnet = free_subnet()?;
+        let subnet = take_subnet(&folder(name))?;
         let node = |i: u8| NodeSpec {
             name: format!("{name}-{}", i + 1),
             ip: Ipv4Addr::new(172, 30, subnet, 10 + i).into(),
@@ -98,7 +99,7 @@ impl ClusterSpec {
 
     /// The bridge's name.
     pub fn bridge(&self) -> String {
-        format!("strata-br{}", self.subnet)
+        bridge(self.subnet)
     }
 
     /// Name of the machine's end of a node's link.
@@ -117,11 +118,16 @@ impl ClusterSpec {
     }
 }
 
-/// The first subnet whose bridge does not exist.
-fn free_subnet() -> Outcome<u8> {
-    let taken = |subnet: &u8| Path::new(&format!("/sys/class/net/strata-br{subnet}")).exists();
-    match (0..SUBNETS).find(|subnet| !taken(subnet)) {
-        Some(subnet) => Ok(subnet),
-        None => fail("there are too many clusters on this machine; delete one"),
+fn bridge(subnet: u8) -> String {
+    format!("strata-br{subnet}")
+}
+
+/// Takes the first subnet whose bridge does not exist.
+fn take_subnet(cluster: &Path) -> Outcome<u8> {
+    for subnet in 0..SUBNETS {
+        if links::make_bridge(&bridge(subnet), cluster)? {
+            return Ok(subnet);
+        }
     }
+    fail("there are too many clusters on this machine; delete one")
 }
