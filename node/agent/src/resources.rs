@@ -185,7 +185,7 @@ mod tests {
     fn classes_follow_requests_and_limits() {
         let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
         let some = json!({"requests": {"cpu": "100m"}});
-        assert_eq!(qos_class(&pod(&[full.clone()])), Qos::Guaranteed);
+        assert_eq!(qos_class(&pod(std::slice::from_ref(&full))), Qos::Guaranteed);
         assert_eq!(qos_class(&pod(&[full.clone(), some.clone()])), Qos::Burstable);
         assert_eq!(qos_class(&pod(&[json!({})])), Qos::BestEffort);
         assert_eq!(qos_class(&pod(&[json!({"limits": {"cpu": "1"}})])), Qos::Burstable);

@@ -202,25 +202,11 @@ impl Worker {
         for action in plan.actions {
             self.act(action);
         }
-        [
-            plan.wake_at,
-            self.deadline(),
-            self.volumes.as_ref().and_then(|v| v.refresh_at),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|at| {
-            if self
-                .volumes
-                .as_ref()
-                .and_then(|v| v.refresh_at)
-                .is_some_and(|t| t <= now)
-            {
-                self.refresh();
-            }
-            at
-        })
+        let refresh_at = self.volumes.as_ref().and_then(|v| v.refresh_at);
+        if refresh_at.is_some_and(|at| at <= now) {
+            self.refresh();
+        }
+        [plan.wake_at, self.deadline(), refresh_at].into_iter().flatten().min()
     }
 
     fn deadline(&self) -> Option<Time> {
