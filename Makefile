@@ -15,10 +15,10 @@ setup: ## Install what building and testing need from Debian packages.
 	@tests/setup.sh
 
 build: ## Build target/release/strata and strata-runtime, static.
-	$(CARGO) build --release --locked --package strata --package strata-shim
+	$(CARGO) build --release --locked --package strata
 	@mkdir -p $(TARGET)/release
 	@ln -f $(BUILT)/strata $(STRATA)
-	@ln -f $(BUILT)/strata-runtime $(TARGET)/release/strata-runtime
+	@cp -f "$$(ls -t $(BUILT)/build/strata-*/out/small/*/release/strata-runtime | head -1)" $(TARGET)/release/strata-runtime
 	@ls -l $(STRATA) $(TARGET)/release/strata-runtime
 
 lint: ## Formatting, clippy with warnings as errors, licences.
