@@ -27,6 +27,7 @@ lint: ## Formatting, clippy with warnings as errors, licences.
 
 unit: ## Unit, property and contract tests, and the repository's own checks.
 	$(CARGO) xtask tidy
+	$(CARGO) xtask licences
 	$(CARGO) test --workspace --exclude strata-e2e --locked
 
 e2e: build ## A real cluster, the real kubectl, real containers.

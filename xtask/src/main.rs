@@ -3,6 +3,7 @@
 //! Each subcommand is a row of [`SUBCOMMANDS`]; a new check adds a row and a module.
 
 mod golden;
+mod licences;
 mod schema;
 mod tidy;
 
@@ -26,6 +27,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
         name: "generate-golden",
         summary: "write tests/golden/golden from the answers of the upstream Go libraries",
         run: golden::run,
+    },
+    Subcommand {
+        name: "licences",
+        summary: "check that everything linked has a permissive licence",
+        run: licences::run,
     },
     Subcommand {
         name: "tidy",
