@@ -30,11 +30,10 @@ impl Target {
     pub fn from_kubeconfig(path: &Path, port: u16) -> Outcome<Self> {
         let text = fs::read_to_string(path)?;
         let field = |name: &str| -> Outcome<String> {
-            let value = text
-                .lines()
-                .find_map(|l| l.trim_start_matches([' ', '-']).strip_prefix(name)?.strip_prefix(':'));
-            let decoded = value.map(|v| STANDARD.decode(v.trim().trim_matches(['"', '\'']).as_bytes()));
-            match decoded {
+            // The value stands behind the name or, folded, on the next line.
+            let behind = text.split_once(&format!("{name}:")).map(|(_, rest)| rest);
+            let value = behind.and_then(|rest| rest.split_whitespace().find(|word| !word.starts_with('>')));
+            match value.map(|v| STANDARD.decode(v.trim_matches(['"', '\'']))) {
                 Some(Ok(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
                 _ => fail(format!("{} has no {name}", path.display())),
             }

@@ -107,6 +107,7 @@ fn certificates(folder: &Path, port: u16) -> Outcome<Target> {
     for (name, text) in [
         ("server.crt", &server.cert_pem),
         ("server.key", &server.key_pem),
+        ("accounts.crt", &accounts.cert_pem),
         ("accounts.key", &accounts.key_pem),
     ] {
         strata_auth::write_private(&folder.join(name), text.as_bytes())?;
@@ -143,7 +144,7 @@ fn kube_apiserver(options: &Options, folder: &Path, etcd: u16, port: u16) -> Com
         format!("--tls-cert-file={}", file("server.crt")),
         format!("--tls-private-key-file={}", file("server.key")),
         format!("--client-ca-file={}", file("ca.crt")),
-        format!("--service-account-key-file={}", file("accounts.key")),
+        format!("--service-account-key-file={}", file("accounts.crt")),
         format!("--service-account-signing-key-file={}", file("accounts.key")),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),

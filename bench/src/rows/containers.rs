@@ -96,9 +96,9 @@ fn rows(times: &BTreeMap<String, Times>) -> Vec<Row> {
         }
     };
     let life = format!(
-        "Median of {CONTAINERS} containers of each program in turns: `create -b BUNDLE ID`, `start ID`, `delete --force \
-         ID` as three commands on one config.json (six namespaces, cgroup with memory, cpu and pids limits, seccomp \
-         profile of the container engines, masked paths, no_new_privs; the process ends by itself)."
+        "Median of {CONTAINERS} containers of each program in turns: `create --bundle B --pid-file F ID`, `start ID`, `delete \
+         --force ID` as three commands on one config.json (six namespaces, cgroup with memory, cpu and pids limits, seccomp \
+         profile of the container engines, masked paths, no_new_privs; the process ends by itself before it is deleted)."
     );
     let exec = format!(
         "Median of {EXECUTIONS} `exec ID /bin/true` in turns, into a running container of the same config.json."
@@ -235,10 +235,35 @@ impl Program {
 
     fn life(&self, bundle: &Path, turn: usize) -> Outcome<[Duration; 3]> {
         let id = format!("bench-{}-{}-{turn}", self.name, std::process::id());
-        let create = self.run(&["create", "--bundle", &bundle.display().to_string(), &id])?;
+        let pid_file = format!("{}.pid", self.root);
+        let bundle = bundle.display().to_string();
+        let create = self.run(&["create", "--bundle", &bundle, "--pid-file", &pid_file, &id])?;
         let start = self.run(&["start", &id])?;
+        // Outside the measured time.
+        await_end(&fs::read_to_string(pid_file)?)?;
         let delete = self.run(&["delete", "--force", &id])?;
         Ok([create, start, delete])
+    }
+}
+
+/// Waits until a process has ended by itself.
+fn await_end(pid: &str) -> Outcome {
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        io::Errno,
+        process::{Pid, PidfdFlags, pidfd_open},
+    };
+    let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) else {
+        return fail(format!("{pid:?} in a pid file"));
+    };
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other?,
+    };
+    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit))? {
+        0 => fail(format!("process {} does not end", pid.as_raw_nonzero())),
+        _ => Ok(()),
     }
 }
 
