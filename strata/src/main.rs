@@ -15,6 +15,7 @@ mod hello;
 mod image;
 mod instance;
 mod join;
+mod network;
 mod plane;
 mod reset;
 mod server;

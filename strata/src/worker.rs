@@ -3,27 +3,23 @@
 use crate::{
     cli::NodeSettings,
     failure::{During, Outcome},
+    network::NodeNetwork,
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
 };
-use strata_agent::{Agent, AgentOptions, NetworkFactory};
+use strata_agent::{Agent, AgentOptions};
 use strata_client::Client;
-use strata_dns::{DnsOptions, DnsServer};
 use strata_engine::{Engine, EngineOptions};
 use strata_http::ServerTls;
 use strata_image::{Builtin, BuiltinFile, BuiltinSource, ImageConfig, ImageOptions, ImageStore, ProxyOptions};
-use strata_net::{PodNetwork, PodNetworkOptions};
-use strata_service::{ServiceProxy, ServiceProxyOptions};
 use strata_shim::Helper;
 use strata_task::CancellationToken;
 
 /// Where the kubelet listens upstream; another port is taken when this one is in use.
 const AGENT_PORT: u16 = 10250;
-/// Where the node's resolver listens on the pod network's gateway.
-const DNS_PORT: u16 = 53;
 /// The image made from this very program.
 const HELLO_IMAGE: &str = "strata.local/hello:latest";
 /// The cluster's domain.
@@ -99,19 +95,9 @@ pub fn agent_listener() -> Outcome<TcpListener> {
 
 /// The image store of a data directory.
 pub fn image_store(data_dir: &Path, registry_hosts: &Path) -> Outcome<ImageStore> {
-    let variable = |upper: &str| {
-        let lower = upper.to_lowercase();
-        std::env::var(upper)
-            .or_else(|_| std::env::var(lower))
-            .unwrap_or_else(|_| String::new())
-    };
     let options = ImageOptions {
         hosts_dir: Some(registry_hosts.to_owned()),
-        proxy: ProxyOptions {
-            http: variable("HTTP_PROXY"),
-            https: variable("HTTPS_PROXY"),
-            no_proxy: variable("NO_PROXY"),
-        },
+        proxy: ProxyOptions::from_variables(|name| std::env::var(name).ok()),
         ..ImageOptions::new(data_dir.join("images"))
     };
     ImageStore::open(options).during("opening the image store")
@@ -130,13 +116,14 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
     let images = image_store(data_dir, &settings.registry_hosts)?;
     add_hello(&images)?;
     let cgroup_root = format!("/strata-{}", options.instance);
+    let pod_network = NodeNetwork::new(&options);
     let engine = Engine::open(EngineOptions {
         root: data_dir.join("engine"),
         run: PathBuf::from("/run/strata").join(&options.instance),
         cgroup_root: cgroup_root.clone(),
         helper: options.helper.clone(),
         images: images.clone(),
-        network: None,
+        network: pod_network.recover(),
         log_max_size: 10 << 20,
         log_max_files: 5,
     });
@@ -153,7 +140,7 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         cgroup_root,
         cluster_dns: vec![options.dns],
         cluster_domain: DOMAIN.to_owned(),
-        network: network_factory(&options, cancel),
+        network: pod_network.factory(cancel),
         tls: options.tls.clone(),
         listener: Arc::new(options.listener),
         instance: options.instance.clone(),
@@ -162,60 +149,6 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
     };
     let agent = Agent::start(agent, cancel.clone()).during("starting the node agent")?;
     Ok(Worker { agent })
-}
-
-/// Makes the pod network, and on its gateway the resolver and the service tables that lead to it.
-fn network_factory(options: &WorkerOptions, cancel: &CancellationToken) -> NetworkFactory {
-    let (state, instance, client) = (
-        options.data_dir.join("network"),
-        options.instance.clone(),
-        options.client.clone(),
-    );
-    let (cluster_cidr, cancel) = (options.cluster_cidr.clone(), cancel.clone());
-    let (name, ip, service) = (options.name.clone(), options.ip, options.dns);
-    let service_cidr = options.service_cidr.clone();
-    let runtime = tokio::runtime::Handle::current();
-    Arc::new(move |cidr: &str| {
-        let text = |e: &dyn std::fmt::Display| e.to_string();
-        let network = PodNetwork::open(PodNetworkOptions {
-            state_dir: state.clone(),
-            cidr: cidr.parse().map_err(|e| text(&e))?,
-            cluster_cidr: cluster_cidr.parse().map_err(|e| text(&e))?,
-            instance: instance.clone(),
-            mtu: 0,
-        })
-        .map_err(|e| text(&e))?;
-        let resolver = SocketAddr::new(network.gateway(), DNS_PORT);
-        let dns = DnsOptions {
-            client: client.clone(),
-            domain: DOMAIN.to_owned(),
-            listen: vec![resolver],
-            upstream: strata_dns::upstream_resolvers(&resolv_conf()),
-        };
-        let proxy = ServiceProxyOptions {
-            client: client.clone(),
-            node_name: name.clone(),
-            node_ips: vec![ip],
-            instance: instance.clone(),
-            cluster_cidr: cluster_cidr.parse().map_err(|e| text(&e))?,
-            service_cidr: Some(service_cidr.parse().map_err(|e| text(&e))?),
-            node_port_addresses: Vec::new(),
-            dns: Some((service, resolver)),
-        };
-        let _entered = runtime.enter();
-        let dns = runtime
-            .block_on(DnsServer::start(dns, cancel.clone()))
-            .map_err(|e| text(&e))?;
-        let proxy = ServiceProxy::start(proxy, cancel.clone()).map_err(|e| text(&e))?;
-        // Both end with the cancellation; until then this task owns them.
-        let stopping = cancel.clone();
-        runtime.spawn(async move {
-            stopping.cancelled().await;
-            proxy.stop().await;
-            dns.stop().await;
-        });
-        Ok(network)
-    })
 }
 
 /// Makes the image `strata.local/hello` from this very program.
@@ -244,9 +177,4 @@ impl Worker {
     pub async fn join(self) {
         self.agent.join().await;
     }
-}
-
-/// The machine's own resolver configuration; a machine without one forwards nothing.
-fn resolv_conf() -> String {
-    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|_| String::new())
 }
