@@ -360,6 +360,12 @@ pub async fn remove_everything(context: &Context, uid: &strata_meta::Uid) -> Res
             gone(engine.remove_sandbox(&sandbox.id).await).map_err(failed)?;
         }
     }
+    let (logs, ending) = (context.options.log_dir.clone(), format!("_{uid}"));
+    let removed = tokio::task::spawn_blocking(move || remove_logs(&logs, &ending)).await;
+    removed
+        .unwrap_or_else(|e| Err(std::io::Error::other(e)))
+        .map_err(|e| StepError::new("Terminating", format!("removing the pod's logs: {e}")))?;
+    // The pod's directory goes last: as long as it is there, an interrupted removal is taken up again.
     context
         .volumes
         .tear_down(uid)
@@ -367,10 +373,43 @@ pub async fn remove_everything(context: &Context, uid: &strata_meta::Uid) -> Res
         .map_err(|e| StepError::new("Terminating", e))
 }
 
+/// Removes the log folder of the pod with that ending, whatever namespace and name come before.
+fn remove_logs(logs: &Path, ending: &str) -> std::io::Result<()> {
+    for entry in fs::read_dir(logs)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(ending) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// What is gone already need not be removed.
 pub fn gone(result: Result<(), strata_engine::Error>) -> Result<(), strata_engine::Error> {
     match result {
         Err(e) if e.is_not_found() => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_logs_of_the_removed_pod_go() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["default_a_123", "default_a_456", "other_a_1123"] {
+            fs::create_dir_all(folder.path().join(name).join("c")).expect("a folder");
+            fs::write(folder.path().join(name).join("c/0.log"), "x").expect("a log");
+        }
+        remove_logs(folder.path(), "_123").expect("removed");
+        remove_logs(folder.path(), "_123").expect("nothing left to remove is no error");
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["default_a_456", "other_a_1123"]);
     }
 }
