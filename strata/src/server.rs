@@ -136,7 +136,7 @@ fn stop_on_signal() -> Outcome<CancellationToken> {
 
 /// Tells the service manager, if there is one (sd_notify(3)).
 fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
         return;
     };
     let send = || -> std::io::Result<()> {
