@@ -15,7 +15,7 @@ setup: ## Install what building and testing need from Debian packages.
 	@tests/setup.sh
 
 build: ## Build target/release/strata and strata-runtime, static.
-	$(CARGO) build --release --locked --package strata
+	$(CARGO) build --release --locked --package strata --features descriptions
 	@mkdir -p $(TARGET)/release
 	@ln -f $(BUILT)/strata $(STRATA)
 	@cp -f "$$(ls -t $(BUILT)/build/strata-*/out/small/*/release/strata-runtime | head -1)" $(TARGET)/release/strata-runtime
