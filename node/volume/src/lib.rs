@@ -17,6 +17,6 @@ pub use error::VolumeError;
 pub use manager::{PodVolumes, VolumeManager, VolumePod};
 pub use objects::ObjectCache;
 pub use spec::{
-    ConfigMapSource, DownwardApi, DownwardApiFile, EmptyDir, FieldRef, HostPath, KeyToPath, Projected, Projection,
-    ResourceFieldRef, SecretSource, TokenProjection, Volume,
+    DownwardApi, DownwardApiFile, EmptyDir, FieldRef, HostPath, KeyToPath, KeysSource, Projected, Projection,
+    ResourceFieldRef, TokenProjection, Volume,
 };

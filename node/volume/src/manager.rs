@@ -1,7 +1,7 @@
 //! Provides and removes the volumes of pods.
 
 use crate::{
-    ConfigMapSource, DownwardApi, EmptyDir, FieldRef, HostPath, ObjectCache, Projected, ResourceFieldRef, SecretSource,
+    DownwardApi, EmptyDir, FieldRef, HostPath, KeysSource, ObjectCache, Projected, ResourceFieldRef, SecretSource,
     TokenProjection, Volume, VolumeError,
     atomic::{self, Payload},
     payload::{self, DEFAULT_MODE},
@@ -14,11 +14,35 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
-use strata_client::{Client, resources};
+use strata_client::{Client, Resource, resources};
 use strata_meta::{Object, Time, Uid};
 
 /// Seconds a projected token is valid when the pod does not say.
 const TOKEN_SECONDS: i64 = 3600;
+
+/// An object whose keys become files.
+struct KeysKind {
+    resource: Resource,
+    /// What messages call the object.
+    object: &'static str,
+    /// What messages call its keys.
+    key: &'static str,
+    data: fn(&Object) -> Result<BTreeMap<String, Vec<u8>>, VolumeError>,
+}
+
+const CONFIG_MAP: KeysKind = KeysKind {
+    resource: resources::CONFIG_MAPS,
+    object: "configmap",
+    key: "config",
+    data: payload::config_map_data,
+};
+
+const SECRET: KeysKind = KeysKind {
+    resource: resources::SECRETS,
+    object: "secret",
+    key: "secret",
+    data: payload::secret_data,
+};
 
 /// What the manager needs to know of a pod.
 pub trait VolumePod: Sync {
@@ -145,10 +169,10 @@ impl VolumeManager {
         let mut payload = Payload::new();
         if let Some(source) = &volume.config_map {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            self.add_config_map(pod, source, mode, &mut payload).await?;
+            self.add_keys(pod, &CONFIG_MAP, source, mode, &mut payload).await?;
         } else if let Some(source) = &volume.secret {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            self.add_secret(pod, source, mode, &mut payload).await?;
+            self.add_keys(pod, &SECRET, source, mode, &mut payload).await?;
         } else if let Some(source) = &volume.downward_api {
             add_downward(pod, source, source.default_mode.unwrap_or(DEFAULT_MODE), &mut payload)?;
         } else if let Some(source) = &volume.projected {
@@ -169,10 +193,10 @@ impl VolumeManager {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in &projected.sources {
             if let Some(config_map) = &source.config_map {
-                self.add_config_map(pod, config_map, mode, payload).await?;
+                self.add_keys(pod, &CONFIG_MAP, config_map, mode, payload).await?;
             }
             if let Some(secret) = &source.secret {
-                self.add_secret(pod, secret, mode, payload).await?;
+                self.add_keys(pod, &SECRET, secret, mode, payload).await?;
             }
             if let Some(downward) = &source.downward_api {
                 add_downward(pod, downward, mode, payload)?;
@@ -187,42 +211,24 @@ impl VolumeManager {
         Ok(())
     }
 
-    async fn add_config_map(
+    async fn add_keys(
         &self,
         pod: &dyn VolumePod,
-        source: &ConfigMapSource,
+        kind: &KeysKind,
+        source: &KeysSource,
         mode: u32,
         payload: &mut Payload,
     ) -> Result<(), VolumeError> {
         let optional = source.optional == Some(true);
         let object = self
             .objects
-            .get(pod.uid(), resources::CONFIG_MAPS, pod.namespace(), &source.name)
+            .get(pod.uid(), kind.resource, pod.namespace(), &source.name)
             .await?;
-        let data = match found(object, "configmap", &source.name, optional)? {
-            Some(object) => payload::config_map_data(&object)?,
+        let data = match found(object, kind.object, &source.name, optional)? {
+            Some(object) => (kind.data)(&object)?,
             None => BTreeMap::new(),
         };
-        payload::add_keys(payload, "config", &data, &source.items, optional, mode)
-    }
-
-    async fn add_secret(
-        &self,
-        pod: &dyn VolumePod,
-        source: &SecretSource,
-        mode: u32,
-        payload: &mut Payload,
-    ) -> Result<(), VolumeError> {
-        let optional = source.optional == Some(true);
-        let object = self
-            .objects
-            .get(pod.uid(), resources::SECRETS, pod.namespace(), &source.name)
-            .await?;
-        let data = match found(object, "secret", &source.name, optional)? {
-            Some(object) => payload::secret_data(&object)?,
-            None => BTreeMap::new(),
-        };
-        payload::add_keys(payload, "secret", &data, &source.items, optional, mode)
+        payload::add_keys(payload, kind.key, &data, &source.items, optional, mode)
     }
 
     /// A token bound to the pod, from the cache while less than 80% of its life has passed.

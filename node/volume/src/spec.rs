@@ -14,9 +14,9 @@ pub struct Volume {
     /// A path of the node.
     pub host_path: Option<HostPath>,
     /// Keys of a config map as files.
-    pub config_map: Option<ConfigMapSource>,
+    pub config_map: Option<KeysSource>,
     /// Keys of a secret as files.
-    pub secret: Option<SecretSource>,
+    pub secret: Option<KeysSource>,
     /// Several sources in one directory.
     pub projected: Option<Projected>,
     /// Fields of the pod as files.
@@ -57,25 +57,12 @@ pub struct KeyToPath {
     pub mode: Option<u32>,
 }
 
-/// core/v1 ConfigMapVolumeSource and ConfigMapProjection.
+/// Keys of one object as files: core/v1 ConfigMapVolumeSource, ConfigMapProjection,
+/// SecretVolumeSource (`secretName`) and SecretProjection.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ConfigMapSource {
-    /// The config map.
-    pub name: String,
-    /// Which keys; all when empty.
-    pub items: Vec<KeyToPath>,
-    /// Permission bits of files without their own.
-    pub default_mode: Option<u32>,
-    /// Whether it may be absent.
-    pub optional: Option<bool>,
-}
-
-/// core/v1 SecretVolumeSource (`secretName`) and SecretProjection (`name`).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SecretSource {
-    /// The secret.
+pub struct KeysSource {
+    /// The config map or secret.
     #[serde(alias = "secretName")]
     pub name: String,
     /// Which keys; all when empty.
@@ -145,9 +132,9 @@ pub struct Projected {
 #[serde(rename_all = "camelCase", default)]
 pub struct Projection {
     /// Keys of a config map.
-    pub config_map: Option<ConfigMapSource>,
+    pub config_map: Option<KeysSource>,
     /// Keys of a secret.
-    pub secret: Option<SecretSource>,
+    pub secret: Option<KeysSource>,
     /// Fields of the pod.
     #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardApi>,
