@@ -1,8 +1,8 @@
 //! Provides and removes the volumes of pods.
 
 use crate::{
-    DownwardApi, EmptyDir, FieldRef, HostPath, KeysSource, ObjectCache, Projected, ResourceFieldRef, SecretSource,
-    TokenProjection, Volume, VolumeError,
+    DownwardApi, EmptyDir, FieldRef, HostPath, KeysSource, ObjectCache, Projected, ResourceFieldRef, TokenProjection,
+    Volume, VolumeError,
     atomic::{self, Payload},
     payload::{self, DEFAULT_MODE},
 };
