@@ -27,7 +27,7 @@ struct KeysKind {
     object: &'static str,
     /// What messages call its keys.
     key: &'static str,
-    data: fn(&Object) -> Result<BTreeMap<String, Vec<u8>>, VolumeError>,
+    data: fn(&Object) -> Result<payload::Keys, VolumeError>,
 }
 
 const CONFIG_MAP: KeysKind = KeysKind {

@@ -12,8 +12,11 @@ use strata_meta::Object;
 /// Permission bits of files that neither they nor their volume give any.
 pub const DEFAULT_MODE: u32 = 0o644;
 
+/// Keys and what they hold.
+pub type Keys = BTreeMap<String, Vec<u8>>;
+
 /// The keys of a config map and what they hold.
-pub fn config_map_data(object: &Object) -> Result<BTreeMap<String, Vec<u8>>, VolumeError> {
+pub fn config_map_data(object: &Object) -> Result<Keys, VolumeError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct ConfigMap {
@@ -33,7 +36,7 @@ pub fn config_map_data(object: &Object) -> Result<BTreeMap<String, Vec<u8>>, Vol
 }
 
 /// The keys of a secret and what they hold.
-pub fn secret_data(object: &Object) -> Result<BTreeMap<String, Vec<u8>>, VolumeError> {
+pub fn secret_data(object: &Object) -> Result<Keys, VolumeError> {
     #[derive(Deserialize)]
     struct Secret {
         data: Option<BTreeMap<String, String>>,
@@ -57,7 +60,7 @@ fn decode_base64(key: &str, text: &str) -> Result<Vec<u8>, VolumeError> {
 pub fn add_keys(
     payload: &mut Payload,
     kind: &'static str,
-    data: &BTreeMap<String, Vec<u8>>,
+    data: &Keys,
     items: &[KeyToPath],
     optional: bool,
     default_mode: u32,
