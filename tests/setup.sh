@@ -20,3 +20,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 command -v kubectl >/dev/null || { echo "kubectl is needed: install it, any version from 1.30 on"; exit 1; }
+
+# helm has no Debian package; where there is Go, the test of charts gets it as a module.
+bin="${XDG_CACHE_HOME:-$HOME/.cache}/strata/bin"
+if command -v go >/dev/null && ! PATH="$PATH:$bin" command -v helm >/dev/null; then
+  echo "building helm"
+  GOBIN="$bin" GOFLAGS=-p=2 nice go install helm.sh/helm/v3/cmd/helm@v3.22.0
+fi

@@ -41,6 +41,11 @@ impl Kubectl {
         self
     }
 
+    /// The file with the credentials.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig.clone()
+    }
+
     /// The command, ready to be given more.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new("kubectl");

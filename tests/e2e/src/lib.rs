@@ -4,12 +4,14 @@
 //! dropped, also when a test fails. Start at [`Server`] and [`Cluster`].
 
 mod cluster;
+mod helm;
 mod images;
 mod kubectl;
 mod registry;
 mod server;
 
 pub use cluster::Cluster;
+pub use helm::Helm;
 pub use images::{Image, build_busybox, build_nginx};
 pub use kubectl::{Kubectl, Run};
 pub use registry::Registry;
