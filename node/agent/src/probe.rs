@@ -153,16 +153,25 @@ async fn liveness(target: &Target, probe: &Probe, started: Instant, findings: &m
     let _ = findings.send(Finding::Unhealthy(text)).await;
 }
 
+/// While a container has not served yet it is asked again this soon, then twice as late each time up
+/// to the probe's period: most begin to listen milliseconds after they start, and ten seconds (the
+/// default period) until a rollout may go on would be for nothing. Such extra tries are not told.
+const EAGER_PAUSE: Duration = Duration::from_millis(100);
+
 async fn readiness(target: &Target, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) {
     let rhythm = Rhythm::from(probe);
     let mut tally = Tally::default();
-    let mut told = false;
-    let mut next = started + rhythm.delay;
+    let (mut told, mut served) = (false, false);
+    let mut due = started + rhythm.delay;
+    let (mut next, mut pause) = (due, EAGER_PAUSE);
     loop {
         tokio::time::sleep_until(next).await;
         let result = handler::run(target, &probe.handler, rhythm.timeout).await;
         let decision = tally.decide(result.is_ok(), &rhythm);
+        served |= result.is_ok();
+        let regular = next >= due;
         if let Err(why) = result
+            && regular
             && findings.send(Finding::Failed("Readiness", why)).await.is_err()
         {
             return;
@@ -175,7 +184,11 @@ async fn readiness(target: &Target, probe: &Probe, started: Instant, findings: &
                 return;
             }
         }
-        next = Instant::now().max(next + rhythm.period);
+        if regular {
+            due = Instant::now().max(due + rhythm.period);
+        }
+        next = if served { due } else { due.min(Instant::now() + pause) };
+        pause = pause.saturating_mul(2).min(rhythm.period);
     }
 }
 
