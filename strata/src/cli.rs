@@ -158,7 +158,7 @@ pub struct NodeArgs {
 #[derive(Args, Clone, Debug)]
 pub struct DataDir {
     /// The server's data directory.
-    #[arg(long, env = "STRATA_DATA_DIR", default_value = "/var/lib/strata")]
+    #[arg(long, env = "STRATA_DATA_DIR", default_value = "/var/lib/strata", global = true)]
     pub data_dir: PathBuf,
 }
 
