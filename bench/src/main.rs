@@ -39,7 +39,7 @@ pub struct Options {
         long,
         global = true,
         value_delimiter = ',',
-        default_value = "ready,runtime,pod,idle,api"
+        default_value = "ready,runtime,engine,pod,idle,api"
     )]
     pub rows: Vec<rows::Name>,
     /// Runs of each figure that is measured as a whole.
@@ -66,6 +66,8 @@ pub enum Part {
     Load(load::LoadArgs),
     /// Runs containers by command, inside a mount namespace of its own.
     Containers,
+    /// Runs sandboxes in the engine, inside namespaces of its own.
+    Engine,
 }
 
 fn main() -> ExitCode {
@@ -80,8 +82,10 @@ fn main() -> ExitCode {
 }
 
 fn start(options: &Options) -> Outcome {
-    if let Some(Part::Containers) = options.part {
-        return rows::containers::inside(options);
+    match options.part {
+        Some(Part::Containers) => return rows::containers::inside(options),
+        Some(Part::Engine) => return rows::engine::inside(options),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -102,13 +102,44 @@ pub fn started(pid: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 1000 / ticks_per_second()))
 }
 
-/// CPU time of them all so far, in user and kernel mode.
-pub fn cpu(pids: &[u32]) -> Duration {
-    let of = |pid: &u32| -> Option<u64> {
-        let fields = stat(*pid)?;
-        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-    };
-    Duration::from_millis(pids.iter().filter_map(of).sum::<u64>() * 1000 / ticks_per_second())
+/// CPU time that processes have used so far, counted twice.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuTime {
+    /// In ticks, ended threads included.
+    ticks: Duration,
+    /// To the nanosecond, of the threads that live.
+    precise: Duration,
+}
+
+impl CpuTime {
+    /// Of them all, in user and kernel mode.
+    pub fn of(pids: &[u32]) -> Self {
+        let ticks = |pid: &u32| -> Option<u64> {
+            let fields = stat(*pid)?;
+            Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+        };
+        let threads = |pid: &u32| {
+            fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+                .flatten()
+        };
+        let nanoseconds = |thread: fs::DirEntry| -> Option<u64> {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        let ticks: u64 = pids.iter().filter_map(ticks).sum();
+        Self {
+            ticks: Duration::from_millis(ticks * 1000 / ticks_per_second()),
+            precise: Duration::from_nanos(pids.iter().flat_map(threads).filter_map(nanoseconds).sum()),
+        }
+    }
+
+    /// Used since an earlier look: the greater of both counts, for each can miss something.
+    pub fn since(self, earlier: Self) -> Duration {
+        let ticks = self.ticks.saturating_sub(earlier.ticks);
+        ticks.max(self.precise.saturating_sub(earlier.precise))
+    }
 }
 
 fn ticks_per_second() -> u64 {

@@ -5,7 +5,6 @@ use crate::{
     Options,
     failure::Outcome,
     figures::{Samples, short},
-    http2::Target,
     load::{self, Figures, Operation},
     server::{self, Server},
     table::Row,
@@ -51,32 +50,48 @@ const WANTED: [Wanted; 4] = [
 ];
 
 pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
-    let ours = {
-        let (server, _) = Server::ready(options).await?;
-        side(&server.target()?, options).await?
+    let (server, _) = Server::ready(options).await?;
+    let target = server.target()?;
+    let upstream = match Upstream::is_there(options) {
+        true => Some(Upstream::ready(options).await?),
+        false => None,
     };
-    let peer = if Upstream::is_there(options) {
-        let peer = Upstream::ready(options).await?;
-        Some(side(&peer.target(), options).await?)
-    } else {
-        None
-    };
+    let other = upstream.as_ref().map(Upstream::target);
+    load::prepare(&target).await?;
+    if let Some(other) = &other {
+        load::prepare(other).await?;
+    }
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for wanted in &WANTED {
+        let (mut our, mut their) = (Vec::new(), Vec::new());
+        // In turns, so that the noise of others meets both; the one that is not loaded is idle.
+        for round in 0..ROUNDS {
+            let prefix = format!("c{}-{round}", wanted.connections);
+            let loaded = |target| load::measure(target, options, wanted.operation, wanted.connections, &prefix);
+            our.push(loaded(&target).await?);
+            if let Some(other) = &other {
+                their.push(loaded(other).await?);
+            }
+        }
+        ours.push(Side(our));
+        peers.push(Side(their));
+    }
     let rows = WANTED.iter().enumerate().map(|(at, wanted)| {
         let ours = &ours[at];
-        let peer = peer.as_ref().map(|all| &all[at]);
-        let (rate, other) = (ours.median(), peer.map_or(0.0, Side::median));
+        let peer = other.as_ref().map(|_| &peers[at]);
+        let (rate, their) = (ours.median(), peer.map_or(0.0, Side::median));
         Row {
             what: wanted.what.into(),
             strata: ours.text(),
             peer: peer.map_or("–".into(), |p| format!("kube-apiserver {}", p.text())),
-            ratio: ratio(rate, other),
+            ratio: ratio(rate, their),
             bar: format!("{}x", wanted.bar),
-            met: peer.map(|_| rate >= wanted.bar * other),
+            met: peer.map(|_| rate >= wanted.bar * their),
             how: format!(
                 "Requests a second: median of {ROUNDS} rounds of {} s (p50 and p99 of the median round), one request \
                  at a time on each HTTP/2 connection with a client certificate, JSON, load generator in a process of \
                  its own on the same cores; GET and LIST from {} config maps in one namespace. `strata {} --port N \
-                 --data-dir EMPTY` (with its node); peer: {}. One side after the other, same disk.",
+                 --data-dir EMPTY` (with its node); peer: {}. The sides in turns, both running, same disk.",
                 options.load_seconds,
                 load::OBJECTS_READ,
                 server::FLAGS,
@@ -112,18 +127,4 @@ impl Side {
             short(p99)
         )
     }
-}
-
-async fn side(target: &Target, options: &Options) -> Outcome<Vec<Side>> {
-    load::prepare(target).await?;
-    let mut sides = Vec::new();
-    for wanted in &WANTED {
-        let mut rounds = Vec::new();
-        for round in 0..ROUNDS {
-            let prefix = format!("c{}-{round}", wanted.connections);
-            rounds.push(load::measure(target, options, wanted.operation, wanted.connections, &prefix).await?);
-        }
-        sides.push(Side(rounds));
-    }
-    Ok(sides)
 }

@@ -267,18 +267,21 @@ fn await_end(pid: &str) -> Outcome {
     }
 }
 
+/// The program that the containers run.
+pub fn busybox() -> Outcome<&'static str> {
+    let found = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|p| Path::new(p).exists());
+    found.map_or_else(|| fail("busybox is not there: install the package busybox-static"), Ok)
+}
+
 /// A bundle with busybox and a configuration as a container engine would write it.
 fn bundle(folder: &Path, arguments: &[&str], cgroup: &str) -> Outcome<std::path::PathBuf> {
     let rootfs = folder.join("rootfs");
     for name in ["bin", "proc", "dev", "sys"] {
         fs::create_dir_all(rootfs.join(name))?;
     }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-        .into_iter()
-        .find(|p| Path::new(p).exists());
-    let Some(busybox) = busybox else {
-        return fail("busybox is not there: install the package busybox-static");
-    };
+    let busybox = busybox()?;
     for name in ["true", "sleep"] {
         fs::copy(busybox, rootfs.join("bin").join(name))?;
     }

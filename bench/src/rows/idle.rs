@@ -6,7 +6,7 @@ use crate::{
     failure::{Outcome, fail},
     figures::short,
     http2::{Http2, Target},
-    process,
+    process::{self, CpuTime},
     server::{self, Server},
     table::Row,
     upstream::{self, Upstream},
@@ -152,9 +152,9 @@ async fn upstream(options: &Options) -> Outcome<Idle> {
 }
 
 async fn percent(pids: &[u32], options: &Options) -> f64 {
-    let (before, began) = (process::cpu(pids), std::time::Instant::now());
+    let (before, began) = (CpuTime::of(pids), std::time::Instant::now());
     sleep(Duration::from_secs(options.idle_seconds)).await;
-    let used = process::cpu(pids).saturating_sub(before);
+    let used = CpuTime::of(pids).since(before);
     100.0 * used.as_secs_f64() / began.elapsed().as_secs_f64()
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 pub mod containers;
+pub mod engine;
 mod idle;
 mod pod;
 mod ready;
@@ -17,6 +18,8 @@ pub enum Name {
     Ready,
     /// Containers by the OCI command line.
     Runtime,
+    /// Sandboxes and containers inside the engine.
+    Engine,
     /// POST of a pod to Running.
     Pod,
     /// Memory and CPU of an idle server with ten pods.
@@ -37,6 +40,7 @@ pub async fn run(options: &Options) -> Outcome<Table> {
         let measured = match name {
             Name::Ready => ready::measure(options).await,
             Name::Runtime => containers::measure(options).await,
+            Name::Engine => engine::measure(options).await,
             Name::Pod => pod::measure(options).await,
             Name::Idle => idle::measure(options).await,
             Name::Api => api::measure(options).await,
