@@ -31,7 +31,13 @@ pub struct NodeNetwork {
     node_name: String,
     node_ip: IpAddr,
     dns: IpAddr,
-    open: Arc<Mutex<Option<(String, Arc<PodNetwork>)>>>,
+    open: Arc<Mutex<Option<Open>>>,
+}
+
+/// The network of a range.
+struct Open {
+    cidr: String,
+    network: Arc<PodNetwork>,
 }
 
 fn text(error: &dyn Display) -> String {
@@ -80,7 +86,7 @@ impl NodeNetwork {
 
     fn pod_network(&self, cidr: &str) -> Result<Arc<PodNetwork>, String> {
         let mut open = self.open.lock().expect("no holder of this lock panics");
-        if let Some((known, network)) = &*open {
+        if let Some(Open { cidr: known, network }) = &*open {
             return if known == cidr {
                 Ok(network.clone())
             } else {
@@ -98,7 +104,10 @@ impl NodeNetwork {
         })
         .map_err(|e| text(&e))?;
         fs::write(self.state.join("cidr"), cidr).map_err(|e| text(&e))?;
-        *open = Some((cidr.to_owned(), network.clone()));
+        *open = Some(Open {
+            cidr: cidr.to_owned(),
+            network: network.clone(),
+        });
         Ok(network)
     }
 
