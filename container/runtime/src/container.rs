@@ -7,7 +7,7 @@ use crate::hooks;
 use crate::init::{self, Further, Init, Streams, Target};
 use crate::namespaces::{Plan, flag, with_pid_namespace};
 use crate::seccomp::Filter;
-use crate::spec::{NamespaceKind, Process, Resources, Rootfs, Seccomp, Spec};
+use crate::spec::{NamespaceKind, Process, Resources, Rootfs, Spec};
 use alloc::{format, string::String};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use strata_sys::process::{self, Child, Fork, ForkOptions};
@@ -30,6 +30,8 @@ pub struct Creation<'a> {
     pub streams: Streams,
     /// The program begins once a byte can be read here.
     pub gate: OwnedFd,
+    /// Its system call filter, from [`Filter::of`].
+    pub filter: Option<&'a Filter>,
     /// Use this pid namespace where the configuration asks for a new one.
     pub shared_pid: Option<BorrowedFd<'a>>,
     /// How many descriptors from 3 on the program inherits.
@@ -72,11 +74,6 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
             &default_root
         }
     };
-    let filter = linux
-        .and_then(|linux| linux.seccomp.as_ref())
-        .map(compile)
-        .transpose()?
-        .flatten();
     let plan = Plan::new(linux, creation.shared_pid)?;
     if !plan.has(NamespaceKind::Mount) {
         return Err(Error::Invalid("a container needs a mount namespace of its own".into()));
@@ -104,7 +101,7 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         gate: creation.gate.as_fd(),
         target: Target {
             process: target_process,
-            filter: filter.as_ref(),
+            filter: creation.filter,
             streams: &creation.streams,
             preserve: creation.preserve,
         },
@@ -212,8 +209,10 @@ fn run_runtime_hooks(creation: &Creation<'_>, pid: i32) -> Result<()> {
 pub struct Execution<'a> {
     /// A pidfd of the container's init.
     pub init: BorrowedFd<'a>,
-    /// The container's configuration: namespaces and filter.
+    /// The container's configuration: which namespaces it has.
     pub spec: &'a Spec,
+    /// Its system call filter.
+    pub filter: Option<&'a Filter>,
     /// What to run.
     pub process: &'a Process,
     /// The container's cgroup.
@@ -230,11 +229,6 @@ pub struct Execution<'a> {
 pub fn execute(execution: Execution<'_>) -> Result<Created> {
     let linux = execution.spec.linux.as_ref();
     check_process(execution.process)?;
-    let filter = linux
-        .and_then(|linux| linux.seccomp.as_ref())
-        .map(compile)
-        .transpose()?
-        .flatten();
     let entry = execution.cgroup.entry()?;
     let mut namespaces = 0;
     for kind in [
@@ -257,7 +251,7 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
         entry: &entry,
         target: Target {
             process: execution.process,
-            filter: filter.as_ref(),
+            filter: execution.filter,
             streams: &execution.streams,
             preserve: execution.preserve,
         },
@@ -292,14 +286,6 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
             }
         }
     })
-}
-
-fn compile(profile: &Seccomp) -> Result<Option<Filter>> {
-    // An empty profile is how "unconfined" is written.
-    if profile.default_action.is_empty() || profile.default_action == "SCMP_ACT_ALLOW" && profile.syscalls.is_empty() {
-        return Ok(None);
-    }
-    Filter::new(profile).map(Some)
 }
 
 fn check(spec: &Spec) -> Result<&Process> {

@@ -5,15 +5,21 @@ use crate::protocol::{LaunchSpec, Launched};
 use crate::shim;
 use alloc::format;
 use rustix::fd::OwnedFd;
+use strata_runtime::Result;
+use strata_runtime::cgroup::Layout;
 use strata_sys::process::{self, Fork, ForkOptions};
 use strata_sys::{Errno, signal, stream};
 
 /// Serves the daemon at the standard input.
 pub(crate) fn run() -> i32 {
     detach();
+    // Read once for all shims: hierarchies are mounted when a machine starts.
+    let layout = Layout::detect();
     loop {
         match frame::receive::<LaunchSpec>(stream::input()) {
-            Ok(Some((Ok(spec), mut descriptors))) if descriptors.len() == 1 => launch(spec, descriptors.remove(0)),
+            Ok(Some((Ok(spec), mut descriptors))) if descriptors.len() == 1 => {
+                launch(spec, descriptors.remove(0), &layout);
+            }
             // Whoever asked sees the end of its socket.
             Ok(Some(_)) => {}
             Ok(None) => return 0,
@@ -42,13 +48,13 @@ fn detach() {
     let _ = signal::ignore(libc::SIGPIPE);
 }
 
-fn launch(spec: LaunchSpec, client: OwnedFd) {
+fn launch(spec: LaunchSpec, client: OwnedFd, layout: &Result<Layout>) {
     // SAFETY: the helper has one thread.
     match unsafe { process::fork(ForkOptions::default()) } {
         Ok(Fork::Parent(_)) => {}
         Ok(Fork::Child) => {
             signal::reset_all();
-            process::exit(shim::run(spec, client))
+            process::exit(shim::run(spec, client, layout))
         }
         Err(errno) => {
             let text = format!("cannot fork: {}", strata_sys::describe(errno));

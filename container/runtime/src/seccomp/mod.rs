@@ -11,7 +11,7 @@ pub use compile::compile;
 pub use default::default_profile;
 
 use crate::error::{Context, Error, Result};
-use crate::spec::Seccomp;
+use crate::spec::{Seccomp, Spec};
 use alloc::format;
 use alloc::vec::Vec;
 use strata_sys::seccomp::Instruction;
@@ -30,6 +30,16 @@ impl Filter {
             instructions: compile(profile)?,
             flags: flags(profile)?,
         })
+    }
+
+    /// The filter of a container, if it has one: an empty profile is how "unconfined" is written.
+    pub fn of(spec: &Spec) -> Result<Option<Self>> {
+        let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let open = |profile: &&Seccomp| {
+            profile.default_action.is_empty()
+                || profile.default_action == "SCMP_ACT_ALLOW" && profile.syscalls.is_empty()
+        };
+        profile.filter(|profile| !open(profile)).map(Self::new).transpose()
     }
 
     /// Installs it on the calling thread.

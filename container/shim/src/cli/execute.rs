@@ -6,6 +6,7 @@ use super::{Global, console, life};
 use alloc::{format, string::String};
 use rustix::fd::AsFd;
 use rustix::fs::CWD;
+use strata_runtime::seccomp::Filter;
 use strata_runtime::spec::{Capabilities, Process, Spec, User};
 use strata_runtime::{Context, Error, Execution, Result, Streams};
 use strata_sys::{file, process};
@@ -61,6 +62,7 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
     let created = strata_runtime::execute(Execution {
         init: init.as_fd(),
         spec: &spec,
+        filter: Filter::of(&spec)?.as_ref(),
         process: &process,
         cgroup: &cgroup,
         streams: if process.terminal {

@@ -8,6 +8,7 @@ use alloc::{format, string::String, string::ToString};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use strata_runtime::cgroup::{Cgroup, Layout};
+use strata_runtime::seccomp::Filter;
 use strata_runtime::spec::{Resources, Spec};
 use strata_runtime::{Context, Created, Creation, Error, Result, Streams, hooks};
 use strata_sys::{Errno, file, process, signal};
@@ -98,6 +99,7 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
         }
         None => None,
     };
+    let filter = Filter::of(&spec)?;
     let (path, directory) = store::make(global, id)?;
     let layout = Layout::detect()?;
     let cgroup_path = cgroup_path(global, &spec, id);
@@ -111,6 +113,7 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
             cgroup: &cgroup,
             streams: if terminal { Streams::Terminal } else { Streams::Inherit },
             gate,
+            filter: filter.as_ref(),
             shared_pid: None,
             preserve: arguments.number("preserve-fds")?.unwrap_or(0) as u32,
         })?;

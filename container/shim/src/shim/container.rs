@@ -7,6 +7,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use strata_runtime::cgroup::{Cgroup, Layout, MemoryWatch};
+use strata_runtime::seccomp::Filter;
 use strata_runtime::spec::{Process, Spec};
 use strata_runtime::{Context, Created, Creation, Error, Execution, Result, hooks};
 use strata_sys::{file, process, time};
@@ -21,6 +22,7 @@ pub(super) struct Container {
     pub(super) streams: Streams,
     pub(super) memory: Option<MemoryWatch>,
     spec: Spec,
+    filter: Option<Filter>,
     id: String,
     bundle: String,
     created: Created,
@@ -65,6 +67,7 @@ impl Container {
             let (streams, ends) = Streams::pipes(spec.log, spec.stdin, spec.stdin_once)?;
             (streams, strata_runtime::Streams::Given(ends))
         };
+        let filter = Filter::of(&spec.spec)?;
         let (gate, gate_write) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe")?;
         let mut created = strata_runtime::create(Creation {
             id: &spec.id,
@@ -74,6 +77,7 @@ impl Container {
             cgroup,
             streams: ends,
             gate,
+            filter: filter.as_ref(),
             shared_pid,
             preserve: 0,
         })?;
@@ -96,6 +100,7 @@ impl Container {
             streams,
             memory: cgroup.watch_memory()?,
             spec: spec.spec,
+            filter,
             id: spec.id,
             bundle: spec.bundle,
             created,
@@ -105,6 +110,9 @@ impl Container {
         };
         // Done with: the kernel has them, and a shim should be small.
         container.spec.mounts = Vec::new();
+        if let Some(linux) = &mut container.spec.linux {
+            linux.seccomp = None;
+        }
         Ok(container)
     }
 
@@ -193,6 +201,7 @@ impl Container {
         let mut created = strata_runtime::execute(Execution {
             init: self.created.child.pidfd.as_fd(),
             spec: &self.spec,
+            filter: self.filter.as_ref(),
             process: &process,
             cgroup: &self.cgroup,
             streams,

@@ -43,8 +43,8 @@ pub(super) struct Shim {
 }
 
 /// Runs a shim whose first client is `socket`; its exit code.
-pub(crate) fn run(spec: LaunchSpec, socket: OwnedFd) -> i32 {
-    match Shim::new(spec, &socket) {
+pub(crate) fn run(spec: LaunchSpec, socket: OwnedFd, layout: &Result<Layout>) -> i32 {
+    match layout.clone().and_then(|layout| Shim::new(spec, &socket, layout)) {
         Ok(mut shim) => {
             shim.adopt(socket);
             shim.serve()
@@ -66,10 +66,9 @@ enum Token {
 }
 
 impl Shim {
-    fn new(spec: LaunchSpec, socket: &OwnedFd) -> Result<Self> {
+    fn new(spec: LaunchSpec, socket: &OwnedFd, layout: Layout) -> Result<Self> {
         detach()?;
         if !spec.cgroup.is_empty() {
-            let layout = Layout::detect()?;
             enter_cgroup(&Cgroup::create(&layout, &spec.cgroup)?)?;
         }
         file::make_directories(&spec.state_dir, 0o700).context(|| format!("make {}", spec.state_dir))?;
@@ -83,7 +82,7 @@ impl Shim {
             name: spec.sandbox_id.clone(),
             path: spec.state_dir,
             directory,
-            layout: Layout::detect()?,
+            layout,
             listener,
             signals,
             clients: Vec::new(),
