@@ -139,6 +139,19 @@ impl ClusterCa {
         self.sign(request_pem, self.client_params(common_name, groups)?)
     }
 
+    /// As [`Self::sign_client_request`], valid no longer than asked.
+    pub fn sign_client_request_for(
+        &self,
+        request_pem: &str,
+        common_name: &str,
+        groups: &[&str],
+        lifetime: Duration,
+    ) -> Result<String, Error> {
+        let mut params = self.client_params(common_name, groups)?;
+        params.not_after = params.not_after.min(params.not_before + BACKDATE + lifetime);
+        self.sign(request_pem, params)
+    }
+
     /// Signs the key of a request for a server; everything but the key is decided here, not by the request.
     pub fn sign_server_request(
         &self,

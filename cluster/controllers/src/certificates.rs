@@ -1,8 +1,9 @@
-//! Signs the certificates with which machines join: a decision on each request, then the signature.
+//! Signs the certificates of nodes and users: a decision on each request, then the signature.
 //!
 //! The signers are upstream's `kubernetes.io/kube-apiserver-client-kubelet` (a node's identity)
 //! and `kubernetes.io/kubelet-serving` (its API). Both are approved here without a person,
-//! because only two callers qualify: who holds a join token, and the node itself.
+//! because only two callers qualify: who holds a join token, and the node itself. What a person asks
+//! of `kubernetes.io/kube-apiserver-client` is signed once another person has approved it.
 
 use crate::Error;
 use serde::Deserialize;
@@ -21,6 +22,7 @@ const REQUESTS: Resource = Resource::new(
     false,
 );
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const USER_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 /// The controller's projection of a request.
@@ -39,6 +41,8 @@ struct RequestSpec {
     signer_name: String,
     username: String,
     groups: Vec<String>,
+    usages: Vec<String>,
+    expiration_seconds: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -55,13 +59,17 @@ enum Verdict {
     Leave,
     /// A node's identity.
     SignClient { node: String },
+    /// A user's identity, for at most so long.
+    SignUser { names: RequestedNames, lifetime: Duration },
     /// A node's API.
     SignServer { node: String, addresses: Vec<IpAddr> },
     /// It asks for what its author may not have.
     Deny(String),
+    /// It is approved and cannot be signed.
+    Fail(String),
 }
 
-/// Signs the certificates with which machines join.
+/// Signs the certificates of nodes and users.
 pub struct CertificateSigner {
     tasks: TaskTracker,
 }
@@ -99,6 +107,25 @@ impl CertificateSigner {
     /// Waits until it has ended after a cancellation.
     pub async fn join(&self) {
         self.tasks.wait().await;
+    }
+}
+
+/// What a person asked for, once approved.
+fn judge_user(spec: &RequestSpec, settled: bool, approved: bool, pem: &str) -> Verdict {
+    if settled || !approved {
+        return Verdict::Leave;
+    }
+    let known = |usage: &String| matches!(usage.as_str(), "digital signature" | "key encipherment" | "client auth");
+    if !spec.usages.iter().all(known) || !spec.usages.iter().any(|usage| usage == "client auth") {
+        let message = format!("usages did not match: {}", spec.usages.join(", "));
+        return Verdict::Fail(message);
+    }
+    match RequestedNames::parse(pem) {
+        Ok(names) => Verdict::SignUser {
+            names,
+            lifetime: spec.expiration_seconds.map_or(Duration::MAX, Duration::from_secs),
+        },
+        Err(e) => Verdict::Fail(e.to_string()),
     }
 }
 
@@ -161,8 +188,21 @@ async fn settle(
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok());
     let name = &request.metadata.name;
-    let signed = match judge(&request.spec, settled, pem.as_deref().unwrap_or_default(), reserved) {
+    let text = pem.as_deref().unwrap_or_default();
+    let verdict = match request.spec.signer_name == USER_SIGNER {
+        true => {
+            let approved = request.status.conditions.iter().any(|c| c["type"] == "Approved");
+            judge_user(&request.spec, settled, approved, text)
+        }
+        false => judge(&request.spec, settled, text, reserved),
+    };
+    let by_person = matches!(verdict, Verdict::SignUser { .. });
+    let signed = match verdict {
         Verdict::Leave => return Ok(None),
+        Verdict::Fail(why) => {
+            let failed = condition("Failed", "SignerValidationFailure", &why);
+            return update(client, name, "status", json!({"conditions": [failed]})).await;
+        }
         Verdict::Deny(why) => {
             tracing::warn!(request = name, why, "certificate request denied");
             let condition = condition("Denied", "Refused", &why);
@@ -170,16 +210,22 @@ async fn settle(
         }
         Verdict::SignClient { node } => {
             let user = format!("{NODE_USER_PREFIX}{node}");
-            ca.sign_client_request(pem.as_deref().unwrap_or_default(), &user, &[GROUP_NODES])
+            ca.sign_client_request(text, &user, &[GROUP_NODES])
         }
-        Verdict::SignServer { node, addresses } => {
-            ca.sign_server_request(pem.as_deref().unwrap_or_default(), &[node], &addresses)
+        Verdict::SignUser { names, lifetime } => {
+            let groups: Vec<&str> = names.organizations.iter().map(String::as_str).collect();
+            // Longer than any certificate of ours, and short enough to be added to a date.
+            let lifetime = lifetime.min(Duration::from_secs(100 * 365 * 24 * 3600));
+            ca.sign_client_request_for(text, &names.common_name, &groups, lifetime)
         }
+        Verdict::SignServer { node, addresses } => ca.sign_server_request(text, &[node], &addresses),
     };
     match signed {
         Ok(certificate) => {
-            let approved = condition("Approved", "AutoApproved", "Auto approving node certificate");
-            update(client, name, "approval", json!({"conditions": [approved]})).await?;
+            if !by_person {
+                let approved = condition("Approved", "AutoApproved", "Auto approving node certificate");
+                update(client, name, "approval", json!({"conditions": [approved]})).await?;
+            }
             update(
                 client,
                 name,
@@ -222,6 +268,7 @@ mod tests {
             signer_name: signer.into(),
             username: username.into(),
             groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            ..RequestSpec::default()
         }
     }
 
@@ -262,6 +309,25 @@ mod tests {
             judge(&request(CLIENT_SIGNER, "system:node:a", &[]), true, &asked, &[]),
             Verdict::Leave
         );
+    }
+
+    #[test]
+    fn a_user_gets_what_was_approved_for_client_usages_only() {
+        let asked = pem("alice", "devs", &[], &[]);
+        let mut spec = request(USER_SIGNER, "alice", &[]);
+        spec.usages = vec!["client auth".to_owned()];
+        assert_eq!(judge_user(&spec, false, false, &asked), Verdict::Leave);
+        assert_eq!(judge_user(&spec, true, true, &asked), Verdict::Leave);
+        let Verdict::SignUser { names, .. } = judge_user(&spec, false, true, &asked) else {
+            panic!("an approved request is signed");
+        };
+        assert_eq!(
+            (names.common_name.as_str(), &names.organizations[..]),
+            ("alice", &["devs".to_owned()][..])
+        );
+        assert!(matches!(judge_user(&spec, false, true, "no request"), Verdict::Fail(_)));
+        spec.usages.push("server auth".to_owned());
+        assert!(matches!(judge_user(&spec, false, true, &asked), Verdict::Fail(_)));
     }
 
     #[test]
