@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A packages=(
   [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [umoci]=umoci [nginx]=nginx-light
-  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git
+  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git [openssl]=openssl
 )
 missing=()
 for program in "${!packages[@]}"; do
