@@ -162,9 +162,13 @@ impl Object {
             write_text(out, &self.kind.api_version());
             out.push(b',');
         }
-        out.extend_from_slice(br#""metadata":{"resourceVersion":""#);
-        out.extend_from_slice(self.revision.0.to_string().as_bytes());
-        out.extend_from_slice(br#"","#);
+        out.extend_from_slice(br#""metadata":{"#);
+        // What a dry run would create has no version.
+        if self.revision != Revision(0) {
+            out.extend_from_slice(br#""resourceVersion":""#);
+            out.extend_from_slice(self.revision.0.to_string().as_bytes());
+            out.extend_from_slice(br#"","#);
+        }
         out.extend_from_slice(&self.body[BODY_PREFIX.len()..]);
     }
 
