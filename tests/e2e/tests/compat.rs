@@ -105,6 +105,8 @@ fn finalizers_hold(k: &Kubectl) {
 }
 
 fn orphans_stay(k: &Kubectl) {
+    let scale = k.ok("get deployment app --subresource=scale");
+    assert!(scale.contains("DESIRED") && scale.contains("AVAILABLE"), "{scale}");
     k.ok("delete deployment app --cascade=orphan");
     assert!(k.ok("get replicasets -l app=app -o name").contains("app-"));
     k.ok("delete replicaset -l app=app --cascade=foreground");

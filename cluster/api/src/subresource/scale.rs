@@ -2,17 +2,18 @@
 
 use crate::{
     codec::{body_media, decode_body, decode_patched, read_body},
-    encode::value_response,
+    encode::{Negotiated, Shape, value_response},
     json,
     pipeline::Call,
     registry::Row,
+    strategy::age,
     verbs::{Change, Part, WriteOptions, apply_change, field_manager, find, patch_value},
 };
 use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_http::Body;
-use strata_meta::{GroupVersionKind, LabelSelector, Status, StatusCause};
+use strata_meta::{GroupVersionKind, LabelSelector, Status, StatusCause, Time};
 
 fn gvk() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")
@@ -24,7 +25,11 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let object = find(row, &namespace, &name)?;
     if call.info.verb == "get" {
         let value = object.to_value().map_err(Status::internal)?;
-        return Ok(value_response(200, &scale_of(&value), form));
+        let scale = scale_of(&value);
+        return Ok(match form.shape {
+            Shape::Table => value_response(200, &table_of(&scale, form), form),
+            _ => value_response(200, &scale, form),
+        });
     }
     let is_patch = call.info.verb == "patch";
     let options = WriteOptions::read(call, if is_patch { "PatchOptions" } else { "UpdateOptions" })?;
@@ -66,6 +71,27 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     .await?;
     let value = updated.to_value().map_err(Status::internal)?;
     Ok(value_response(200, &scale_of(&value), form))
+}
+
+/// The columns upstream has for a scale.
+fn table_of(scale: &Value, form: Negotiated) -> Value {
+    let column = |name: &str, kind: &str, format: &str| json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0});
+    let count = |path: &str| json::int(scale, path).unwrap_or(0);
+    let metadata = &scale["metadata"];
+    let created = age(json::text(scale, "metadata.creationTimestamp"), Time::now());
+    json!({
+        "kind": "Table",
+        "apiVersion": format!("meta.k8s.io/{}", form.meta_version),
+        "metadata": {"resourceVersion": metadata["resourceVersion"]},
+        "columnDefinitions": [
+            column("Name", "string", "name"), column("Desired", "integer", ""),
+            column("Available", "integer", ""), column("Age", "string", ""),
+        ],
+        "rows": [{
+            "cells": [metadata["name"], count("spec.replicas"), count("status.replicas"), created],
+            "object": {"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{}", form.meta_version), "metadata": metadata},
+        }],
+    })
 }
 
 fn scaled(row: &Row, old: &Value, scale: &Value, keeps_revision: bool) -> Result<Value, Status> {
