@@ -194,6 +194,8 @@ struct Prepared {
     program: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    /// Effective, permitted and inheritable capabilities that the program gets.
+    last: [capability::Set; 3],
 }
 
 impl Target<'_> {
@@ -206,11 +208,7 @@ impl Target<'_> {
         own_streams(&identity);
         // Some can only be entered as root, others (on a file server) only as the user.
         let entered = enter_directory(&process.cwd);
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-        if !process.no_new_privileges {
-            self.filter.map_or(Ok(()), Filter::install)?;
-        }
-        self.drop_privileges(&identity)?;
+        let last = self.drop_privileges(&identity)?;
         if entered.is_err() {
             enter_directory(&process.cwd)?;
         }
@@ -222,14 +220,23 @@ impl Target<'_> {
             program,
             arguments: program::c_strings(&process.args)?,
             environment: program::c_strings(&environment)?,
+            last,
         })
     }
 
     fn execute(&self, prepared: &Prepared) -> Result<core::convert::Infallible> {
         process::close_on_exec_from(3 + self.preserve).context(|| "close descriptors")?;
+        let [effective, permitted, inheritable] = prepared.last;
         if self.process.no_new_privileges {
             process::control(libc::PR_SET_NO_NEW_PRIVS, 1).context(|| "set no_new_privs")?;
             self.filter.map_or(Ok(()), Filter::install)?;
+        } else if let Some(filter) = self.filter {
+            // Without no_new_privs a filter needs CAP_SYS_ADMIN. From here on the filter decides about our own
+            // calls too, so nothing is left to do but to give the capability up.
+            let raised = effective | INSTALLER;
+            capability::set(raised, permitted | INSTALLER, inheritable).context(|| "set capabilities")?;
+            filter.install()?;
+            capability::set(effective, permitted, inheritable).context(|| "set capabilities")?;
         }
         let errno = process::execute(&prepared.program, &prepared.arguments, &prepared.environment);
         let name = self.process.args.first().map_or("", String::as_str);
@@ -279,7 +286,8 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn drop_privileges(&self, identity: &Identity) -> Result<()> {
+    /// Becomes the user, with the capabilities wanted and the one that installs the filter: those to end with.
+    fn drop_privileges(&self, identity: &Identity) -> Result<[capability::Set; 3]> {
         let process = self.process;
         // What this process lacks it cannot give away: a container in a restricted environment gets what there is.
         let available = capability::get().context(|| "capget")?.1;
@@ -298,13 +306,23 @@ impl Target<'_> {
             .context(|| format!("become user {} and group {}", identity.uid, identity.gid))?;
         process::control(libc::PR_SET_KEEPCAPS, 0).context(|| "prctl")?;
         let (permitted, inheritable) = (set(&wanted.permitted), set(&wanted.inheritable));
-        capability::set(set(&wanted.effective) & permitted, permitted, inheritable).context(|| "set capabilities")?;
+        let effective = set(&wanted.effective) & permitted;
+        let kept = if process.no_new_privileges || self.filter.is_none() {
+            0
+        } else {
+            INSTALLER & available
+        };
+        capability::set(effective, permitted | kept, inheritable).context(|| "set capabilities")?;
         capability::set_ambient(set(&wanted.ambient) & permitted & inheritable)
             .context(|| "set ambient capabilities")?;
         // Changing the user made the process dumpable or not according to a setting; it must not be.
-        process::set_dumpable(false).context(|| "prctl")
+        process::set_dumpable(false).context(|| "prctl")?;
+        Ok([effective, permitted, inheritable])
     }
 }
+
+/// CAP_SYS_ADMIN, which installs a filter without no_new_privs.
+const INSTALLER: capability::Set = 1 << 21;
 
 fn connect(input: impl AsFd, output: impl AsFd, error: impl AsFd) -> strata_sys::Result<()> {
     rustix::stdio::dup2_stdin(input)?;
