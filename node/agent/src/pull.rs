@@ -3,14 +3,20 @@
 use crate::pod::{Container, Pod};
 use base64::Engine as _;
 use serde::Deserialize;
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 use strata_client::{EventRecorder, EventType, ObjectReference, resources};
 use strata_image::{Credentials, Image, ImageError, ImageStore};
 use strata_volume::{ObjectCache, payload};
 use tokio::sync::Semaphore;
 
-/// Pulls that may run at the same time.
+/// Pulls from one registry that may run at the same time. One that does not answer holds up its own only.
 const PARALLEL_PULLS: usize = 4;
+/// Registries whose slots are remembered while nothing is pulled from them.
+const REMEMBERED: usize = 16;
 
 /// What the names of images that every node has begin with.
 const BUILTIN: &str = "strata.local/";
@@ -29,7 +35,7 @@ pub struct Puller {
     images: ImageStore,
     objects: Arc<ObjectCache>,
     events: EventRecorder,
-    slots: Semaphore,
+    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Puller {
@@ -39,7 +45,7 @@ impl Puller {
             images,
             objects,
             events,
-            slots: Semaphore::new(PARALLEL_PULLS),
+            slots: Mutex::default(),
         }
     }
 
@@ -92,7 +98,7 @@ impl Puller {
     }
 
     async fn pull(&self, pod: &Pod, name: &str, about: &ObjectReference) -> Result<Image, PullError> {
-        let _slot = self.slots.acquire().await.map_err(|_| PullError {
+        let _slot = self.slots(name).acquire_owned().await.map_err(|_| PullError {
             reason: "ErrImagePull",
             message: "the node is shutting down".into(),
         })?;
@@ -123,6 +129,18 @@ impl Puller {
             reason: "ErrImagePull",
             message: why,
         })
+    }
+
+    /// The slots of the registry an image comes from.
+    fn slots(&self, image: &str) -> Arc<Semaphore> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() > REMEMBERED {
+            slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        }
+        let image = with_registry(image);
+        let registry = image.split('/').next().unwrap_or(&image);
+        let new = || Arc::new(Semaphore::new(PARALLEL_PULLS));
+        slots.entry(registry.to_owned()).or_insert_with(new).clone()
     }
 
     /// The credentials to try, in order; anonymous if there are none.

@@ -14,6 +14,7 @@ use crate::{
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use strata_client::EventType;
 use strata_engine::{ContainerId, Network, SandboxConfig, SandboxId};
+use strata_task::CancellationToken;
 use strata_volume::PodVolumes;
 
 /// A failed step: the waiting reason it shows as, and a sentence.
@@ -172,14 +173,15 @@ pub async fn start_container(
     attempt: u32,
     sandbox: &SandboxUp,
     volumes: &PodVolumes,
+    ending: &CancellationToken,
 ) -> Result<ContainerUp, StepError> {
     let about = container_reference(pod, &container.name);
     let event = |kind, reason: &str, message: String| context.events.event(&about, kind, reason, message);
-    let image = context
-        .puller
-        .image(pod, container, &about)
-        .await
-        .map_err(|e| StepError::new(e.reason, e.message))?;
+    // A pod that is to end does not wait for a registry.
+    let image = tokio::select! {
+        image = context.puller.image(pod, container, &about) => image.map_err(|e| StepError::new(e.reason, e.message))?,
+        () = ending.cancelled() => return Err(StepError::new("ContainerCreating", "the pod is to end")),
+    };
     let resolved = (
         image
             .repo_tags

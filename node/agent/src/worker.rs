@@ -87,6 +87,7 @@ struct Worker {
     sandbox: Option<Sandbox>,
     volumes: Option<PodVolumes>,
     ended: Option<Ended>,
+    ending: CancellationToken,
     busy: bool,
     retry_at: Option<Time>,
     reporter: Reporter,
@@ -126,6 +127,7 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
         sandbox: None,
         volumes: None,
         ended: None,
+        ending: CancellationToken::new(),
         busy: false,
         retry_at: None,
         reporter,
@@ -189,6 +191,9 @@ impl Worker {
     fn turn(&mut self) -> Option<Time> {
         let now = Time::now();
         self.check_deadline(now);
+        if self.pod.is_deleting() || self.ended.is_some() {
+            self.ending.cancel();
+        }
         let observed = self.observe();
         if let Some(at) = self.retry_at
             && at > now
@@ -356,8 +361,9 @@ impl Worker {
         slot.busy = true;
         slot.attempt = attempt;
         let (context, pod, volumes) = (self.context.clone(), self.pod.clone(), volumes.clone());
+        let ending = self.ending.clone();
         self.beside(async move {
-            let result = start::start_container(&context, &pod, &container, attempt, &up, &volumes).await;
+            let result = start::start_container(&context, &pod, &container, attempt, &up, &volumes, &ending).await;
             Step::Container(name, attempt, result)
         });
     }
