@@ -69,6 +69,16 @@ pub async fn send(
     if let Some(lines) = options.tail {
         seek_to_tail(&mut file, lines).await?;
     }
+    // Who does not follow gets what there is now, however fast more is written.
+    let mut budget = match options.follow {
+        true => None,
+        false => Some(
+            file.metadata()
+                .await?
+                .len()
+                .saturating_sub(file.stream_position().await?),
+        ),
+    };
     let mut reader = BufReader::new(file);
     let mut writer = Writer {
         options: &options,
@@ -78,7 +88,7 @@ pub async fn send(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let whole = read_line(&mut reader, &mut line, options.follow, &path, &ended, watcher, out).await?;
+        let whole = read_line(&mut reader, &mut line, &mut budget, &path, &ended, watcher, out).await?;
         if !whole && line.is_empty() {
             return Ok(());
         }
@@ -93,11 +103,11 @@ pub async fn send(
     }
 }
 
-/// Reads up to a line end; at the end of the file waits for more if that is wanted.
+/// Reads up to a line end; at the end of the file waits for more, unless there is a budget of bytes.
 async fn read_line(
     reader: &mut BufReader<File>,
     line: &mut Vec<u8>,
-    follow: bool,
+    budget: &mut Option<u64>,
     path: &Path,
     ended: &impl Fn() -> bool,
     watcher: &LogWatcher,
@@ -106,15 +116,22 @@ async fn read_line(
     loop {
         let over = ended();
         let limit = u64::try_from(LINE_MAX.saturating_sub(line.len())).unwrap_or(0);
-        (&mut *reader).take(limit).read_until(b'\n', line).await?;
+        let limit = limit.min(budget.unwrap_or(u64::MAX));
+        let read = (&mut *reader).take(limit).read_until(b'\n', line).await?;
+        if let Some(budget) = budget {
+            *budget -= u64::try_from(read).unwrap_or(*budget).min(*budget);
+        }
         if line.last() == Some(&b'\n') || line.len() >= LINE_MAX {
             return Ok(true);
+        }
+        if budget.is_some() {
+            return Ok(false);
         }
         if rotated(reader.get_ref(), path).await && line.is_empty() {
             *reader = BufReader::new(File::open(path).await?);
             continue;
         }
-        if !follow || over {
+        if over {
             return Ok(false);
         }
         tokio::select! {
