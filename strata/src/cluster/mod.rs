@@ -264,6 +264,7 @@ pub async fn delete(name: &str) -> Outcome<bool> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).during(format!("removing {}", folder.display()))?,
         _ => {}
     }
+    node::remove_places();
     // The parent is ours too, when no other cluster is left.
     if let Some(parent) = folder.parent() {
         let _ = fs::remove_dir(parent);

@@ -5,13 +5,15 @@ use crate::{
     failure::{During, Failure, Outcome},
 };
 use rustix::{
+    fs::{FlockOperation, XattrFlags, fgetxattr, flock, fsetxattr},
     mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change},
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
-    os::fd::AsFd,
+    fs::{self, File},
+    io::ErrorKind,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -32,6 +34,9 @@ pub struct Entry {
 /// Paths every node has of its own (upstream's suite knows the first two by name).
 const OWN: [(&str, &str); 2] = [("kubelet", "/var/lib/kubelet"), ("pod-logs", "/var/log/pods")];
 
+/// Marks folders of the machine that were made for nodes.
+const MADE: &str = "user.strata";
+
 /// Enters the node whose network namespace is standard input, and stays as long as it lives.
 /// Runs before any thread exists.
 pub fn enter(spec: &Path) -> Outcome<ExitCode> {
@@ -50,7 +55,8 @@ pub fn enter(spec: &Path) -> Outcome<ExitCode> {
     // SAFETY: FILES is not among the flags, and this process has one thread.
     unsafe { unshare_unsafe(own) }.during("making the node's namespaces")?;
     rustix::system::sethostname(entry.hostname.as_bytes()).during("naming the node")?;
-    mounts(&entry).during("making the node's mounts")?;
+    // Held as long as the node lives.
+    let _places = mounts(&entry).during("making the node's mounts")?;
     let init = embedded::memory_file()?;
     let mut command = Command::new(init);
     command.arg("node-init").args(&entry.command);
@@ -61,13 +67,14 @@ pub fn enter(spec: &Path) -> Outcome<ExitCode> {
     Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
 }
 
-fn mounts(entry: &Entry) -> std::io::Result<()> {
+fn mounts(entry: &Entry) -> std::io::Result<Vec<File>> {
     // First nothing of the node's may reach the machine; then everything may spread within it.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let mut places = Vec::new();
     for (name, path) in OWN {
         let own = entry.folder.join(name);
         fs::create_dir_all(&own)?;
-        fs::create_dir_all(path)?;
+        places.push(place(Path::new(path))?);
         mount_bind(&own, path)?;
     }
     mount(
@@ -80,7 +87,46 @@ fn mounts(entry: &Entry) -> std::io::Result<()> {
     // /sys shows the links of the network namespace it was mounted in.
     remount_sys()?;
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
-    Ok(())
+    Ok(places)
+}
+
+/// The machine's folder that a node mounts its own on, locked against removal and marked if made here.
+fn place(path: &Path) -> std::io::Result<File> {
+    loop {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let made = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(e),
+        };
+        let folder = match File::open(path) {
+            // Another cluster's end was quicker.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        if made {
+            // Where folders cannot be marked, this one stays.
+            let _ = fsetxattr(&folder, MADE, b"", XattrFlags::empty());
+        }
+        flock(&folder, FlockOperation::LockShared)?;
+        if folder.metadata()?.nlink() > 0 {
+            return Ok(folder);
+        }
+    }
+}
+
+/// Removes the folders on the machine that were made for nodes, when no node needs them any more.
+pub fn remove_places() {
+    for (_, path) in OWN {
+        let Ok(folder) = File::open(path) else { continue };
+        let ours = fgetxattr(&folder, MADE, &mut [0; 1][..]).is_ok();
+        if ours && flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // One that is not empty is somebody else's by now.
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
 
 /// A sysfs of the node's own, with the machine's cgroup hierarchies in it.
