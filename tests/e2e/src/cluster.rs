@@ -1,6 +1,6 @@
 //! A throwaway cluster of the built binary.
 
-use crate::{Kubectl, binary};
+use crate::{Kubectl, Traces, binary};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -29,6 +29,16 @@ impl Cluster {
             String::from_utf8_lossy(&run.stderr)
         );
         cluster
+    }
+
+    /// What of it is on the machine, also once it is deleted.
+    pub fn traces(&self) -> Traces {
+        Traces::below(self.folder.path())
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("clusters").join(&self.name)
     }
 
     /// The built binary, with this test's folder for clusters and its own kubeconfig.
@@ -79,7 +89,11 @@ impl Drop for Cluster {
                 eprintln!("--- {log}, newest first\n{}", tail.join("\n"));
             }
         }
+        let traces = Traces::below(self.folder.path());
         // One that a test has deleted is gone already.
         let _ = self.strata().args(["cluster", "delete", &self.name]).output();
+        if !std::thread::panicking() {
+            traces.assert_gone();
+        }
     }
 }

@@ -9,6 +9,7 @@ mod images;
 mod kubectl;
 mod registry;
 mod server;
+mod traces;
 
 pub use cluster::Cluster;
 pub use helm::Helm;
@@ -16,6 +17,7 @@ pub use images::{Image, build_busybox, build_nginx};
 pub use kubectl::{Kubectl, Run};
 pub use registry::Registry;
 pub use server::{Server, free_port};
+pub use traces::{Traces, zombies};
 
 use std::{
     path::PathBuf,

@@ -1,6 +1,6 @@
 //! A `strata server` of the built binary, in a data directory of its own.
 
-use crate::{Kubectl, PATIENCE, binary};
+use crate::{Kubectl, PATIENCE, Traces, binary, eventually, zombies};
 use std::{
     fs::File,
     net::TcpListener,
@@ -114,6 +114,13 @@ fn read(path: &Path) -> String {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let traces = Traces::below(self.folder.path());
+        if let Some(child) = self.child.as_ref().filter(|_| !std::thread::panicking()) {
+            eventually("the server waits for its children", || match &zombies(child.id())[..] {
+                [] => Ok(()),
+                zombies => Err(zombies.join("")),
+            });
+        }
         self.stop();
         if std::thread::panicking() {
             let logs = self.logs();
@@ -130,6 +137,9 @@ impl Drop for Server {
             && !output.status.success()
         {
             eprintln!("reset: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        if !std::thread::panicking() {
+            traces.assert_gone();
         }
     }
 }

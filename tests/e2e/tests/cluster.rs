@@ -1,31 +1,9 @@
 //! Throwaway clusters of several nodes.
 
-use std::fs;
 use strata_e2e::{Cluster, Registry, build_busybox};
-
-/// What of ours is on the machine: links and cgroups.
-fn traces() -> Vec<String> {
-    let mut found = Vec::new();
-    for folder in [
-        "/sys/class/net",
-        "/sys/fs/cgroup",
-        "/sys/fs/cgroup/memory",
-        "/sys/fs/cgroup/unified",
-    ] {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("strata") {
-                found.push(format!("{folder}/{name}"));
-            }
-        }
-    }
-    found.sort();
-    found
-}
 
 #[test]
 fn three_nodes_share_services_and_leave_nothing_behind() {
-    let before = traces();
     let registry = Registry::start();
     let image = build_busybox().push(&registry, "busybox:1");
     let cluster = Cluster::create("trio", 3, &["--forward", &registry.port().to_string()]);
@@ -45,6 +23,31 @@ fn three_nodes_share_services_and_leave_nothing_behind() {
     });
     let logs = k.ok("logs client");
     assert_eq!(logs.matches("hello from web").count(), 12, "{logs}");
+    let traces = cluster.traces();
+    assert!(!traces.left().is_empty(), "a running cluster is seen");
     cluster.delete();
-    assert_eq!(traces(), before);
+    traces.assert_gone();
+}
+
+#[test]
+fn clusters_made_at_once_do_not_meet_and_one_without_its_supervisor_is_removed() {
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| Cluster::create("one", 2, &[]));
+        let two = scope.spawn(|| Cluster::create("two", 1, &[]));
+        (one.join().expect("a cluster"), two.join().expect("a cluster"))
+    });
+    let again = one.strata().args(["cluster", "create", "one"]).output();
+    let again = again.expect("the binary runs");
+    assert!(!again.status.success(), "the name is taken");
+    let k = one.kubectl();
+    k.ok("create deployment web --image=strata.local/hello --replicas=2");
+    k.ok("rollout status deployment web --timeout=60s");
+    let supervisor = std::fs::read_to_string(one.path().join("supervisor.lock")).expect("the supervisor's pid");
+    let supervisor = supervisor.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let supervisor = supervisor.expect("a pid");
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).expect("it runs");
+    let traces = one.traces();
+    one.delete();
+    traces.assert_gone();
+    assert_eq!(two.kubectl().ok("get nodes").matches(" Ready ").count(), 1);
 }
