@@ -103,9 +103,8 @@ impl Init<'_> {
         self.run_hooks(channel)?;
         root.enter(self.spec.root.as_ref().is_some_and(|root| root.readonly))?;
         if let Some(linux) = linux {
-            root::protect(linux, null.as_ref())?;
+            root::protect(linux, null)?;
         }
-        drop(null);
         let prepared = self.target.prepare(channel, true)?;
         // A container may wait here for long: whatever else the parent had open must not wait with it.
         let mut keep = [self.gate.as_raw_fd() as u32, channel.as_fd().as_raw_fd() as u32];

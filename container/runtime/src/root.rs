@@ -91,11 +91,8 @@ impl NewRoot {
         }
         let trimmed = destination.trim_end_matches('/');
         match source {
-            Source::Bind {
-                tree,
-                directory,
-                options,
-            } => {
+            Source::Bind { path, shared, options } => {
+                let (tree, directory) = open_bind(&path, shared, options.recursive).map_err(failed)?;
                 let missing = if directory { Missing::Directory } else { Missing::File };
                 self.place(&tree, destination, missing).map_err(failed)?;
                 finish_bind(&tree, &options).map_err(failed)?;
@@ -180,17 +177,18 @@ impl NewRoot {
     }
 }
 
-/// Where a mount comes from, opened while the host's paths are still there.
+/// Where a mount comes from.
 enum Source {
+    /// `shared` is opened early, while the mount's peers are still known.
     Bind {
-        tree: OwnedFd,
-        directory: bool,
+        path: String,
+        shared: Option<OwnedFd>,
         options: Options,
     },
     FileSystem(Options),
 }
 
-/// Opens the sources of all bind mounts, before propagation changes: a shared one must stay a peer of the host's.
+/// Reads the options of all mounts, and opens those that must stay peers of the host's before propagation changes.
 fn open_sources(spec: &Spec, bundle: &str) -> Result<Vec<Source>> {
     spec.mounts
         .iter()
@@ -207,18 +205,29 @@ fn open_sources(spec: &Spec, bundle: &str) -> Result<Vec<Source>> {
             } else {
                 format!("{bundle}/{}", entry.source)
             };
-            let recursive = options.recursive;
-            let what = || format!("error mounting {path:?} to rootfs at {:?}", entry.destination);
-            let tree = mount::clone_tree(CWD, &path, recursive).context(what)?;
-            let stat = rustix::fs::fstat(&tree).context(what)?;
-            let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            Ok(Source::Bind {
-                tree,
-                directory,
-                options,
-            })
+            let shared = match options.propagation {
+                Some((Propagation::Shared, _)) => {
+                    let what = || format!("error mounting {path:?} to rootfs at {:?}", entry.destination);
+                    Some(mount::clone_tree(CWD, &path, options.recursive).context(what)?)
+                }
+                _ => None,
+            };
+            Ok(Source::Bind { path, shared, options })
         })
         .collect()
+}
+
+/// A detached mount to bind, and whether it is a directory.
+fn open_bind(path: &str, shared: Option<OwnedFd>, recursive: bool) -> Result<(OwnedFd, bool)> {
+    // Mounts are listed in the order they were made: a copy of the early one takes its place in the order.
+    let tree = match shared {
+        // Before Linux 6.15 what is detached cannot be copied; then the order is all that is lost.
+        Some(early) => mount::clone_tree(&early, "", recursive).or(Ok(early)),
+        None => mount::clone_tree(CWD, path, recursive),
+    };
+    let tree = tree.context(|| "open_tree")?;
+    let stat = rustix::fs::fstat(&tree).context(|| "fstat")?;
+    Ok((tree, FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
 }
 
 fn finish_bind(tree: &OwnedFd, options: &Options) -> Result<()> {
@@ -323,36 +332,55 @@ fn try_overlay(overlay: &Overlay, one_by_one: bool) -> Result<OwnedFd> {
 /// Covers files with /dev/null and directories with an empty read-only one, and makes others read-only. To be
 /// called inside the new root; `null` is the host's /dev/null as a detached mount, since the container's own may
 /// be anything.
-pub(crate) fn protect(linux: &Linux, null: Option<&OwnedFd>) -> Result<()> {
+pub(crate) fn protect(linux: &Linux, null: Option<OwnedFd>) -> Result<()> {
     for path in &linux.readonly_paths {
         let Some(target) = open_existing(path)? else { continue };
         let tree = mount::clone_tree(&target, "", true).context(|| format!("make {path} read-only"))?;
         mount::set_attributes(&tree, attribute::READ_ONLY, 0, false).context(|| format!("make {path} read-only"))?;
         mount::attach(&tree, &target).context(|| format!("make {path} read-only"))?;
     }
-    let mut empty: Option<OwnedFd> = None;
+    let (mut directories, mut files) = (
+        Cover::default(),
+        Cover {
+            first: null,
+            used: false,
+        },
+    );
     for path in &linux.masked_paths {
         let Some(target) = open_existing(path)? else { continue };
         let what = || format!("mask {path}");
         let stat = rustix::fs::fstat(&target).context(what)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            if let Some(null) = null {
-                mount::attach(mount::clone_tree(null, "", false).context(what)?, &target).context(what)?;
-            }
+            files.put(&target).context(what)?;
             continue;
         }
-        match &empty {
-            Some(first) => {
-                mount::attach(mount::clone_tree(first, "", false).context(what)?, &target).context(what)?;
-            }
-            None => {
-                let first = empty_directory()?;
-                mount::attach(&first, &target).context(what)?;
-                empty = Some(first);
-            }
+        if directories.first.is_none() {
+            directories.first = Some(empty_directory()?);
         }
+        directories.put(&target).context(what)?;
     }
     Ok(())
+}
+
+/// A mount that is put over one path, and copies of it over others. Before Linux 6.15 only what is attached can be
+/// copied, so the first goes first.
+#[derive(Default)]
+struct Cover {
+    first: Option<OwnedFd>,
+    used: bool,
+}
+
+impl Cover {
+    fn put(&mut self, target: &OwnedFd) -> strata_sys::Result<()> {
+        match &self.first {
+            Some(first) if self.used => mount::attach(mount::clone_tree(first, "", false)?, target),
+            Some(first) => {
+                self.used = true;
+                mount::attach(first, target)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 fn empty_directory() -> Result<OwnedFd> {
