@@ -55,7 +55,10 @@ impl PodManager {
     pub async fn run(mut self, mut refresh: mpsc::Receiver<Uid>) {
         let engine = self.context.options.engine.clone();
         let mut events = engine.events();
-        self.pods.synced().await;
+        // An informer that is cancelled before its first list never has one.
+        if self.cancel.run_until_cancelled(self.pods.synced()).await.is_none() {
+            return;
+        }
         self.find_running();
         let (sender, mut changes) = mpsc::channel(CHANGES);
         self.pods.on_change(move |change| {
