@@ -64,7 +64,7 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     );
     let data_taken = start(&server.data_dir(), strata_e2e::free_port());
     assert!(
-        data_taken.contains("another server") && data_taken.lines().count() == 1,
+        data_taken.contains("a server is running on") && data_taken.lines().count() == 1,
         "{data_taken}"
     );
 }
