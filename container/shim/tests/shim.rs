@@ -24,17 +24,17 @@ struct Pod {
 
 impl Pod {
     fn new() -> Self {
-        Self::with(SandboxSpec {
+        let spec = SandboxSpec {
             network: true,
             ipc: true,
             uts: true,
             hostname: "pod".into(),
             ..Default::default()
-        })
+        };
+        Self::on(Ground::new(), spec)
     }
 
-    fn with(spec: SandboxSpec) -> Self {
-        let ground = Ground::new();
+    fn on(ground: Ground, spec: SandboxSpec) -> Self {
         let helper = Helper::spawn(&std::fs::read(support::PROGRAM).unwrap()).unwrap();
         let launch = LaunchSpec {
             sandbox_id: "s".into(),
@@ -465,26 +465,21 @@ fn a_killed_helper_is_replaced() {
 
 #[test]
 fn containers_can_share_a_pid_namespace() {
-    let mut pod = Pod::with(SandboxSpec {
-        ipc: true,
-        shared_pid: true,
-        cgroup: format!("/strata-test-{}-shared/p", std::process::id()),
-        ..SandboxSpec::default()
-    });
+    let ground = Ground::new();
+    let cgroup = format!("/{}/p", ground.name);
+    let mut pod = Pod::on(
+        ground,
+        SandboxSpec {
+            ipc: true,
+            shared_pid: true,
+            cgroup,
+            ..SandboxSpec::default()
+        },
+    );
     let spec = pod.spec(&["sh", "-c", "echo $$"]);
     assert_eq!(pod.run(spec).code, 0);
     let pid: u32 = pod.log()[0].rsplit(' ').next().unwrap().parse().unwrap();
     assert!(pid > 1, "{pid}");
-    drop(pod);
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
-        let path = hierarchy
-            .unwrap()
-            .path()
-            .join(format!("strata-test-{}-shared", std::process::id()));
-        if path.exists() {
-            std::fs::remove_dir(path).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -138,7 +138,9 @@ impl Drop for Ground {
     fn drop(&mut self) {
         let _ = self.call(&["delete", "--force", "c"]);
         for path in self.cgroups() {
-            let _ = std::fs::remove_dir(path.join("c"));
+            for child in std::fs::read_dir(&path).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(child.path());
+            }
             let _ = std::fs::remove_dir(path);
         }
     }
