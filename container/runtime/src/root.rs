@@ -7,9 +7,10 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::options::{self, Options};
 use crate::spec::{Linux, Mount, Overlay, Rootfs, Spec};
-use alloc::{format, string::String, vec::Vec};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use alloc::{ffi::CString, format, string::String, vec::Vec};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 use strata_sys::mount::{self, FileSystem, Propagation, attribute};
 use strata_sys::{Errno, file, file::Missing};
 
@@ -28,9 +29,9 @@ impl NewRoot {
     pub(crate) fn assemble(spec: &Spec, rootfs: &Rootfs, bundle: &str, cgroup: &Cgroup) -> Result<Self> {
         let linux = spec.linux.as_ref();
         let sources = open_sources(spec, bundle)?;
-        let new = open_rootfs(rootfs)?;
         // Nothing that happens from here on shows outside; what happens outside still arrives.
         mount::set_propagation_at("/", Propagation::Slave, true).context(|| "cannot make the mounts slaves")?;
+        let new = open_rootfs(rootfs)?;
         mount::set_propagation(&new, Propagation::Private, true).context(|| "cannot make the root private")?;
         let target = match rootfs {
             Rootfs::Path(path) => path,
@@ -292,28 +293,21 @@ fn open_overlay(overlay: &Overlay) -> Result<OwnedFd> {
         mount::set_attributes(&tree, attribute::READ_ONLY, 0, false).context(|| "mount_setattr")?;
         return Ok(tree);
     }
-    match try_overlay(overlay, true) {
+    match layer_by_layer(overlay) {
         Err(Error::System {
             errno: Errno::INVAL, ..
-        }) => try_overlay(overlay, false),
+        }) => in_one_string(overlay),
         other => other,
     }
 }
 
-/// With `one_by_one`, layers are added singly (Linux 6.5), which has no limit but 500 layers; the joined
-/// form is limited to 256 bytes a value before that.
-fn try_overlay(overlay: &Overlay, one_by_one: bool) -> Result<OwnedFd> {
+/// Adds the layers singly (Linux 6.5), which has no limit but the kernel's 500 layers.
+fn layer_by_layer(overlay: &Overlay) -> Result<OwnedFd> {
     let system = FileSystem::open("overlay").context(|| "overlay: fsopen")?;
     let set = |key: &str, value: &str| system.set(key, value).context(|| format!("overlay: {key} {value}"));
     set("source", "overlay")?;
-    if one_by_one {
-        for layer in overlay.lower.iter().rev() {
-            set("lowerdir+", layer)?;
-        }
-    } else {
-        let escape = |path: &String| path.replace('\\', "\\\\").replace(':', "\\:");
-        let joined = overlay.lower.iter().rev().map(escape).collect::<Vec<_>>().join(":");
-        set("lowerdir", &joined)?;
+    for layer in overlay.lower.iter().rev() {
+        set("lowerdir+", layer)?;
     }
     if let Some(upper) = &overlay.upper {
         set("upperdir", upper)?;
@@ -327,6 +321,30 @@ fn try_overlay(overlay: &Overlay, one_by_one: bool) -> Result<OwnedFd> {
         }
     }
     system.mount(0).context(|| "mount the overlay")
+}
+
+/// The old way: all options in one page, so layers are named by descriptors, which are short. About 200 fit.
+fn in_one_string(overlay: &Overlay) -> Result<OwnedFd> {
+    let mut open = Vec::new();
+    let mut name = |path: &String| -> Result<String> {
+        let directory = file::open_directory(&**path).context(|| format!("open the layer {path}"))?;
+        let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        open.push(directory);
+        Ok(name)
+    };
+    let lower = overlay.lower.iter().rev().map(&mut name).collect::<Result<Vec<_>>>()?;
+    let mut data = format!("lowerdir={}", lower.join(":"));
+    if let (Some(upper), Some(work)) = (&overlay.upper, &overlay.work) {
+        let volatile = if overlay.volatile { ",volatile" } else { "" };
+        data += &format!(",upperdir={},workdir={}{volatile}", name(upper)?, name(work)?);
+    }
+    let data = CString::new(data).map_err(|_| Error::Invalid("a layer's path holds a NUL byte".into()))?;
+    let (target, what) = (&*overlay.target, || "mount the overlay");
+    rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), &*data).context(what)?;
+    // Like the others it is moved to its place later, so it has to be detached.
+    let tree = mount::clone_tree(CWD, target, false).context(what);
+    rustix::mount::unmount(target, UnmountFlags::DETACH).context(what)?;
+    tree
 }
 
 /// Covers files with /dev/null and directories with an empty read-only one, and makes others read-only. To be

@@ -281,21 +281,30 @@ pub(super) fn delete(global: &Global, arguments: &Arguments) -> Result<i32> {
         other => other?,
     };
     if container.is_alive() {
-        let status = container.status()?;
-        if !force && status != Status::Created {
-            let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
-            return Err(Error::State(text));
+        match end(&container, id, force) {
+            // It has ended on its own meanwhile.
+            Err(_) if !container.is_alive() => {}
+            result => result?,
         }
-        let pidfd = container.init()?;
-        process::signal(&pidfd, libc::SIGKILL).context(|| "kill the container")?;
-        let cgroup = container.cgroup()?;
-        if status == Status::Paused {
-            cgroup.freeze(false)?;
-        }
-        await_end(&pidfd)?;
     }
     destroy(&container)?;
     Ok(0)
+}
+
+/// Kills the init of a container that may be deleted.
+fn end(container: &Container, id: &str, force: bool) -> Result<()> {
+    let status = container.status()?;
+    if !force && status != Status::Created {
+        let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
+        return Err(Error::State(text));
+    }
+    let pidfd = container.init()?;
+    process::signal(&pidfd, libc::SIGKILL).context(|| "kill the container")?;
+    let cgroup = container.cgroup()?;
+    if status == Status::Paused {
+        cgroup.freeze(false)?;
+    }
+    await_end(&pidfd)
 }
 
 fn await_end(pidfd: &OwnedFd) -> Result<()> {

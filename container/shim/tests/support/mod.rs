@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+use serde_json::Value;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -144,4 +145,11 @@ impl Drop for Ground {
             let _ = std::fs::remove_dir(path);
         }
     }
+}
+
+/// Runs a shell script in a container: its output. Fails when the container does.
+pub fn shell(ground: &Ground, script: &str, change: impl FnOnce(&mut Value)) -> String {
+    let (output, error, code) = ground.run(&["sh", "-c", script], change);
+    assert_eq!(code, 0, "{output}{error}");
+    output
 }
