@@ -27,6 +27,7 @@ fn main() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = package.parent().expect("the package is in the workspace").to_path_buf();
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
     for source in SOURCES {
         for part in ["src", "Cargo.toml", "build.rs"] {
             let path = root.join(source).join(part);
