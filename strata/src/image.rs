@@ -67,12 +67,15 @@ fn list(images: &[Image], output: Output) {
     for image in images {
         let id = image.id.to_string();
         let short = id.rsplit(':').next().unwrap_or(&id);
-        println!(
-            "{:<48} {:<16} {}",
-            name(image),
-            &short[..short.len().min(12)],
-            size(image.size)
-        );
+        let unnamed = [name(image)];
+        let names = if image.repo_tags.is_empty() {
+            &unnamed[..]
+        } else {
+            &image.repo_tags
+        };
+        for name in names {
+            println!("{name:<48} {:<16} {}", &short[..short.len().min(12)], size(image.size));
+        }
     }
 }
 
