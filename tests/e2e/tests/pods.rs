@@ -18,7 +18,7 @@ metadata: {{name: full, labels: {{app: full}}}}
 spec:
   restartPolicy: Never
   initContainers:
-  - {{name: first, image: {image}, command: [sh, -c, "echo init > /work/made"], volumeMounts: [{{name: work, mountPath: /work}}]}}
+  - {{name: first, image: {image}, command: [sh, -c, "echo init > /scratch/made"], volumeMounts: [{{name: work, mountPath: /scratch}}]}}
   containers:
   - name: main
     image: {image}
@@ -26,7 +26,7 @@ spec:
     args:
     - |
       echo color=$COLOR pin=$PIN pod=$POD ip=$IP cpu=$CPU expanded=$(POD)
-      cat /work/made /settings/color /keys/pin /info/labels; echo
+      cat /scratch/made /settings/color /keys/pin /info/labels; echo
       stat -L -c %a /keys/pin
       test -s /var/run/secrets/kubernetes.io/serviceaccount/token && echo token
       nslookup kubernetes.default.svc.cluster.local | tail -n +3
@@ -40,7 +40,7 @@ spec:
     - {{name: CPU, valueFrom: {{resourceFieldRef: {{resource: limits.cpu}}}}}}
     resources: {{limits: {{cpu: "1", memory: 64Mi}}}}
     volumeMounts:
-    - {{name: work, mountPath: /work}}
+    - {{name: work, mountPath: /scratch}}
     - {{name: settings, mountPath: /settings}}
     - {{name: keys, mountPath: /keys}}
     - {{name: info, mountPath: /info}}
