@@ -170,7 +170,13 @@ impl Engine {
             stdout: stdout.map(|fd| reader(Some(fd))).transpose()?,
             stderr: stderr.map(|fd| reader(Some(fd))).transpose()?,
             resize,
-            exit: Box::pin(async move { Ok(container.ended().await.exit_code.unwrap_or_default()) }),
+            exit: Box::pin(async move {
+                let code = container.ended().await.exit_code;
+                code.ok_or(Error::Shim {
+                    id: container.record.sandbox_id.clone(),
+                    why: "the container has ended, and its exit code is lost".into(),
+                })
+            }),
         })
     }
 

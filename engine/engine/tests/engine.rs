@@ -543,37 +543,3 @@ async fn many_containers_start_at_once() {
     futures::future::join_all(work).await;
     assert!(bench.engine().list_sandboxes().is_empty());
 }
-
-/// Prints what the engine's own steps cost; run with `--ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn cost_of_the_steps() {
-    let bench = Bench::new().await;
-    for _ in 0..5 {
-        let begin = std::time::Instant::now();
-        let sandbox = bench.sandbox().await;
-        let made = begin.elapsed();
-        let config = bench.shell("sleep 1000");
-        let begin = std::time::Instant::now();
-        let id = bench
-            .engine()
-            .create_container(&sandbox.id, config)
-            .await
-            .expect("create");
-        let created = begin.elapsed();
-        let begin = std::time::Instant::now();
-        bench.engine().start_container(&id).await.expect("start");
-        let started = begin.elapsed();
-        let begin = std::time::Instant::now();
-        bench
-            .engine()
-            .exec_sync(&id, words("id"), DEADLINE)
-            .await
-            .expect("exec");
-        let executed = begin.elapsed();
-        let begin = std::time::Instant::now();
-        bench.engine().remove_sandbox(&sandbox.id).await.expect("remove");
-        let removed = begin.elapsed();
-        println!("sandbox {made:?} create {created:?} start {started:?} exec {executed:?} remove {removed:?}");
-    }
-}

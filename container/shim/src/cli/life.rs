@@ -13,33 +13,29 @@ use strata_runtime::spec::{Resources, Spec};
 use strata_runtime::{Context, Created, Creation, Error, Result, Streams, hooks};
 use strata_sys::{Errno, file, process, signal};
 
-pub(super) const CREATE_FLAGS: &[Flag] = &[
-    Flag::value("bundle", "b", "directory with config.json (default .)"),
-    Flag::value("console-socket", "", "Unix socket that receives the terminal's master"),
-    Flag::value("pid-file", "", "file to write the process id to"),
-    Flag::value(
-        "preserve-fds",
-        "",
-        "how many further descriptors the container inherits",
-    ),
-    Flag::switch("no-pivot", "", "not supported"),
-    Flag::switch("no-new-keyring", "", "accepted, no effect"),
-];
+const BUNDLE: Flag = Flag::value("bundle", "b", "directory with config.json (default .)");
+const CONSOLE_SOCKET: Flag = Flag::value("console-socket", "", "Unix socket that receives the terminal's master");
+const PID_FILE: Flag = Flag::value("pid-file", "", "file to write the process id to");
+const PRESERVE_FDS: Flag = Flag::value(
+    "preserve-fds",
+    "",
+    "how many further descriptors the container inherits",
+);
+const NO_PIVOT: Flag = Flag::switch("no-pivot", "", "not supported");
+const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "", "accepted, no effect");
+
+pub(super) const CREATE_FLAGS: &[Flag] = &[BUNDLE, CONSOLE_SOCKET, PID_FILE, PRESERVE_FDS, NO_PIVOT, NO_NEW_KEYRING];
 
 pub(super) const RUN_FLAGS: &[Flag] = &[
-    Flag::value("bundle", "b", "directory with config.json (default .)"),
-    Flag::value("console-socket", "", "Unix socket that receives the terminal's master"),
-    Flag::value("pid-file", "", "file to write the process id to"),
-    Flag::value(
-        "preserve-fds",
-        "",
-        "how many further descriptors the container inherits",
-    ),
+    BUNDLE,
+    CONSOLE_SOCKET,
+    PID_FILE,
+    PRESERVE_FDS,
     Flag::switch("detach", "d", "do not wait for the end"),
     Flag::switch("keep", "", "do not delete the container at its end"),
     Flag::switch("no-subreaper", "", "accepted, no effect"),
-    Flag::switch("no-pivot", "", "not supported"),
-    Flag::switch("no-new-keyring", "", "accepted, no effect"),
+    NO_PIVOT,
+    NO_NEW_KEYRING,
 ];
 
 pub(super) const KILL_FLAGS: &[Flag] = &[Flag::switch("all", "a", "signal all processes")];
