@@ -30,6 +30,17 @@ impl Traces {
         traces
     }
 
+    /// Adds what was found at another time.
+    pub fn join(&mut self, other: Self) {
+        self.instances.extend(other.instances);
+        self.links.extend(other.links);
+    }
+
+    /// Whether a server or a node was found.
+    pub fn knows_instances(&self) -> bool {
+        !self.instances.is_empty()
+    }
+
     fn find(&mut self, folder: &Path, depth: u8) {
         let json = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).ok()?).ok();
         if let Some(instance) = json(&folder.join("instance.json")) {

@@ -6,6 +6,9 @@ use strata_e2e::{Cluster, Registry, build_busybox};
 fn three_nodes_share_services_and_leave_nothing_behind() {
     let registry = Registry::start();
     let image = build_busybox().push(&registry, "busybox:1");
+    // Mount points that nodes need on the machine; another cluster may hold them now.
+    let shared = ["/var/lib/kubelet", "/var/log/pods"].map(std::path::Path::new);
+    let shared: Vec<_> = shared.into_iter().filter(|path| !path.exists()).collect();
     let cluster = Cluster::create("trio", 3, &["--forward", &registry.port().to_string()]);
     let k = cluster.kubectl();
     let nodes = k.ok("get nodes -o wide");
@@ -27,6 +30,8 @@ fn three_nodes_share_services_and_leave_nothing_behind() {
     assert!(!traces.left().is_empty(), "a running cluster is seen");
     cluster.delete();
     traces.assert_gone();
+    let left: Vec<_> = shared.iter().filter(|path| path.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

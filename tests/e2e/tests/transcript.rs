@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    process::{Command, Stdio},
     time::Duration,
 };
 use strata_e2e::{Kubectl, Registry, Server, build_busybox, build_nginx, eventually};
@@ -39,6 +40,7 @@ fn the_usual_commands_work_on_a_deployment() {
     k.ok("rollout status deployment my-nginx --timeout=60s");
     let pods = k.ok("get pods -A -o wide");
     assert_eq!(pods.matches("Running").count(), 3, "{pods}");
+    watch(&k, &one);
     expose(&k);
     scale_and_roll(&k, &two);
     change(&k);
@@ -100,6 +102,30 @@ fn change(k: &Kubectl) {
     let described = k.ok("describe deployment my-nginx");
     assert!(described.contains("ScalingReplicaSet"), "{described}");
     assert!(k.ok("get events").contains("Scheduled"));
+    let edited = k
+        .command("edit deployment my-nginx")
+        .env(
+            "KUBE_EDITOR",
+            "sed -i 's/replicas: 2$/replicas: 1/;s/tier: front/tier: back/'",
+        )
+        .output()
+        .expect("kubectl is on the PATH");
+    assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
+    let object = k.json("get deployment my-nginx");
+    assert_eq!(object["spec"]["replicas"], 1);
+    assert_eq!(object["metadata"]["labels"]["tier"], "back");
+}
+
+/// `get -w` shows a pod that comes, its changes, and that it goes.
+fn watch(k: &Kubectl, image: &str) {
+    let mut child = k.spawn("get pods -A -w");
+    k.ok(&format!("run seen --image={image} --restart=Never"));
+    let reader = BufReader::new(child.stdout.take().expect("piped"));
+    let mut lines = reader.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("seen") && line.contains("Running")));
+    k.ok("delete pod seen --grace-period=1");
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a child can be waited for");
 }
 
 #[test]
@@ -133,6 +159,7 @@ spec:
     assert_eq!(piped.stdout.trim(), "100000", "{}", piped.stderr);
     let terminal = k.run_with_input("exec -it box -- sh -c 'echo term'", "");
     assert!(terminal.stdout.contains("term"), "{}", terminal.stderr);
+    in_a_terminal(&k);
     k.ok("exec box -- sh -c 'echo copied > /tmp/file'");
     let local = tempfile::tempdir().expect("a temporary folder");
     k.ok(&format!("cp box:/tmp/file {}/file", local.path().display()));
@@ -144,6 +171,37 @@ spec:
     assert_eq!(k.ok("exec box -- cat /tmp/back"), "copied\n");
     k.ok("delete pod box");
     assert!(k.refused("get pod box").contains("NotFound"));
+}
+
+/// `exec -it` from a real terminal, made by script(1), whose size the container's terminal soon has.
+fn in_a_terminal(k: &Kubectl) {
+    let output = Command::new("script")
+        .args([
+            "-qec",
+            "stty rows 33 cols 99; kubectl exec -it box -- sh -c 'tty; until stty size 2>&-; do :; done'",
+            "/dev/null",
+        ])
+        .env("KUBECONFIG", k.kubeconfig())
+        .stdin(Stdio::null())
+        .output()
+        .expect("script runs");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
+}
+
+#[test]
+fn the_log_of_a_pod_that_never_stops_writing_ends_where_it_was() {
+    let registry = Registry::start();
+    let image = build_busybox().push(&registry, "busybox:1");
+    let server = Server::start(&[]);
+    let k = server.kubectl();
+    k.ok(&format!(
+        "run chatter --image={image} --command -- sh -c 'while :; do echo line; done'"
+    ));
+    k.ok("wait --for=condition=Ready pod/chatter --timeout=60s");
+    k.until("logs chatter --limit-bytes=4", |out| out == "line");
+    assert!(k.ok("logs chatter --request-timeout=30s").lines().count() > 10);
+    k.ok("delete pod chatter --grace-period=0 --force");
 }
 
 fn follow(k: &Kubectl) {
