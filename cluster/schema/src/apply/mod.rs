@@ -5,8 +5,11 @@
 //! validates; both keep `metadata.managedFields` of the object they return.
 
 mod managers;
+mod node;
 mod set;
 mod walk;
+
+pub use node::{Anything, Form, Identity, Keys, Node, Scalar};
 
 use crate::{Error, Schema, Shape, decode_check, decode_value};
 use managers::{Held, Id, Managed, Managers};
