@@ -7,6 +7,7 @@ use crate::{
     metrics::Metrics,
     options::Dialer,
     registry::{Registry, Row},
+    webhook::WebhookClients,
 };
 use bytes::Bytes;
 use std::{
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) services: Arc<ServiceAllocator>,
     pub(crate) metrics: Metrics,
     pub(crate) dialer: Arc<dyn Dialer>,
+    #[allow(dead_code, reason = "its callers land one by one")]
+    pub(crate) webhooks: WebhookClients,
     pub(crate) agent_identity: Option<Leaf>,
     pub(crate) ca_pem: String,
     pub(crate) advertise: SocketAddr,
@@ -93,6 +96,7 @@ impl Core {
             services,
             metrics: Metrics::default(),
             dialer: options.dialer,
+            webhooks: WebhookClients::default(),
             agent_identity: options.agent_identity,
             ca_pem: options.ca_pem,
             advertise: options.advertise,

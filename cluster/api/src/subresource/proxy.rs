@@ -6,6 +6,7 @@ use crate::{
     json,
     pipeline::{Call, RequestBody},
     registry::Row,
+    webhook,
 };
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -167,36 +168,7 @@ fn service_address(
         return Err(status);
     };
     let wanted = json::text(chosen, "name");
-    let mut found: Vec<(String, SocketAddr)> = Vec::new();
-    for slice in core
-        .resource("discovery.k8s.io", "endpointslices")
-        .objects(Some(namespace))
-    {
-        if slice.label("kubernetes.io/service-name") != Some(name) {
-            continue;
-        }
-        let slice = slice.to_value().map_err(Status::internal)?;
-        let number = json::list(&slice, "ports")
-            .iter()
-            .find(|p| json::text(p, "name") == wanted)
-            .and_then(|p| json::int(p, "port"));
-        let Some(number) = number.and_then(|n| u16::try_from(n).ok()) else {
-            continue;
-        };
-        for endpoint in json::list(&slice, "endpoints") {
-            let ready = json::get(endpoint, "conditions.ready").is_none_or(|r| r == true);
-            let address = json::list(endpoint, "addresses")
-                .first()
-                .and_then(Value::as_str)
-                .and_then(|a| a.parse::<IpAddr>().ok());
-            if let Some(address) = address.filter(|a| ready && !a.is_loopback()) {
-                found.push((
-                    json::text(endpoint, "nodeName").to_owned(),
-                    SocketAddr::new(address, number),
-                ));
-            }
-        }
-    }
+    let mut found = webhook::endpoints(core, namespace, name, wanted).map_err(Status::internal)?;
     if found.is_empty() {
         return Err(unavailable());
     }
