@@ -278,6 +278,23 @@ async fn a_token_is_fetched_and_used() {
     assert_eq!(image.repo_tags, [name.as_str()]);
     let error = store.pull(&name, None, None).await.expect_err("anonymous").to_string();
     assert!(error.contains("failed to fetch anonymous token"), "{error}");
+    let identity = |token: &str| Credentials {
+        username: "<token>".into(),
+        password: String::new(),
+        token: token.into(),
+    };
+    store.remove(&name).expect("remove");
+    store
+        .pull(&name, Some(identity("identity")), None)
+        .await
+        .expect("identity token");
+    store.remove(&name).expect("remove");
+    let error = store
+        .pull(&name, Some(identity("stale")), None)
+        .await
+        .expect_err("stale")
+        .to_string();
+    assert!(error.contains("failed to fetch oauth token"), "{error}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ pub mod gate;
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,7 @@ pub fn documents(layers: &[(Vec<u8>, Vec<u8>)], config: &str) -> Documents {
 pub struct Registry {
     process: Child,
     _folder: tempfile::TempDir,
+    data: PathBuf,
     pub address: String,
     authorization: Option<String>,
 }
@@ -154,16 +155,35 @@ impl Registry {
         Self::start_with(htpasswd_line, Some(format!("Basic {pair}")))
     }
 
+    /// Another server on the same content that speaks TLS, as `keys` says.
+    pub fn over_tls(&self, keys: &Keys, clients_too: bool) -> Self {
+        let clients = match clients_too {
+            true => format!(", clientcas: [{}]", keys.path("ca.pem").display()),
+            false => String::new(),
+        };
+        let tls = format!(
+            "certificate: {}, key: {}{clients}",
+            keys.path("leaf.pem").display(),
+            keys.path("leaf.key").display()
+        );
+        Self::serve(tempfile::tempdir().expect("folder"), &self.data, &tls, "", None)
+    }
+
     fn start_with(htpasswd: &str, authorization: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
+        let data = folder.path().join("data");
+        Self::serve(folder, &data, "", htpasswd, authorization)
+    }
+
+    fn serve(folder: tempfile::TempDir, data: &Path, tls: &str, htpasswd: &str, authorization: Option<String>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .expect("port")
             .local_addr()
             .expect("port")
             .port();
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
-            folder.path().join("data").display()
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}, tls: {{{tls}}}}}\n",
+            data.display()
         );
         if !htpasswd.is_empty() {
             let file = folder.path().join("htpasswd");
@@ -185,6 +205,7 @@ impl Registry {
         let registry = Self {
             process,
             _folder: folder,
+            data: data.to_owned(),
             address: format!("127.0.0.1:{port}"),
             authorization,
         };
@@ -288,4 +309,42 @@ pub fn packed(plain: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
 /// Whether nothing is left in the store's drafts.
 pub fn no_drafts(root: &Path) -> bool {
     std::fs::read_dir(root.join("drafts")).expect("drafts").next().is_none()
+}
+
+/// A certificate authority and a leaf for 127.0.0.1 and registry.invalid, made by openssl.
+pub struct Keys(tempfile::TempDir);
+
+impl Keys {
+    pub fn make() -> Self {
+        let keys = Self(tempfile::tempdir().expect("folder"));
+        let curve = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+        keys.openssl(&format!(
+            "req -x509 -new {curve} -subj /CN=authority -keyout ca.key -out ca.pem"
+        ));
+        std::fs::write(
+            keys.path("names"),
+            "subjectAltName=IP:127.0.0.1,DNS:registry.invalid\nextendedKeyUsage=serverAuth,clientAuth\n",
+        )
+        .expect("file");
+        keys.openssl(&format!(
+            "req -new {curve} -subj /CN=leaf -keyout leaf.key -out leaf.csr"
+        ));
+        keys.openssl(
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out leaf.pem",
+        );
+        keys
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let run = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(self.0.path())
+            .output()
+            .expect("openssl is installed");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
 }
