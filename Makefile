@@ -33,17 +33,17 @@ unit: ## Unit, property and contract tests, and the repository's own checks.
 e2e: build ## A real cluster, the real kubectl, real containers.
 	STRATA_BINARY=$(abspath $(STRATA)) $(CARGO) test --package strata-e2e --locked -- --test-threads=1
 
-deny: ## Licences, sources and duplicate versions of dependencies (needs cargo-deny).
-	$(CARGO) deny --locked check bans licenses sources
+deny: ## Advisories, licences and sources of dependencies (needs cargo-deny, and the network for advisories).
+	$(CARGO) deny --locked check
 
 test: setup lint unit e2e ## Everything that gates a change.
 
 test-all: test deny ## The long form.
 
-demo: build ## A throwaway cluster, a deployment, a service, a request, timings.
+demo: setup build ## A throwaway cluster, a deployment, a service, a request, timings.
 	$(STRATA) --log warn demo
 
-bench: build setup ## The budget's rows beside their peers, one table.
+bench: setup build ## The budget's rows beside their peers, one table.
 	bench/run
 
 clean: ## Remove what was built.

@@ -6,6 +6,8 @@ declare -A packages=(
   [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git [openssl]=openssl
 )
 missing=()
+# The compiler alone links nothing: without its recommendations it comes without the C library's files.
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 for program in "${!packages[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done

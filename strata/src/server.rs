@@ -10,6 +10,7 @@ use crate::{
 };
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 use strata_auth::UserInfo;
+use strata_client::{Client, Informer, Patch, Scope, resources};
 use strata_http::ServerTls;
 use strata_shim::Helper;
 use strata_task::CancellationToken;
@@ -49,6 +50,7 @@ async fn start_worker(
 ) -> Outcome<worker::Worker> {
     let name = worker::node_name(&args.node);
     let ip = worker::node_ip(&args.node)?;
+    tokio::spawn(mark_control_plane(plane.admin(), name.clone(), cancel.clone()));
     let leaf = plane
         .ca
         .issue_server(std::slice::from_ref(&name), &[ip])
@@ -74,6 +76,31 @@ async fn start_worker(
         helper,
     };
     worker::start(options, cancel).await
+}
+
+/// Labels this server's node, once there is one, with the role that `kubectl get nodes` shows.
+/// Nodes may not give themselves roles (NodeRestriction), so the administrator does.
+async fn mark_control_plane(admin: Client, name: String, cancel: CancellationToken) {
+    let scope = Scope {
+        field_selector: format!("metadata.name={name}"),
+        ..Scope::default()
+    };
+    let stop = cancel.child_token();
+    let nodes = Informer::<serde_json::Value>::start(&admin, resources::NODES, scope, stop.clone());
+    let there = Arc::new(tokio::sync::Notify::new());
+    let appeared = there.clone();
+    nodes.on_change(move |_| appeared.notify_one());
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        () = there.notified() => stop.cancel(),
+    }
+    let label = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    let patched = admin
+        .patch(resources::NODES, "", &name, None, Patch::Merge(label))
+        .await;
+    if let Err(error) = patched {
+        tracing::warn!(%error, "the node could not be labelled as the control plane's");
+    }
 }
 
 /// Runs a node that joins a control plane elsewhere.

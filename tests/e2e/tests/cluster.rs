@@ -13,6 +13,7 @@ fn three_nodes_share_services_and_leave_nothing_behind() {
     let k = cluster.kubectl();
     let nodes = k.ok("get nodes -o wide");
     assert_eq!(nodes.matches(" Ready ").count(), 3, "{nodes}");
+    k.until("get nodes", |out| out.matches(" control-plane ").count() == 1);
     k.ok("create deployment web --image=strata.local/hello:latest --replicas=6");
     k.ok("expose deployment web --port=80 --target-port=8080");
     k.ok("rollout status deployment web --timeout=60s");
