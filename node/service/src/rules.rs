@@ -1,14 +1,14 @@
 //! The chains of the service table.
 //!
-//! A first packet's way: its (address, protocol, port) is looked up in `frontends`, which gives a
-//! class, a pool and a second pool. `classes` leads to the class's chain. A class is a way of
+//! A first packet's way: its (address, protocol, port) is looked up in `frontends`, which gives the
+//! number of endpoints, a class, a pool and a second pool. `classes` leads to the class's chain. A class is a way of
 //! balancing, shared by all services that balance alike (same number of endpoints, same masquerade,
 //! same affinity), so a service needs no chain of its own: its changes touch map elements only, and
 //! the kernel need not check the rules again. The chain draws a number below the pool's size, finds
 //! (pool, number) in `endpoints`, and translates the destination.
 //!
 //! ```text
-//! frontends  address . protocol . port  : class . pool . inside pool     (address 0.0.0.0: node port)
+//! frontends  address . protocol . port  : size . class . pool . inside pool    (address 0.0.0.0: node port)
 //! classes    class                      : goto chain
 //! endpoints  pool . number              : address . port
 //! affinity   pool . client              : address . port                 (with timeouts)
@@ -16,6 +16,12 @@
 //! sources    address . protocol . port . client range
 //! hairpin    address . address
 //! ```
+//!
+//! The `nft` program (seen in 1.0.6) aborts when it lists a rule that uses what a map gave as key or data
+//! of another set: it takes the length of such a value to be 0. It attributes a map's data to the first
+//! register only, so the first field of `frontends` is for readers, the fields behind it are the
+//! keys, and their registers are filled with something of a known length beforehand. What is shown
+//! instead is explained by a comment of the rule.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -50,13 +56,23 @@ const CONNTRACK_DESTINATION_CHANGED: u32 = 0x20;
 
 /// Registers: the frontend's key, what `frontends` says of it, and the rest.
 const KEY: Register = Register(0);
+const SIZE: Register = Register(3);
 const CLASS: Register = Register(4);
 const POOL: Register = Register(5);
+/// Where a lookup in `frontends` puts its data so that the inside pool is in `POOL`.
+const SIZE_FOR_INSIDE: Register = Register(2);
 /// Beside `POOL` for (pool, number) and (pool, client).
 const BESIDE_POOL: Register = Register(6);
-const TARGET: Register = Register(10);
-const TARGET_PORT: Register = Register(11);
-const SCRATCH: Register = Register(8);
+const TARGET: Register = Register(7);
+const TARGET_PORT: Register = Register(8);
+const BEFORE_REMEMBERED: Register = Register(9);
+/// The target once more, as data of `affinity`.
+const REMEMBERED: Register = Register(10);
+const REMEMBERED_PORT: Register = Register(11);
+const SCRATCH: Register = Register(14);
+
+/// What `nft` shows with a rule that it cannot show as it is.
+const COMMENT: &str = "0x0 is the number found in @frontends";
 
 /// What the tables of a node depend on besides services.
 #[derive(Debug, Clone)]
@@ -129,23 +145,11 @@ impl Class {
         }
         let mut found = condition.to_vec();
         found.extend(frontend(self.node_port));
-        found.push(lookup(FRONTENDS, KEY, Data::Register(CLASS)));
-        if inside {
-            // The second pool stands where the first would be beside the number.
-            found.extend([Expression::Bitwise {
-                from: BESIDE_POOL,
-                to: POOL,
-                mask: vec![0xff; 4],
-                xor: vec![0; 4],
-            }]);
-        }
+        let data = if inside { SIZE_FOR_INSIDE } else { SIZE };
+        found.extend([placeholder(POOL), lookup(FRONTENDS, KEY, Data::Register(data))]);
         if let Some(seconds) = self.affinity {
-            let remembered = [
-                client(BESIDE_POOL),
-                lookup(AFFINITY, POOL, Data::Register(TARGET)),
-                remember(seconds),
-            ];
-            rules.push([found.clone(), remembered.to_vec(), vec![translate()]].concat());
+            let remembered = [client(BESIDE_POOL), lookup(AFFINITY, POOL, Data::Register(TARGET))];
+            rules.push([&found[..], &remembered, &remember(seconds), &[translate()]].concat());
         }
         let mut chosen = found;
         chosen.extend([
@@ -157,8 +161,7 @@ impl Class {
             lookup(ENDPOINTS, POOL, Data::Register(TARGET)),
         ]);
         if let Some(seconds) = self.affinity {
-            let remembering = [client(BESIDE_POOL), remember(seconds)];
-            rules.push([chosen.clone(), remembering.to_vec(), vec![translate()]].concat());
+            rules.push([&chosen[..], &[client(BESIDE_POOL)], &remember(seconds), &[translate()]].concat());
         }
         // Also what is left when a client cannot be remembered because the map is full.
         chosen.push(translate());
@@ -174,7 +177,7 @@ pub(crate) fn install(batch: &mut Batch, options: &TablesOptions, replace: bool)
     }
     batch.add_table();
     let key = [Ipv4, Protocol, Port];
-    batch.add_set(&SetSpec::map(FRONTENDS, &key, &[Number, Number, Number]));
+    batch.add_set(&SetSpec::map(FRONTENDS, &key, &[Number, Number, Number, Number]));
     batch.add_set(&SetSpec::verdict_map(CLASSES, &[Number]));
     batch.add_set(&SetSpec::map(ENDPOINTS, &[Number, Number], &[Ipv4, Port]));
     let affinity = SetSpec::map(AFFINITY, &[Number, Ipv4], &[Ipv4, Port]);
@@ -200,15 +203,13 @@ fn install_translation(batch: &mut Batch, options: &TablesOptions) -> Result<(),
     let node_ports = node_port_conditions(options)?;
     batch.add_chain("services", None);
     let dispatch = [
-        lookup(FRONTENDS, KEY, Data::Register(CLASS)),
+        placeholder(CLASS),
+        lookup(FRONTENDS, KEY, Data::Register(SIZE)),
         lookup(CLASSES, CLASS, Data::Verdict),
     ];
-    batch.add_rule("services", &[frontend(false), dispatch.to_vec()].concat());
+    add_rule(batch, "services", &[&frontend(false)[..], &dispatch].concat());
     for condition in &node_ports {
-        batch.add_rule(
-            "services",
-            &[condition.clone(), frontend(true), dispatch.to_vec()].concat(),
-        );
+        add_rule(batch, "services", &[condition, &frontend(true)[..], &dispatch].concat());
     }
     let hook = |kind, hook, priority| {
         Some(ChainHook {
@@ -225,7 +226,7 @@ fn install_translation(batch: &mut Batch, options: &TablesOptions) -> Result<(),
     batch.add_chain("postrouting", hook(ChainKind::Nat, Hook::Postrouting, SOURCE_NAT));
     let itself = [
         address(12, SCRATCH),
-        address(16, Register(9)),
+        address(16, Register(15)),
         lookup(HAIRPIN, SCRATCH, Data::None),
     ];
     batch.add_rule("postrouting", &[itself.to_vec(), vec![Expression::Masquerade]].concat());
@@ -324,6 +325,16 @@ fn install_refusal(batch: &mut Batch, options: &TablesOptions) -> Result<(), Err
     Ok(())
 }
 
+/// Adds a rule, with a comment if it uses `frontends`.
+pub(crate) fn add_rule(batch: &mut Batch, chain: &str, rule: &[Expression]) {
+    let dispatches = |step: &Expression| matches!(step, Expression::Lookup { set, .. } if set == FRONTENDS);
+    if rule.iter().any(dispatches) {
+        batch.add_commented_rule(chain, rule, COMMENT);
+    } else {
+        batch.add_rule(chain, rule);
+    }
+}
+
 /// Loads the key of `frontends`.
 fn frontend(node_port: bool) -> Vec<Expression> {
     let destination = if node_port {
@@ -340,12 +351,7 @@ fn frontend(node_port: bool) -> Vec<Expression> {
             key: MetaKey::Layer4Protocol,
             to: Register(1),
         },
-        Expression::Payload {
-            base: PayloadBase::Transport,
-            offset: 2,
-            length: 2,
-            to: Register(2),
-        },
+        destination_port(Register(2)),
     ]
 }
 
@@ -380,18 +386,41 @@ fn address(offset: u32, to: Register) -> Expression {
     }
 }
 
+fn destination_port(to: Register) -> Expression {
+    Expression::Payload {
+        base: PayloadBase::Transport,
+        offset: 2,
+        length: 2,
+        to,
+    }
+}
+
 fn client(to: Register) -> Expression {
     address(12, to)
 }
 
-fn remember(seconds: u32) -> Expression {
-    Expression::Dynset {
+fn remember(seconds: u32) -> Vec<Expression> {
+    // Copied from the register before, so that `nft` shows the data as what it stands for: the
+    // destination.
+    let copy = Expression::Bitwise {
+        from: BESIDE_POOL,
+        to: BEFORE_REMEMBERED,
+        mask: vec![0xff; 12],
+        xor: vec![0; 12],
+    };
+    let update = Expression::Dynset {
         set: AFFINITY.to_owned(),
         operation: DynsetOperation::Update,
         key: POOL,
-        data: Some(TARGET),
+        data: Some(REMEMBERED),
         timeout_ms: Some(u64::from(seconds) * 1000),
-    }
+    };
+    vec![address(16, REMEMBERED), destination_port(REMEMBERED_PORT), copy, update]
+}
+
+/// A number, to be replaced by a map's data behind the first field.
+fn placeholder(to: Register) -> Expression {
+    Expression::Immediate { to, value: vec![0; 4] }
 }
 
 fn translate() -> Expression {

@@ -311,7 +311,7 @@ impl Tables {
         let chain = class.chain();
         batch.add_chain(&chain, None);
         for rule in class.rules(self.options.cluster_cidr)? {
-            batch.add_rule(&chain, &rule);
+            rules::add_rule(batch, &chain, &rule);
         }
         elements.add(rules::CLASSES, Element::verdict(id.to_ne_bytes(), Verdict::Goto(chain)));
         self.classes.insert(class, ClassState { id, users: 1 });
@@ -330,7 +330,7 @@ impl Tables {
         match &state.target {
             Target::Balance { class, pool, inside } => {
                 let id = self.classes.get(class).map_or(0, |state| state.id);
-                let value = [id, *pool, *inside].map(u32::to_ne_bytes).concat();
+                let value = [class.size, id, *pool, *inside].map(u32::to_ne_bytes).concat();
                 put(rules::FRONTENDS, Element::value(key, value));
                 // Clients outside find no endpoint on this node.
                 if class.size == 0 {

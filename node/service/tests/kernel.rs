@@ -257,3 +257,53 @@ fn two_services_that_want_one_address_do_not_disturb_each_other() {
     world.set("one", None, Vec::new());
     assert!(world.ask("client", "192.0.2.7:80").unwrap().starts_with('b'));
 }
+
+#[test]
+fn debians_nft_lists_the_tables_of_every_kind_of_service() {
+    let Ok(version) = std::process::Command::new("nft").arg("--version").output() else {
+        return;
+    };
+    assert!(version.status.success());
+    let mut world = World::new("listed");
+    world.pod("a");
+    let list = |world: &World, what: &str| {
+        let ran = world
+            .node
+            .run(|| std::process::Command::new("nft").args(["list", what]).output().unwrap());
+        let ran = ran.unwrap();
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(
+            ran.status.success(),
+            "{what}: {:?} {}",
+            ran.status,
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        text
+    };
+    list(&world, "tables");
+    list(&world, "ruleset");
+    for (n, spec) in [
+        r#""type": "ClusterIP""#,
+        r#""type": "NodePort""#,
+        r#""type": "ClusterIP", "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}}"#,
+        r#""type": "NodePort", "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP",
+           "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}}"#,
+        r#""type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"], "externalIPs": ["192.0.2.7"]"#,
+    ]
+    .iter()
+    .enumerate()
+    {
+        let web = format!(r#"{{{spec}, "clusterIP": "10.96.0.{}", "ports": [{{"port": 80, "nodePort": 3000{n}}}]}}"#, n + 7);
+        let mut web = service(&web);
+        web.status.load_balancer.ingress = vec![world::ingress("192.0.2.8")];
+        let endpoint = world.endpoint("a", true);
+        world.set(&format!("web-{n}"), Some(web.clone()), vec![slice(&[endpoint], 8080)]);
+        list(&world, "ruleset");
+        web.spec.ports.iter_mut().for_each(|port| port.port = 81);
+        world.set(&format!("refused-{n}"), Some(web), Vec::new());
+    }
+    let text = list(&world, "ruleset");
+    for chain in ["address-outside-1", "sticky-600", "inside-1"] {
+        assert!(text.contains(chain), "{text}");
+    }
+}

@@ -154,6 +154,11 @@ impl Batch {
         self.rule(NLM_F_CREATE | NLM_F_APPEND, chain, expressions, None)
     }
 
+    /// Adds a rule at the end of a chain, with a comment that `nft` shows.
+    pub fn add_commented_rule(&mut self, chain: &str, expressions: &[Expression], comment: &str) -> &mut Self {
+        self.rule(NLM_F_CREATE | NLM_F_APPEND, chain, expressions, Some(comment))
+    }
+
     /// Adds a rule at the start of a chain, with a comment that `nft` and `iptables-nft` show.
     pub fn insert_rule(&mut self, chain: &str, expressions: &[Expression], comment: &str) -> &mut Self {
         self.rule(NLM_F_CREATE, chain, expressions, Some(comment))
