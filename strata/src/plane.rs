@@ -10,8 +10,8 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use strata_api::{ApiOptions, ApiServer};
-use strata_auth::{ClusterCa, GROUP_MASTERS, Leaf, TokenIssuer, UserInfo, keep_renewed};
+use strata_api::{ApiOptions, ApiServer, FrontProxy};
+use strata_auth::{ClusterCa, FRONT_PROXY_CLIENT, GROUP_MASTERS, Leaf, TokenIssuer, UserInfo, keep_renewed};
 use strata_client::Client;
 use strata_controllers::{CertificateSigner, Controllers, ControllersOptions};
 use strata_http::{Limits, ServerTls};
@@ -57,8 +57,16 @@ pub async fn start(
     let agent_identity = ca
         .issue_client("kube-apiserver-kubelet-client", &[GROUP_MASTERS])
         .during("issuing a certificate")?;
+    let front = ClusterCa::open_or_create_front_proxy(&pki).during("opening the front proxy's authority")?;
+    let front_proxy = FrontProxy {
+        ca_pem: front.ca_pem().to_owned(),
+        identity: front
+            .issue_client(FRONT_PROXY_CLIENT, &[])
+            .during("issuing a certificate")?,
+    };
     let options = ApiOptions {
         agent_identity: Some(agent_identity),
+        front_proxy: Some(front_proxy),
         service_cidr: instance.service_cidr.clone(),
         ..ApiOptions::new(Arc::new(store), issuer, ca.ca_pem().to_owned(), address)
     };

@@ -6,7 +6,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
     header::{AUTHORIZATION, CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::future::ready;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +19,8 @@ const COPY_BUFFER: usize = 32 << 10;
 /// gets `localhost`. What is meant for this hop only is removed both ways, and so are the caller's credentials and
 /// impersonation headers: the connection says who asks. After an upgrade both sides are joined, each half closing on
 /// its own, until both are closed or `cancel` says so.
-pub fn forward(
-    mut request: Request<Incoming>,
+pub fn forward<B: Into<Body>>(
+    mut request: Request<B>,
     upstream: BoxedIo,
     cancel: CancellationToken,
 ) -> BoxFuture<'static, Result<Response<Body>, Error>> {
@@ -44,7 +43,7 @@ pub fn forward(
         return Box::pin(ready(Err(Error::Request("bad path".into()))));
     };
     parts.uri = uri;
-    let request = Request::from_parts(parts, Body::wrap(body));
+    let request = Request::from_parts(parts, body.into());
     Box::pin(async move {
         let mut response = Connection::http1(upstream).await?.send(request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {

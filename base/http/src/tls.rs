@@ -3,7 +3,7 @@
 use crate::{Error, Io};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{
         ClientHello, ResolvesServerCert, WebPkiClientVerifier,
@@ -202,6 +202,24 @@ impl ClientTls {
         })
     }
 
+    /// Believes any certificate, for a peer of which an administrator has said so (`insecureSkipTLSVerify`).
+    pub fn unverified(identity: Option<(&[u8], &[u8])>) -> Result<Self, Error> {
+        install_crypto();
+        let builder = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified));
+        let mut config = match identity {
+            Some((certificate, key)) => {
+                builder.with_client_auth_cert(certificates_from_pem(certificate)?, private_key(key)?)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+
     /// The same, but speaking HTTP/1.1 only, which upgrades need.
     pub fn http1_only(&self) -> Self {
         let mut config = (*self.config).clone();
@@ -216,6 +234,48 @@ impl ClientTls {
         let name = ServerName::try_from(server.trim_matches(['[', ']']).to_owned())
             .map_err(|_| Error::Request(format!("{server:?} is not a server name")))?;
         Ok(TlsConnector::from(self.config.clone()).connect(name, io).await?)
+    }
+}
+
+/// Asks of a server only that it owns the certificate it shows.
+#[derive(Debug)]
+struct Unverified;
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let provider = rustls::crypto::ring::default_provider();
+        rustls::crypto::verify_tls12_signature(message, leaf, signature, &provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let provider = rustls::crypto::ring::default_provider();
+        rustls::crypto::verify_tls13_signature(message, leaf, signature, &provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let provider = rustls::crypto::ring::default_provider();
+        provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

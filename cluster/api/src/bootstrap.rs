@@ -25,7 +25,10 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), Error> {
     first.extend(cluster);
     ensure_all(core, &user, first).await?;
     ensure_all(core, &user, namespaced).await?;
-    for object in kubernetes_service(core) {
+    for object in kubernetes_service(core)
+        .into_iter()
+        .chain([extension_authentication(core)])
+    {
         ensure(core, &user, object, true).await?;
     }
     Ok(())
@@ -33,6 +36,15 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), Error> {
 
 /// Brings back the way to the API for pods, should somebody have removed it.
 pub(crate) async fn maintain(core: &Arc<Core>) {
+    let user = UserInfo::new("system:apiserver", &[GROUP_MASTERS]);
+    if core
+        .resource("", "configmaps")
+        .get("kube-system", EXTENSION_AUTHENTICATION)
+        .is_none()
+        && let Err(error) = ensure(core, &user, extension_authentication(core), false).await
+    {
+        tracing::warn!(%error, "what extension API servers read cannot be brought back yet");
+    }
     if core.resource("", "services").get("default", "kubernetes").is_some() {
         return;
     }
@@ -66,6 +78,29 @@ fn priority_classes() -> Vec<Value> {
             "run in the cluster, but can be moved to another node if necessary.",
         ),
     ]
+}
+
+/// The config map that extension API servers read.
+const EXTENSION_AUTHENTICATION: &str = "extension-apiserver-authentication";
+
+/// By whom extension API servers let themselves be told who asks.
+fn extension_authentication(core: &Core) -> Value {
+    let mut data = json!({"client-ca-file": core.ca_pem});
+    if let Some(ca) = core.aggregator.front_proxy_ca() {
+        let list = |name: &str| json!([name]).to_string();
+        for (key, value) in [
+            ("requestheader-client-ca-file", ca.to_owned()),
+            ("requestheader-allowed-names", list(strata_auth::FRONT_PROXY_CLIENT)),
+            ("requestheader-username-headers", list("X-Remote-User")),
+            ("requestheader-uid-headers", list("X-Remote-Uid")),
+            ("requestheader-group-headers", list("X-Remote-Group")),
+            ("requestheader-extra-headers-prefix", list("X-Remote-Extra-")),
+        ] {
+            data[key] = json!(value);
+        }
+    }
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": EXTENSION_AUTHENTICATION, "namespace": "kube-system"}, "data": data})
 }
 
 /// How clients inside the cluster reach the API.

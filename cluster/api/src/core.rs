@@ -2,6 +2,7 @@
 
 use crate::{
     access::Lookup,
+    aggregate::Aggregator,
     allocator::ServiceAllocator,
     cache::{Cache, ResourceCache, key_of, prefix_of, value_of},
     metrics::Metrics,
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) issuer: Arc<TokenIssuer>,
     pub(crate) services: Arc<ServiceAllocator>,
     pub(crate) metrics: Metrics,
+    pub(crate) aggregator: Aggregator,
     pub(crate) dialer: Arc<dyn Dialer>,
     #[allow(dead_code, reason = "its callers land one by one")]
     pub(crate) webhooks: WebhookClients,
@@ -95,6 +97,7 @@ impl Core {
             issuer: options.issuer,
             services,
             metrics: Metrics::default(),
+            aggregator: Aggregator::new(options.front_proxy),
             dialer: options.dialer,
             webhooks: WebhookClients::default(),
             agent_identity: options.agent_identity,

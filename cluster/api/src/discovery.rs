@@ -1,6 +1,8 @@
 //! What is served: /api, /apis, their groups and versions, OpenAPI, and the keys of tokens.
 
 use crate::{
+    aggregate,
+    core::Core,
     encode::{json_response, status_response, value_response},
     openapi_v2,
     pipeline::Call,
@@ -22,11 +24,11 @@ pub(crate) fn serve(call: &Call) -> Result<Option<Response<Body>>, Status> {
     let parts: Vec<&str> = path.split('/').collect();
     let rows = call.core.registry.rows();
     let value = match parts.as_slice() {
-        [""] => Some(root(&rows)),
+        [""] => Some(root(&call.core, &rows)),
         ["api"] => return get_only(call, || versions_or_groups(call, &rows, true)),
         ["apis"] => return get_only(call, || versions_or_groups(call, &rows, false)),
         ["api", version] => resources(&rows, "", version),
-        ["apis", group] => group_value(&rows, group),
+        ["apis", group] => group_value(&call.core, &rows, group),
         ["apis", group, version] => resources(&rows, group, version),
         ["openapi", ..] => return get_only(call, || openapi(call, &parts[1..])),
         [".well-known", "openid-configuration"] => {
@@ -60,16 +62,16 @@ fn get_only(
     answer().map(Some)
 }
 
-fn root(rows: &Rows) -> Value {
+fn root(core: &Core, rows: &Rows) -> Value {
     let mut paths = vec![
         "/.well-known/openid-configuration".to_owned(),
         "/api".into(),
         "/api/v1".into(),
         "/apis".into(),
     ];
-    for group in groups(rows).iter().filter(|g| !g.name.is_empty()) {
+    for group in groups(core, rows).iter().filter(|g| !g.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
-        paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
+        paths.extend(group.versions.iter().map(|(v, _)| format!("/apis/{}/{v}", group.name)));
     }
     paths.extend(
         [
@@ -89,30 +91,59 @@ fn root(rows: &Rows) -> Value {
 
 struct Group {
     name: String,
-    versions: Vec<String>,
+    /// Each with its priority.
+    versions: Vec<(String, i64)>,
+    priority: i64,
 }
 
-/// Groups in upstream's order of preference: core first, then as the table lists them.
-fn groups(rows: &Rows) -> Vec<Group> {
+/// The groups of this server and of others, in upstream's order of preference.
+fn groups(core: &Core, rows: &Rows) -> Vec<Group> {
+    // The aggregation's own group comes first after core.
+    let own = |version: &GroupVersion| aggregate::priority(version).unwrap_or((17900, 15));
+    let remotes = core.aggregator.all();
     let mut groups: Vec<Group> = Vec::new();
-    for row in rows.iter() {
-        let (name, version) = (&row.gvk.group, &row.gvk.version);
-        let at = groups.iter().position(|g| g.name == *name).unwrap_or_else(|| {
+    let local = rows.iter().map(|row| row.gvk.group_version());
+    let local = local.map(|version| (own(&version), version));
+    let remote = remotes.iter().map(|r| (r.priority, r.version.clone()));
+    for ((of_group, of_version), GroupVersion { group: name, version }) in local.chain(remote) {
+        let at = groups.iter().position(|g| g.name == name).unwrap_or_else(|| {
             groups.push(Group {
-                name: name.clone(),
+                name,
                 versions: Vec::new(),
+                priority: 0,
             });
             groups.len() - 1
         });
-        if !groups[at].versions.contains(version) {
-            groups[at].versions.push(version.clone());
+        let group = &mut groups[at];
+        group.priority = group.priority.max(of_group);
+        if !group.versions.iter().any(|(known, _)| *known == version) {
+            group.versions.push((version, of_version));
         }
     }
     for group in &mut groups {
-        // A higher stable version is preferred.
-        group.versions.sort_by(|a, b| b.cmp(a));
+        group
+            .versions
+            .sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| by_stability(a, b)));
     }
+    groups.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
     groups
+}
+
+/// A stable version before a beta before an alpha, a higher number before a lower; then whatever else, by name.
+fn by_stability(a: &str, b: &str) -> std::cmp::Ordering {
+    fn read(version: &str) -> Option<(u8, u32, u32)> {
+        let rest = version.strip_prefix('v')?;
+        let (stability, major, minor) = match (rest.split_once("alpha"), rest.split_once("beta")) {
+            (Some((major, minor)), _) => (1, major, minor),
+            (_, Some((major, minor))) => (2, major, minor),
+            _ => (3, rest, "0"),
+        };
+        Some((stability, major.parse().ok()?, minor.parse().ok()?))
+    }
+    match (read(a), read(b)) {
+        (Some(x), Some(y)) => y.cmp(&x),
+        (x, y) => y.is_some().cmp(&x.is_some()).then_with(|| a.cmp(b)),
+    }
 }
 
 fn version_value(group: &str, version: &str) -> Value {
@@ -120,12 +151,16 @@ fn version_value(group: &str, version: &str) -> Value {
 }
 
 fn group_body(group: &Group) -> Value {
-    let versions: Vec<Value> = group.versions.iter().map(|v| version_value(&group.name, v)).collect();
+    let versions: Vec<Value> = group
+        .versions
+        .iter()
+        .map(|(v, _)| version_value(&group.name, v))
+        .collect();
     json!({"name": group.name, "versions": versions, "preferredVersion": versions.first()})
 }
 
-fn group_value(rows: &Rows, name: &str) -> Option<Value> {
-    let groups = groups(rows);
+fn group_value(core: &Core, rows: &Rows, name: &str) -> Option<Value> {
+    let groups = groups(core, rows);
     let group = groups.iter().find(|g| g.name == name && !name.is_empty())?;
     let mut value = group_body(group);
     value["kind"] = json!("APIGroup");
@@ -203,7 +238,7 @@ fn versions_or_groups(call: &Call, rows: &Rows, core: bool) -> Result<Response<B
         json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
     } else {
-        let list: Vec<Value> = groups(rows)
+        let list: Vec<Value> = groups(&call.core, rows)
             .iter()
             .filter(|g| !g.name.is_empty())
             .map(group_body)
@@ -214,14 +249,17 @@ fn versions_or_groups(call: &Call, rows: &Rows, core: bool) -> Result<Response<B
 }
 
 fn aggregated(call: &Call, rows: &Rows, core: bool, version: &str) -> Result<Response<Body>, Status> {
-    let items: Vec<Value> = groups(rows)
+    let items: Vec<Value> = groups(&call.core, rows)
         .iter()
         .filter(|g| g.name.is_empty() == core)
         .map(|group| {
             let versions: Vec<Value> = group
                 .versions
                 .iter()
-                .map(|v| {
+                .map(|(v, _)| {
+                    if let Some(remote) = call.core.aggregator.serving(&GroupVersion::new(&group.name, v)) {
+                        return call.core.aggregator.documents.get(&remote).discovery;
+                    }
                     let resources: Vec<Value> = rows
                         .iter()
                         .filter(|r| r.gvk.group == group.name && r.gvk.version == *v)
@@ -299,9 +337,16 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
 
 /// The index, and a document for each group and version; v2 in one document.
 fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
+    let elsewhere = |group: &str, version: &str| {
+        let remote = call.core.aggregator.serving(&GroupVersion::new(group, version))?;
+        call.core.aggregator.documents.get(&remote).openapi
+    };
     let value = match parts {
         ["v2"] => return openapi_v2(call),
-        ["v3"] => Some(strata_schema::openapi_v3_index()),
+        ["v3"] => Some(openapi_index(call)),
+        ["v3", "apis", group, version] if elsewhere(group, version).is_some() => {
+            elsewhere(group, version).map(|(_, document)| (*document).clone())
+        }
         ["v3", "api", version] => strata_schema::openapi_v3(&GroupVersion::new("", version)),
         ["v3", "apis", group, version] => strata_schema::openapi_v3(&GroupVersion::new(group, version)),
         _ => None,
@@ -313,8 +358,21 @@ fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
     cacheable(call, bytes, "application/json")
 }
 
+/// The server's own documents and those of others.
+fn openapi_index(call: &Call) -> Value {
+    let mut index = strata_schema::openapi_v3_index();
+    for remote in call.core.aggregator.all() {
+        if let Some((hash, _)) = call.core.aggregator.documents.get(&remote).openapi {
+            let path = remote.path();
+            let url = format!("/openapi/v3{path}?hash={hash}");
+            index["paths"][path.trim_start_matches('/')] = json!({"serverRelativeURL": url});
+        }
+    }
+    index
+}
+
 fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
-    let document = openapi_v2::document(&call.core.registry.rows());
+    let document = openapi_v2::document(&call.core.registry.rows(), call.core.aggregator.documents.openapi());
     let accepts = |media: &str| {
         let mut values = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
         values.any(|v| v.contains(media))

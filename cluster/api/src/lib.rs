@@ -16,6 +16,7 @@
 
 mod access;
 mod admission;
+mod aggregate;
 mod allocator;
 mod bootstrap;
 mod cache;
@@ -43,6 +44,6 @@ mod verbs;
 mod webhook;
 
 pub use health::GIT_VERSION;
-pub use options::{ApiOptions, Dialer, DirectDialer, Error, Target};
+pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, Target};
 pub use server::ApiServer;
 pub use strata_http::BoxedIo;

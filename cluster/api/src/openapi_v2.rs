@@ -4,10 +4,11 @@
 
 use crate::{json, registry::Rows};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use strata_meta::GroupVersion;
 
-/// The document as JSON.
-pub(crate) fn document(rows: &Rows) -> Value {
+/// The document as JSON, with what other servers describe.
+pub(crate) fn document(rows: &Rows, elsewhere: Vec<Arc<Value>>) -> Value {
     let mut versions: Vec<GroupVersion> = Vec::new();
     for row in rows.iter() {
         let version = row.gvk.group_version();
@@ -16,9 +17,10 @@ pub(crate) fn document(rows: &Rows) -> Value {
         }
     }
     let mut definitions = Map::new();
-    for mut document in versions.iter().filter_map(strata_schema::openapi_v3) {
-        let schemas = document.pointer_mut("/components/schemas").map(Value::take);
-        for (name, schema) in schemas.as_ref().and_then(Value::as_object).into_iter().flatten() {
+    let own = versions.iter().filter_map(strata_schema::openapi_v3).map(Arc::new);
+    for document in own.chain(elsewhere) {
+        let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
+        for (name, schema) in schemas.into_iter().flatten() {
             if !definitions.contains_key(name) {
                 definitions.insert(name.clone(), older(schema));
             }

@@ -16,6 +16,8 @@ pub struct ApiOptions {
     pub ca_pem: String,
     /// What the server shows to node agents; without it they cannot be reached.
     pub agent_identity: Option<Leaf>,
+    /// How the server shows itself to extension API servers; without it they do not believe whom it speaks for.
+    pub front_proxy: Option<FrontProxy>,
     /// Where clients inside the cluster reach this server: the endpoint of the `kubernetes` service.
     pub advertise: SocketAddr,
     /// Cluster addresses of services, such as `10.96.0.0/12`.
@@ -34,12 +36,22 @@ impl ApiOptions {
             issuer,
             ca_pem,
             agent_identity: None,
+            front_proxy: None,
             advertise,
             service_cidr: "10.96.0.0/12".into(),
             node_ports: 30000..=32767,
             dialer: Arc::new(DirectDialer),
         }
     }
+}
+
+/// The authority and the certificate with which the server speaks for its callers to extension API servers.
+#[derive(Clone, Debug)]
+pub struct FrontProxy {
+    /// The authority, PEM.
+    pub ca_pem: String,
+    /// A certificate of it for [`strata_auth::FRONT_PROXY_CLIENT`].
+    pub identity: Leaf,
 }
 
 /// Where a connection should lead.

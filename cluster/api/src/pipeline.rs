@@ -1,6 +1,7 @@
 //! The life of a request: read, authenticate, authorise, dispatch, answer, count.
 
 use crate::{
+    aggregate,
     core::Core,
     discovery,
     encode::{Negotiated, negotiate, status_response, text_response},
@@ -230,6 +231,9 @@ async fn authorised(
     }
     call.user = impersonated(&call.core, call.user.clone(), &call.headers)?;
     call.core.authorize(&call.user, &call.info, &call.query)?;
+    if let Some(remote) = call.core.aggregator.of(&call.info.path) {
+        return aggregate::forward(call, &remote, request).await;
+    }
     match (call.info.is_resource, row) {
         (true, Some(row)) => dispatch(call, &row, request).await,
         (true, None) => Ok(not_found()),

@@ -1,7 +1,7 @@
 //! Starting and holding the server.
 
 use crate::{
-    ApiOptions, Error, bootstrap,
+    ApiOptions, Error, aggregate, bootstrap,
     cache::{self},
     core::Core,
     inprocess::InProcess,
@@ -47,6 +47,7 @@ impl ApiServer {
         server.keep_time();
         bootstrap::run(&server.core).await?;
         server.core.set_started();
+        server.tasks.spawn(aggregate::keep(server.core.clone()));
         tracing::info!(revision = revision.0, "API server ready");
         Ok(server)
     }
@@ -106,9 +107,35 @@ impl ApiServer {
                 }
             }));
         }
+        self.observe_aggregation();
         let services = core.services.clone();
         core.resource("", "services")
             .observe(Box::new(move |event, before| services.observe(event, before)));
+    }
+
+    /// Which API servers there are besides, and where they are reached.
+    fn observe_aggregation(&self) {
+        let core = &self.core;
+        let server = Arc::downgrade(core);
+        core.resource("apiregistration.k8s.io", "apiservices")
+            .observe(Box::new(move |event, _| {
+                if let Some(core) = server.upgrade() {
+                    core.aggregator.observe(event);
+                }
+            }));
+        for (group, plural, label) in [
+            ("", "services", None),
+            ("discovery.k8s.io", "endpointslices", Some("kubernetes.io/service-name")),
+        ] {
+            let server = Arc::downgrade(core);
+            core.resource(group, plural).observe(Box::new(move |event, _| {
+                if let (Some(core), Some(object)) = (server.upgrade(), event.object()) {
+                    let service = label.map_or(Some(object.name()), |label| object.label(label));
+                    core.aggregator
+                        .endpoints_changed(object.namespace(), service.unwrap_or(""));
+                }
+            }));
+        }
     }
 
     fn follow(&self, from: Revision) {

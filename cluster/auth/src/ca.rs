@@ -18,6 +18,11 @@ const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Certificates start this long ago, for peers whose clock lags.
 const BACKDATE: Duration = Duration::from_secs(300);
 
+/// The common name of the authority in front of extension API servers.
+pub const FRONT_PROXY_CA: &str = "strata-front-proxy-ca";
+/// Who the API server is to extension API servers; only this name may say who a request comes from.
+pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
+
 /// Signs the cluster's certificates.
 pub struct ClusterCa {
     certificate_pem: String,
@@ -49,22 +54,33 @@ impl fmt::Debug for Leaf {
 impl ClusterCa {
     /// Reads `ca.crt` and `ca.key` of a directory, or makes them. Errors: one file without the other, or one damaged.
     pub fn open_or_create(directory: &Path) -> Result<Self, Error> {
+        Self::open_or_create_named(directory, "ca", "strata-ca")
+    }
+
+    /// The authority in front of extension API servers, in `front-proxy-ca.crt` and `.key`: what it has signed speaks
+    /// for others, so it is another than the cluster's.
+    pub fn open_or_create_front_proxy(directory: &Path) -> Result<Self, Error> {
+        Self::open_or_create_named(directory, "front-proxy-ca", FRONT_PROXY_CA)
+    }
+
+    fn open_or_create_named(directory: &Path, file: &str, name: &str) -> Result<Self, Error> {
         files::create_private_dir(directory)?;
-        let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
+        let certificate_path = directory.join(format!("{file}.crt"));
+        let key_path = directory.join(format!("{file}.key"));
         let certificate = files::read_text(&certificate_path)?;
         let key = files::read_text(&key_path)?;
         match (certificate, key) {
             (Some(certificate), Some(key)) => Self::from_pem(certificate, &key, &certificate_path),
             // The key is written first: alone, it has signed nothing yet.
-            (None, Some(key)) => Self::create(&certificate_path, KeyPair::from_pem(&key)?),
+            (None, Some(key)) => Self::create(&certificate_path, name, KeyPair::from_pem(&key)?),
             (None, None) => {
                 let key = KeyPair::generate()?;
                 files::write_private(&key_path, key.serialize_pem().as_bytes())?;
-                Self::create(&certificate_path, key)
+                Self::create(&certificate_path, name, key)
             }
             (Some(_), None) => Err(Error::Content {
                 path: key_path,
-                why: "is missing beside ca.crt".into(),
+                why: format!("is missing beside {file}.crt"),
             }),
         }
     }
@@ -93,8 +109,8 @@ impl ClusterCa {
         })
     }
 
-    fn create(path: &Path, key: KeyPair) -> Result<Self, Error> {
-        let mut params = params("strata-ca", &[], CA_LIFETIME);
+    fn create(path: &Path, name: &str, key: KeyPair) -> Result<Self, Error> {
+        let mut params = params(name, &[], CA_LIFETIME);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,

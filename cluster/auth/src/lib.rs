@@ -25,7 +25,7 @@ mod user;
 pub use authenticate::{Authenticator, BoundKind, BoundState, TokenLookup, Unauthenticated};
 pub use authorize::{Attributes, Authorizer, AuthorizerChain, Decision, Superuser};
 pub use bootstrap::bootstrap_policy;
-pub use ca::{ClusterCa, Leaf};
+pub use ca::{ClusterCa, FRONT_PROXY_CA, FRONT_PROXY_CLIENT, Leaf};
 pub use error::{Error, TokenError};
 pub use files::write_private;
 pub use join::{

@@ -6,6 +6,7 @@ use crate::{
 };
 use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -7,6 +7,7 @@
 //! Order on create: defaults, `prepare_create`, `validate`, `validate_create`, `warnings`. On update: spec or status
 //! restored according to the subresource, `prepare_update`, generation, `validate` and `validate_update`.
 
+mod api_service;
 mod columns;
 mod config_map;
 mod endpoints;
@@ -161,6 +162,7 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         ("", "secrets") => &secret::SECRETS,
         ("", "serviceaccounts") => &policy::SERVICE_ACCOUNTS,
         ("", "services") => &service::SERVICES,
+        ("apiregistration.k8s.io", "apiservices") => &api_service::ApiService,
         ("apps", "controllerrevisions") => &workload::CONTROLLER_REVISIONS,
         ("apps", "daemonsets") => &workload::DAEMON_SETS,
         ("apps", "deployments") => &workload::DEPLOYMENTS,
