@@ -6,7 +6,7 @@ BUILT := $(TARGET)/x86_64-unknown-linux-gnu/release
 STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,10 @@ demo: setup build ## A throwaway cluster, a deployment, a service, a request, ti
 
 bench: setup build ## The budget's rows beside their peers, one table.
 	bench/run
+
+golden: build ## The recorded requests to kube-apiserver and to Strata; answers may differ only where tests/replay/allowed.txt says.
+	bench/peers.sh "$${XDG_CACHE_HOME:-$$HOME/.cache}/strata-bench" >&2
+	$(CARGO) run --quiet --locked --package strata-replay -- --strata $(STRATA) --peers "$${XDG_CACHE_HOME:-$$HOME/.cache}/strata-bench/bin"
 
 clean: ## Remove what was built.
 	$(CARGO) clean

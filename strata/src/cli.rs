@@ -112,6 +112,9 @@ pub struct ServerArgs {
     /// Run the control plane only.
     #[arg(long, env = "STRATA_NO_NODE")]
     pub no_node: bool,
+    /// Serve the API alone, as upstream's kube-apiserver is without its siblings: no controllers, scheduler, add-ons.
+    #[arg(long, hide = true, requires = "no_node")]
+    pub no_controllers: bool,
     /// Settings of the node.
     #[command(flatten)]
     pub node: NodeSettings,

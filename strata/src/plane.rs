@@ -34,6 +34,11 @@ pub struct Plane {
     /// Where clients reach the API.
     pub address: SocketAddr,
     tasks: TaskTracker,
+    reconcilers: Option<Reconcilers>,
+}
+
+/// What acts on objects by itself.
+struct Reconcilers {
     controllers: Controllers,
     scheduler: Scheduler,
     signer: CertificateSigner,
@@ -74,16 +79,16 @@ pub async fn start(
     let tasks = TaskTracker::new();
     serve(&api, &ca, listener, args, node_ip, instance, &tasks, cancel)?;
     write_kubeconfigs(args, &ca)?;
-    let (controllers, scheduler) = reconcilers(&api, &ca, instance, cancel)?;
-    let signer = CertificateSigner::start(api.client(master()), ca.clone(), vec![instance.api], cancel.clone());
+    let reconcilers = match args.no_controllers {
+        true => None,
+        false => Some(reconcilers(&api, &ca, instance, cancel)?),
+    };
     Ok(Plane {
         api,
-        signer,
         ca,
         address,
         tasks,
-        controllers,
-        scheduler,
+        reconcilers,
     })
 }
 
@@ -180,10 +185,10 @@ pub fn admin(ca: &ClusterCa) -> Outcome<Leaf> {
 
 fn reconcilers(
     api: &Arc<ApiServer>,
-    ca: &ClusterCa,
+    ca: &Arc<ClusterCa>,
     instance: &Instance,
     cancel: &CancellationToken,
-) -> Outcome<(Controllers, Scheduler)> {
+) -> Outcome<Reconcilers> {
     let server = api.clone();
     let client_for = Arc::new(move |name: &str| -> Client {
         server.client(match name {
@@ -201,7 +206,12 @@ fn reconcilers(
     let controllers = Controllers::start(options, cancel.clone()).during("starting the controllers")?;
     let user = UserInfo::new("system:kube-scheduler", &[strata_auth::GROUP_AUTHENTICATED]);
     let scheduler = Scheduler::start(SchedulerOptions::new(api.client(user)), cancel.clone());
-    Ok((controllers, scheduler))
+    let signer = CertificateSigner::start(api.client(master()), ca.clone(), vec![instance.api], cancel.clone());
+    Ok(Reconcilers {
+        controllers,
+        scheduler,
+        signer,
+    })
 }
 
 /// The composition's own identity, which may do everything.
@@ -222,9 +232,11 @@ impl Plane {
     pub async fn join(self) {
         self.tasks.close();
         self.tasks.wait().await;
-        self.controllers.join().await;
-        self.scheduler.stopped().await;
-        self.signer.join().await;
+        if let Some(reconcilers) = self.reconcilers {
+            reconcilers.controllers.join().await;
+            reconcilers.scheduler.stopped().await;
+            reconcilers.signer.join().await;
+        }
         self.api.stop().await;
     }
 }

@@ -25,7 +25,9 @@ pub async fn run(args: ServerArgs, helper: Option<Helper>) -> Outcome {
     let ip = worker::node_ip(&args.node)?;
     let cancel = stop_on_signal()?;
     let plane = plane::start(&args, ip, &instance, &cancel).await?;
-    addons::install(&plane.admin(), &instance).await?;
+    if !args.no_controllers {
+        addons::install(&plane.admin(), &instance).await?;
+    }
     let worker = match helper {
         None => None,
         Some(helper) => Some(start_worker(&args, &plane, &instance, helper, &cancel).await?),

@@ -153,6 +153,7 @@ pub(crate) async fn serve(
         }
     }
     let headers = response.headers_mut();
+    headers.insert("audit-id", audit_id(&call.headers));
     headers
         .entry("cache-control")
         .or_insert(HeaderValue::from_static("no-cache, private"));
@@ -168,6 +169,15 @@ pub(crate) async fn serve(
         .metrics
         .record(&call.info, served, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// How logs name the request: as the client does, or a name of its own.
+fn audit_id(asked: &HeaderMap) -> HeaderValue {
+    let stated = asked.get("audit-id").filter(|id| (1..=64).contains(&id.len()));
+    stated.cloned().unwrap_or_else(|| {
+        let id = HeaderValue::from_str(strata_meta::Uid::random().as_str());
+        id.expect("hexadecimal digits are a header value")
+    })
 }
 
 /// Counts a request while it is being answered.

@@ -1,0 +1,146 @@
+//! `strata-replay`: the recorded requests of `requests/`, sent to kube-apiserver and to Strata in one run, and every
+//! difference of the answers.
+//!
+//! For: showing that no client can tell the two apart. Not for: speed, or what happens without a request.
+//! Answers may differ only at the field paths of `allowed.txt`. Start at [`script::Request`] for what is sent and
+//! [`canonical::Canon`] for what is masked.
+
+mod answer;
+mod canonical;
+mod compare;
+mod script;
+mod send;
+mod servers;
+
+use canonical::Canon;
+use clap::Parser;
+use compare::Allowed;
+use script::{Request, Variables};
+use serde_json::Value;
+use servers::{Process, Server};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Any failure of the comparison itself, with a sentence.
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Replays the recorded requests; `make golden` calls it.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "strata-replay", max_term_width = 100)]
+pub struct Options {
+    /// The built strata.
+    #[arg(long)]
+    pub strata: PathBuf,
+    /// Folder with etcd and kube-apiserver.
+    #[arg(long)]
+    pub peers: PathBuf,
+    /// Folder with the requests and the allowed differences.
+    #[arg(long, default_value = "tests/replay")]
+    pub folder: PathBuf,
+    /// Only files whose name contains this.
+    #[arg(long, default_value = "")]
+    pub only: String,
+    /// More field paths that may differ, while something is being built.
+    #[arg(long)]
+    pub also: Vec<String>,
+    /// Show the answers of requests whose title contains this.
+    #[arg(long)]
+    pub show: Option<String>,
+    /// Differences shown for each request.
+    #[arg(long, default_value_t = 12)]
+    pub shown: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(replay(&options)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("strata-replay: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One of the two, with what is known about its names and revisions.
+struct Side {
+    server: Server,
+    canon: Canon,
+    variables: Variables,
+}
+
+impl Side {
+    fn new(server: Server) -> Self {
+        Self {
+            canon: Canon::new(server.port),
+            variables: Variables::default(),
+            server,
+        }
+    }
+
+    async fn answer(&mut self, request: &Request) -> Outcome<Value> {
+        let filled = request.filled(&self.variables)?;
+        let answer = send::send(&self.server, &filled).await;
+        let raw = answer.unwrap_or_else(|why| serde_json::json!({"failed": why.to_string()}));
+        self.variables.save(request, &raw);
+        Ok(self.canon.mask(raw))
+    }
+}
+
+/// How many requests were answered differently.
+async fn replay(options: &Options) -> Outcome<usize> {
+    let files = files(&options.folder.join("requests"), &options.only)?;
+    let mut allowed = Allowed::read(&options.folder.join("allowed.txt"))?;
+    allowed.also(&options.also);
+    let work = tempfile::Builder::new().prefix("strata-replay-").tempdir()?;
+    let (strata, _own) = servers::strata(options, work.path()).await?;
+    let (upstream, _peers): (Server, [Process; 2]) = servers::upstream(options, work.path(), &strata).await?;
+    let (mut upstream, mut strata) = (Side::new(upstream), Side::new(strata));
+    let (mut sent, mut different) = (0, 0);
+    for file in files {
+        for request in script::read(&file)? {
+            let (theirs, ours) = (upstream.answer(&request).await?, strata.answer(&request).await?);
+            sent += 1;
+            if options.show.as_ref().is_some_and(|s| request.title.contains(s)) {
+                println!("{}\nupstream: {theirs:#}\nstrata: {ours:#}", request.title);
+            }
+            let found = compare::differences(&theirs, &ours);
+            let found: Vec<_> = found.into_iter().filter(|d| !allowed.covers(&d.path)).collect();
+            if found.is_empty() {
+                continue;
+            }
+            different += 1;
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            println!("{name}: {} ({} {})", request.title, request.method, request.path);
+            for difference in found.iter().take(options.shown) {
+                println!("    {difference}");
+            }
+            if found.len() > options.shown {
+                println!("    … {} more", found.len() - options.shown);
+            }
+        }
+    }
+    for path in allowed.unused() {
+        println!("allowed but not seen: {path}");
+    }
+    println!("golden: {sent} requests, {different} answered differently");
+    Ok(different)
+}
+
+fn files(folder: &Path, only: &str) -> Outcome<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "http"))
+        .filter(|path| path.to_string_lossy().contains(only))
+        .collect();
+    files.sort();
+    Ok(files)
+}
