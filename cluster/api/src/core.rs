@@ -2,6 +2,7 @@
 
 use crate::{
     access::Lookup,
+    admission::Configured,
     aggregate::Aggregator,
     allocator::ServiceAllocator,
     cache::{Cache, ResourceCache, key_of, prefix_of, value_of},
@@ -51,8 +52,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) aggregator: Aggregator,
     pub(crate) dialer: Arc<dyn Dialer>,
-    #[allow(dead_code, reason = "its callers land one by one")]
     pub(crate) webhooks: WebhookClients,
+    pub(crate) configured: Arc<Configured>,
     pub(crate) agent_identity: Option<Leaf>,
     pub(crate) ca_pem: String,
     pub(crate) advertise: SocketAddr,
@@ -100,6 +101,7 @@ impl Core {
             aggregator: Aggregator::new(options.front_proxy),
             dialer: options.dialer,
             webhooks: WebhookClients::default(),
+            configured: Arc::default(),
             agent_identity: options.agent_identity,
             ca_pem: options.ca_pem,
             advertise: options.advertise,

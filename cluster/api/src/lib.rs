@@ -40,7 +40,11 @@ mod strategy;
 mod subresource;
 mod validate;
 mod verbs;
-#[allow(dead_code, unused_imports, reason = "its callers land one by one")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "conversion and authentication use the rest of it"
+)]
 mod webhook;
 
 pub use health::GIT_VERSION;

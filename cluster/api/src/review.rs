@@ -1,6 +1,7 @@
 //! Questions that are answered and not kept: access and token reviews.
 
 use crate::{
+    admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -21,10 +22,17 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     if call.info.verb != "create" {
         return empty_list(call, row);
     }
-    WriteOptions::read(call, "CreateOptions")?;
+    let options = WriteOptions::read(call, "CreateOptions")?;
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
     let mut value = decode_body(&row.gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
+    let place = (
+        call.info.namespace.clone(),
+        json::text(&value, "metadata.name").to_owned(),
+    );
+    let request =
+        Request::new(&call.core, &call.user, row, Operation::Create, (&place.0, &place.1)).dry(options.dry_run);
+    value = admission::admit(&request, value, None, &mut call.warnings).await?;
     match row.gvk.kind.as_str() {
         "Binding" => {
             let name = json::text(&value, "metadata.name").to_owned();

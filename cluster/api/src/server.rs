@@ -108,6 +108,11 @@ impl ApiServer {
             }));
         }
         self.observe_aggregation();
+        for plural in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+            let configured = core.configured.clone();
+            core.resource("admissionregistration.k8s.io", plural)
+                .observe(Box::new(move |event, _| configured.apply(plural, event)));
+        }
         let services = core.services.clone();
         core.resource("", "services")
             .observe(Box::new(move |event, before| services.observe(event, before)));

@@ -1,95 +1,132 @@
 //! Admission: what an allowed request may contain, and what the server puts in.
 //!
-//! Plugins are rows, asked in upstream's order: first all that change, then all that only refuse.
+//! Plugins are rows in upstream's order: first all that change are asked, then all that only refuse. Webhooks come
+//! last; a change of theirs has everything asked once more (reinvocation).
 
 mod certificates;
+mod configured;
+mod connect;
 mod escalation;
+mod hooks;
 mod lifecycle;
+mod matching;
 pub(crate) mod nodes;
 mod pods;
+mod request;
 mod service_account;
 
-use crate::{core::Core, registry::Row};
+pub(crate) use configured::Configured;
+pub(crate) use connect::connect;
+pub(crate) use request::{Operation, Request};
+
+use futures::future::BoxFuture;
 use serde_json::Value;
-use std::sync::Arc;
-use strata_auth::UserInfo;
 use strata_meta::Status;
 
-/// What is being done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// An object is made.
-    Create,
-    /// An object is changed.
-    Update,
-    /// An object is removed.
-    Delete,
+type Outcome = Result<(), Status>;
+
+/// Changes a new state.
+enum Mutate {
+    /// At once; asked only when there is a new state.
+    Now(fn(&Request<'_>, &mut Value, Option<&Value>) -> Outcome),
+    /// After waiting for something.
+    Later(
+        for<'a> fn(&'a Request<'a>, &'a mut Round, Option<&'a mut Value>, Option<&'a Value>) -> BoxFuture<'a, Outcome>,
+    ),
 }
 
-/// A request as plugins see it.
-pub(crate) struct Request<'a> {
-    pub(crate) core: &'a Arc<Core>,
-    pub(crate) user: &'a UserInfo,
-    pub(crate) row: &'a Row,
-    pub(crate) operation: Operation,
-    pub(crate) subresource: &'a str,
-    pub(crate) namespace: &'a str,
-    pub(crate) name: &'a str,
-    #[expect(dead_code, reason = "webhooks with side effects ask for it")]
-    pub(crate) dry_run: bool,
+/// Refuses a new state, or the removal of an old one.
+enum Validate {
+    /// At once.
+    Now(fn(&Request<'_>, Option<&Value>, Option<&Value>) -> Outcome),
+    /// After waiting for something.
+    Later(for<'a> fn(&'a Request<'a>, Option<&'a Value>, Option<&'a Value>) -> BoxFuture<'a, Outcome>),
 }
 
-impl Request<'_> {
-    /// Whether this is about a resource itself, not a subresource.
-    fn is(&self, group: &str, plural: &str) -> bool {
-        self.subresource.is_empty() && self.row.resource.group == group && self.row.resource.resource == plural
-    }
-
-    /// 403 as plugins give it.
-    fn forbidden(&self, why: impl std::fmt::Display) -> Status {
-        Status::forbidden(&self.row.resource, self.name, why)
-    }
-}
-
-type Mutate = fn(&Request<'_>, &mut Value, Option<&Value>) -> Result<(), Status>;
-type Validate = fn(&Request<'_>, Option<&Value>, Option<&Value>) -> Result<(), Status>;
-
-const MUTATING: &[Mutate] = &[
-    service_account::mutate,
-    nodes::taint_new,
-    pods::priority,
-    pods::default_tolerations,
+/// Upstream's AllOrderedPlugins, as far as they change something.
+const MUTATING: &[(&str, Mutate)] = &[
+    ("NamespaceLifecycle", Mutate::Later(lifecycle::admit)),
+    ("ServiceAccount", Mutate::Later(service_account::admit)),
+    ("TaintNodesByCondition", Mutate::Now(nodes::taint_new)),
+    ("Priority", Mutate::Now(pods::priority)),
+    ("DefaultTolerationSeconds", Mutate::Now(pods::default_tolerations)),
+    ("MutatingAdmissionWebhook", Mutate::Later(hooks::mutate)),
 ];
 
-const VALIDATING: &[Validate] = &[
-    nodes::restriction,
-    escalation::validate,
-    certificates::signer,
-    certificates::subject,
+/// Upstream's AllOrderedPlugins, as far as they refuse something.
+const VALIDATING: &[(&str, Validate)] = &[
+    ("NodeRestriction", Validate::Now(nodes::restriction)),
+    ("RBAC escalation", Validate::Now(escalation::validate)),
+    (
+        "CertificateApproval, CertificateSigning",
+        Validate::Now(certificates::signer),
+    ),
+    ("CertificateSubjectRestriction", Validate::Now(certificates::subject)),
+    ("ValidatingAdmissionWebhook", Validate::Later(hooks::validate)),
 ];
+
+/// What one request's rounds of mutating admission know of each other (upstream's reinvocation context).
+#[derive(Default)]
+pub(crate) struct Round {
+    /// Whether this is the second round.
+    again: bool,
+    /// Whether a change asks for one.
+    wanted: bool,
+    /// What webhooks remember.
+    hooks: hooks::Memory,
+}
 
 /// Lets plugins change a new state. Errors: the first refusal.
 pub(crate) async fn mutate(
     request: &Request<'_>,
-    new: Option<&mut Value>,
+    mut new: Option<&mut Value>,
     old: Option<&Value>,
-    _warnings: &mut Vec<String>,
-) -> Result<(), Status> {
-    lifecycle::check(request)?;
-    let Some(new) = new else {
-        return Ok(());
-    };
-    service_account::wait(request, new).await;
-    for plugin in MUTATING {
-        plugin(request, new, old)?;
+    warnings: &mut Vec<String>,
+) -> Outcome {
+    let mut round = Round::default();
+    loop {
+        for (name, plugin) in MUTATING {
+            let outcome = match (plugin, &mut new) {
+                (Mutate::Now(plugin), Some(new)) => plugin(request, new, old),
+                (Mutate::Now(_), None) => Ok(()),
+                (Mutate::Later(plugin), new) => plugin(request, &mut round, new.as_deref_mut(), old).await,
+            };
+            request.take_warnings(warnings);
+            outcome.inspect_err(|status| tracing::debug!(plugin = name, why = status.message, "refused"))?;
+        }
+        if round.again || !round.wanted {
+            return Ok(());
+        }
+        round.again = true;
+    }
+}
+
+/// Lets plugins refuse. Errors: the first refusal.
+pub(crate) async fn validate(
+    request: &Request<'_>,
+    new: Option<&Value>,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> Outcome {
+    for (name, plugin) in VALIDATING {
+        let outcome = match plugin {
+            Validate::Now(plugin) => plugin(request, new, old),
+            Validate::Later(plugin) => plugin(request, new, old).await,
+        };
+        request.take_warnings(warnings);
+        outcome.inspect_err(|status| tracing::debug!(plugin = name, why = status.message, "refused"))?;
     }
     Ok(())
 }
 
-/// Lets plugins refuse. Errors: the first refusal.
-pub(crate) async fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
-    for plugin in VALIDATING {
-        plugin(request, new, old)?;
-    }
-    Ok(())
+/// Both, for what is asked of the server without being kept: bindings, evictions, tokens, connections.
+pub(crate) async fn admit(
+    request: &Request<'_>,
+    mut new: Value,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    mutate(request, Some(&mut new), old, warnings).await?;
+    validate(request, Some(&new), old, warnings).await?;
+    Ok(new)
 }

@@ -36,12 +36,12 @@ pub(super) fn priority(request: &Request<'_>, pod: &mut Value, _old: Option<&Val
     } else if let Some((_, value)) = SYSTEM.iter().find(|(n, _)| *n == name) {
         (*value, "PreemptLowerPriority".to_owned())
     } else {
-        return Err(request.forbidden(format_args!("no PriorityClass with name {name} was found")));
+        return Err(request.forbidden_object(Some(pod), format_args!("no PriorityClass with name {name} was found")));
     };
     let stated = json::int(pod, "spec.priority");
     if stated.is_some_and(|s| s != value) {
         let stated = stated.unwrap_or(0);
-        return Err(request.forbidden(format_args!(
+        return Err(request.forbidden_object(Some(pod), format_args!(
             "the integer value of priority ({stated}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
         )));
     }

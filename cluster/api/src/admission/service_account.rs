@@ -1,11 +1,12 @@
 //! ServiceAccount: every pod runs as one, with a token volume that the agent fills.
 
-use super::{Operation, Request};
+use super::{Operation, Request, Round};
 use crate::{
     cache::{EventKind, Filter, Frame, Start},
     json,
     verbs::random_suffix,
 };
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::time::Duration;
 use strata_meta::Status;
@@ -30,8 +31,22 @@ fn is_mirror(pod: &Value) -> bool {
     json::get(pod, "metadata.annotations").is_some_and(|a| a.get(MIRROR).is_some())
 }
 
+/// Gives a new pod its account, for which it waits a little.
+pub(super) fn admit<'a>(
+    request: &'a Request<'a>,
+    _round: &'a mut Round,
+    new: Option<&'a mut Value>,
+    _old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        let Some(pod) = new else { return Ok(()) };
+        wait(request, pod).await;
+        mutate(request, pod)
+    })
+}
+
 /// Waits a little for the account of a new pod.
-pub(super) async fn wait(request: &Request<'_>, pod: &Value) {
+async fn wait(request: &Request<'_>, pod: &Value) {
     if !applies(request) || is_mirror(pod) {
         return;
     }
@@ -65,13 +80,13 @@ pub(super) async fn wait(request: &Request<'_>, pod: &Value) {
     let _ = tokio::time::timeout(PATIENCE, appears).await;
 }
 
-pub(super) fn mutate(request: &Request<'_>, pod: &mut Value, _old: Option<&Value>) -> Result<(), Status> {
+fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
     if !applies(request) {
         return Ok(());
     }
     if is_mirror(pod) {
         if !json::text(pod, "spec.serviceAccountName").is_empty() {
-            return Err(request.forbidden("a mirror pod may not reference service accounts"));
+            return Err(request.forbidden_object(Some(pod), "a mirror pod may not reference service accounts"));
         }
         return Ok(());
     }
@@ -82,9 +97,10 @@ pub(super) fn mutate(request: &Request<'_>, pod: &mut Value, _old: Option<&Value
     let accounts = request.core.resource("", "serviceaccounts");
     let Some(account) = accounts.get(request.namespace, &name) else {
         let namespace = request.namespace;
-        return Err(request.forbidden(format_args!(
-            "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
-        )));
+        return Err(request.forbidden_object(
+            Some(pod),
+            format_args!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"),
+        ));
     };
     let account = account.to_value().map_err(Status::internal)?;
     let mounts = json::get(pod, "spec.automountServiceAccountToken")

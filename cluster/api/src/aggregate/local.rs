@@ -127,7 +127,16 @@ pub(super) async fn register(core: &Arc<Core>) {
         );
         let local = json::get(&value, "spec.service").is_none_or(Value::is_null);
         if local && !served.contains(&version) {
-            let removed = delete_object(core, &user, &row, "", object.name(), &DeleteOptions::default()).await;
+            let removed = delete_object(
+                core,
+                &user,
+                &row,
+                "",
+                object.name(),
+                &DeleteOptions::default(),
+                &mut Vec::new(),
+            )
+            .await;
             if let Err(status) = removed
                 && !status.is_not_found()
             {

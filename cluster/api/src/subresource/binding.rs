@@ -1,6 +1,7 @@
 //! pods/binding: the scheduler's decision.
 
 use crate::{
+    admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, Status, StatusCause, Time};
 
-pub(super) async fn serve(call: &mut Call, _row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
+pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let gvk = GroupVersionKind::new("", "v1", "Binding");
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
@@ -24,6 +25,12 @@ pub(super) async fn serve(call: &mut Call, _row: &Arc<Row>, body: Body) -> Resul
     if !stated.is_empty() && stated != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
+    let options = WriteOptions::read(call, "CreateOptions")?;
+    let namespace = call.info.namespace.clone();
+    let request = Request::new(&call.core, &call.user, row, Operation::Create, (&namespace, &name))
+        .on("binding")
+        .dry(options.dry_run);
+    let binding = admission::admit(&request, binding, None, &mut call.warnings).await?;
     bind(call, &name, &binding).await
 }
 

@@ -1,7 +1,7 @@
 //! pods/eviction: a deletion that disruption budgets may refuse.
 
 use crate::{
-    admission,
+    admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -33,10 +33,23 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let pod = find(row, &namespace, &name)?;
     let value = pod.to_value().map_err(Status::internal)?;
     admission::nodes::eviction(&call.user, &value)?;
+    let request = Request::new(&call.core, &call.user, row, Operation::Create, (&namespace, &name))
+        .on("eviction")
+        .dry(options.dry_run);
+    admission::admit(&request, eviction, None, &mut call.warnings).await?;
     if !budget_free(&value) {
         take_from_budget(call, &pod, &value, options.dry_run).await?;
     }
-    delete_object(&call.core, &call.user, row, &namespace, &name, &options).await?;
+    delete_object(
+        &call.core,
+        &call.user,
+        row,
+        &namespace,
+        &name,
+        &options,
+        &mut call.warnings,
+    )
+    .await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(value_response(201, &success, form))
 }

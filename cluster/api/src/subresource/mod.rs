@@ -9,6 +9,7 @@ mod stream;
 mod token;
 
 pub(crate) use binding::bind;
+pub(crate) use scale::admit_scale;
 
 use crate::{
     encode::object_response,

@@ -2,6 +2,7 @@
 
 use super::agent::{dial_agent, dial_pod};
 use crate::{
+    admission,
     core::Core,
     json,
     pipeline::{Call, RequestBody},
@@ -37,6 +38,7 @@ pub(super) async fn serve(
             "streams are not served to clients inside the process",
         ));
     };
+    admission::connect(call, row).await?;
     let (upstream, host) = connect(call, row).await?;
     parts.uri = uri.parse().map_err(Status::bad_request)?;
     parts

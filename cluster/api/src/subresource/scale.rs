@@ -1,6 +1,7 @@
 //! scale: the replicas of a workload as autoscaling/v1 Scale.
 
 use crate::{
+    admission::{self, Request},
     codec::{body_media, decode_body, decode_patched, read_body},
     encode::{Negotiated, Shape, value_response},
     json,
@@ -71,6 +72,19 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     .await?;
     let value = updated.to_value().map_err(Status::internal)?;
     Ok(value_response(200, &scale_of(&value), form))
+}
+
+/// Admits a change of the scale; what a webhook makes of the replicas goes into `new`. Errors: the first refusal.
+pub(crate) async fn admit_scale(
+    request: &Request<'_>,
+    new: &mut Value,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let before = scale_of(old);
+    let admitted = admission::admit(request, scale_of(new), Some(&before), warnings).await?;
+    json::set(new, "spec.replicas", json::int(&admitted, "spec.replicas").unwrap_or(0));
+    Ok(())
 }
 
 /// The columns upstream has for a scale.

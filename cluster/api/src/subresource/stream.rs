@@ -2,7 +2,7 @@
 
 use super::agent::dial_agent;
 use crate::{
-    json,
+    admission, json,
     pipeline::{Call, RequestBody},
     registry::Row,
     request::encode_component,
@@ -30,6 +30,9 @@ pub(super) async fn serve(
         // A WebSocket is opened by GET, but what it does is what POST does.
         let info = call.info.clone();
         call.core.authorize_create(&call.user, &info)?;
+    }
+    if sub != "log" {
+        admission::connect(call, row).await?;
     }
     let path = match sub.as_str() {
         "log" => log_path(call, &pod)?,

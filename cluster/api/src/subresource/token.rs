@@ -1,7 +1,7 @@
 //! serviceaccounts/token: TokenRequest.
 
 use crate::{
-    admission::nodes::token_request,
+    admission::{self, Operation, Request, nodes::token_request},
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -29,6 +29,11 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let bytes = read_body(body).await?;
     let mut value = decode_body(&gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
     let account = find(row, &call.info.namespace, &call.info.name)?;
+    let place = (account.namespace(), account.name());
+    let request = Request::new(&call.core, &call.user, row, Operation::Create, place)
+        .on("token")
+        .dry(options.dry_run);
+    value = admission::admit(&request, value, None, &mut call.warnings).await?;
     let seconds = json::int(&value, "spec.expirationSeconds").unwrap_or(DEFAULT);
     let mut causes = Vec::new();
     if seconds < SHORTEST {

@@ -64,6 +64,15 @@ pub(crate) async fn create_object(
         return Err(status);
     }
     match_namespace(&mut value, namespace)?;
+    strata_schema::apply_defaults(&row.gvk, &mut value);
+    // From here on everything is in the stored version: rules are written for that one.
+    if let Some(conversion) = row.conversion {
+        (conversion.to_stored)(&mut value);
+    }
+    let name = json::text(&value, "metadata.name").to_owned();
+    let request = Request::new(core, user, row, Operation::Create, (namespace, &name)).dry(dry_run);
+    admission::mutate(&request, Some(&mut value), None, warnings).await?;
+    match_namespace(&mut value, namespace)?;
     let generate = json::text(&value, "metadata.generateName").to_owned();
     let generated = !generate.is_empty() && json::text(&value, "metadata.name").is_empty();
     let template = generated.then(|| value.clone());
@@ -71,7 +80,7 @@ pub(crate) async fn create_object(
         if generated {
             json::set(&mut value, "metadata.name", generated_name(&generate));
         }
-        let outcome = create_once(core, user, row, namespace, value, dry_run, warnings).await;
+        let outcome = create_once(&request, value, warnings).await;
         match (outcome, &template) {
             (Err(status), Some(again)) if status.is_already_exists() => {
                 if attempt == NAME_ATTEMPTS {
@@ -85,35 +94,17 @@ pub(crate) async fn create_object(
     unreachable!("the loop returns")
 }
 
+/// Writes an object that admission has had its way with.
 async fn create_once(
-    core: &Arc<Core>,
-    user: &UserInfo,
-    row: &Arc<Row>,
-    namespace: &str,
+    request: &Request<'_>,
     mut value: Value,
-    dry_run: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Arc<Object>, Status> {
+    let (core, row, namespace) = (request.core, request.row, request.namespace);
     let cache = core.stored(row)?;
     fill_system_fields(&mut value);
-    strata_schema::apply_defaults(&row.gvk, &mut value);
-    // From here on everything is in the stored version: rules are written for that one.
-    if let Some(conversion) = row.conversion {
-        (conversion.to_stored)(&mut value);
-    }
     let name = json::text(&value, "metadata.name").to_owned();
-    let request = Request {
-        core,
-        user,
-        row,
-        operation: Operation::Create,
-        subresource: "",
-        namespace,
-        name: &name,
-        dry_run,
-    };
-    admission::mutate(&request, Some(&mut value), None, warnings).await?;
-    prepare(row, &mut value, user);
+    prepare(row, &mut value, request.user);
     let _claim = core.services.claim(row, &mut value, None)?;
     let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
     row.strategy.validate(&value, &mut causes);
@@ -121,11 +112,11 @@ async fn create_once(
     if !causes.is_empty() {
         return Err(Status::invalid(&row.group_kind(), &name, causes));
     }
-    admission::validate(&request, Some(&value), None).await?;
+    admission::validate(request, Some(&value), None, warnings).await?;
     warnings.extend(row.strategy.warnings(&value, None));
     let body = strata_meta::encode_body(&value).map_err(Status::internal)?;
     drop(value);
-    if dry_run {
+    if request.dry_run {
         if cache.get(namespace, &name).is_some() {
             return Err(Status::already_exists(&row.resource, &name));
         }

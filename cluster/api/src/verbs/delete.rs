@@ -110,7 +110,16 @@ pub(crate) async fn delete(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
     let form = call.form()?;
     let options = DeleteOptions::read(call, body).await?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
-    let outcome = delete_object(&call.core, &call.user, row, namespace, name, &options).await?;
+    let outcome = delete_object(
+        &call.core,
+        &call.user,
+        row,
+        namespace,
+        name,
+        &options,
+        &mut call.warnings,
+    )
+    .await?;
     Ok(match outcome {
         Deleted::Gone(object) if !row.strategy.returns_deleted() => {
             value_response(200, &success(&row.resource, &object), form)
@@ -137,23 +146,15 @@ pub(crate) async fn delete_object(
     namespace: &str,
     name: &str,
     options: &DeleteOptions,
+    warnings: &mut Vec<String>,
 ) -> Result<Deleted, Status> {
-    let request = Request {
-        core,
-        user,
-        row,
-        operation: Operation::Delete,
-        subresource: "",
-        namespace,
-        name,
-        dry_run: options.dry_run,
-    };
+    let request = Request::new(core, user, row, Operation::Delete, (namespace, name)).dry(options.dry_run);
     for _ in 0..ATTEMPTS {
         let stored = find(row, namespace, name)?;
         let mut value = stored.to_value().map_err(Status::internal)?;
         check_preconditions(row, &stored, options)?;
-        admission::mutate(&request, None, Some(&value), &mut Vec::new()).await?;
-        admission::validate(&request, None, Some(&value)).await?;
+        admission::mutate(&request, None, Some(&value), warnings).await?;
+        admission::validate(&request, None, Some(&value), warnings).await?;
         let outcome = match mark(row, &mut value, options) {
             Mark::Remove if options.dry_run => return Ok(Deleted::Gone(stored)),
             Mark::Remove => finish_deletion(core, row, &stored, None).await.map(Deleted::Gone),
@@ -333,7 +334,16 @@ pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Bod
     let page = list_page(&call.core, call.core.stored(row)?, filter, ListQuery::default()).await?;
     let mut deleted = Vec::new();
     for object in page.items {
-        let outcome = delete_object(&call.core, &call.user, row, object.namespace(), object.name(), &options).await;
+        let outcome = delete_object(
+            &call.core,
+            &call.user,
+            row,
+            object.namespace(),
+            object.name(),
+            &options,
+            &mut call.warnings,
+        )
+        .await;
         match outcome {
             Ok(Deleted::Gone(last) | Deleted::Pending(last)) => deleted.push(last),
             Err(status) if status.is_not_found() => {}

@@ -11,7 +11,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    validate,
+    subresource, validate,
 };
 use http::Response;
 use serde_json::Value;
@@ -201,22 +201,25 @@ async fn attempt_change(
     }
     let unconditional = check_preconditions(change, &new, &old)?;
     restore(change, &mut new, &old);
-    let request = Request {
-        core: change.core,
-        user: change.user,
-        row,
-        operation: Operation::Update,
-        subresource: change.subresource,
-        namespace: change.namespace,
-        name: change.name,
-        dry_run: change.dry_run,
-    };
-    admission::mutate(&request, Some(&mut new), Some(&old), warnings).await?;
+    let place = (change.namespace, change.name);
+    let request = Request::new(change.core, change.user, row, Operation::Update, place)
+        .on(change.subresource)
+        .dry(change.dry_run);
+    // What the server does itself was admitted as what the client asked for; a scale is admitted as what it is.
+    let scaled = change.subresource == "scale";
+    let admitted = change.part == Part::Internal || scaled;
+    if scaled {
+        subresource::admit_scale(&request, &mut new, &old, warnings).await?;
+    } else if !admitted {
+        admission::mutate(&request, Some(&mut new), Some(&old), warnings).await?;
+    }
     prepare(change, &mut new, &old);
     let _claim = change.core.services.claim(row, &mut new, Some(&old))?;
     check(change, &new, &old)?;
     new = account(change, new, &old)?;
-    admission::validate(&request, Some(&new), Some(&old)).await?;
+    if !admitted {
+        admission::validate(&request, Some(&new), Some(&old), warnings).await?;
+    }
     warnings.extend(row.strategy.warnings(&new, Some(&old)));
     drop(old);
     let goes = is_finished(row, &new);

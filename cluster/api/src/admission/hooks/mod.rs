@@ -1,0 +1,75 @@
+//! MutatingAdmissionWebhook and ValidatingAdmissionWebhook: other people's plugins, asked over HTTPS.
+//!
+//! Mutating webhooks are asked one after another, validating ones all at once. Configurations themselves are exempt, so
+//! that a broken one can always be removed.
+
+mod call;
+mod mutating;
+mod review;
+#[cfg(test)]
+mod tests;
+mod validating;
+
+pub(super) use mutating::{Memory, mutate};
+pub(super) use validating::validate;
+
+use super::{Request, matching::Matcher};
+use crate::{json, webhook::ClientConfig};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+
+/// Upstream's default for `timeoutSeconds`.
+const TIMEOUT_SECONDS: i64 = 10;
+
+/// One webhook of a configuration.
+pub(super) struct Hook {
+    /// The configuration's name.
+    pub(super) configuration: String,
+    /// The webhook's name.
+    pub(super) name: String,
+    /// Tells webhooks of one name in a configuration apart.
+    uid: String,
+    client: Result<ClientConfig, String>,
+    matcher: Matcher,
+    ignores_failure: bool,
+    without_side_effects: bool,
+    reinvoked: bool,
+    timeout: Duration,
+    seconds: i64,
+    versions: Vec<String>,
+}
+
+impl Hook {
+    /// The webhooks of a configuration.
+    pub(super) fn read_all(configuration: &str, value: &Value) -> Vec<Arc<Self>> {
+        let hooks = json::list(value, "webhooks").iter().enumerate();
+        hooks
+            .map(|(at, hook)| Arc::new(Self::read(configuration, at, hook)))
+            .collect()
+    }
+
+    fn read(configuration: &str, at: usize, value: &Value) -> Self {
+        let seconds = json::int(value, "timeoutSeconds").unwrap_or(TIMEOUT_SECONDS);
+        let seconds = seconds.clamp(1, 30);
+        let versions = json::list(value, "admissionReviewVersions").iter();
+        let none = Value::Null;
+        Self {
+            configuration: configuration.to_owned(),
+            name: json::text(value, "name").to_owned(),
+            uid: format!("{configuration}/{at}"),
+            client: ClientConfig::from_value(value.get("clientConfig").unwrap_or(&none)),
+            matcher: Matcher::read(value),
+            ignores_failure: json::text(value, "failurePolicy") == "Ignore",
+            without_side_effects: matches!(json::text(value, "sideEffects"), "None" | "NoneOnDryRun"),
+            reinvoked: json::text(value, "reinvocationPolicy") == "IfNeeded",
+            timeout: Duration::from_secs(seconds.unsigned_abs()),
+            seconds,
+            versions: versions.filter_map(Value::as_str).map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// Whether a request is about configurations of admission, which no webhook or policy is asked about.
+pub(super) fn is_exempt(request: &Request<'_>) -> bool {
+    request.row.resource.group == "admissionregistration.k8s.io"
+}

@@ -1,0 +1,134 @@
+//! MutatingAdmissionWebhook.
+
+use super::{
+    Hook,
+    call::{Failure, ask},
+    is_exempt,
+    review::{shown, taken_back},
+};
+use crate::{
+    admission::{Request, Round, matching::Form},
+    json,
+};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use strata_meta::Status;
+
+/// What the webhooks of one request's rounds know of each other (upstream's webhookReinvokeContext).
+#[derive(Default)]
+pub(in crate::admission) struct Memory {
+    last: Option<Value>,
+    invoked: BTreeSet<String>,
+    invoked_again: BTreeSet<String>,
+}
+
+impl Memory {
+    /// Those that were asked and want to be asked again after later changes.
+    fn require(&mut self) {
+        self.invoked_again.append(&mut self.invoked);
+    }
+}
+
+/// Asks each webhook in turn.
+pub(in crate::admission) fn mutate<'a>(
+    request: &'a Request<'a>,
+    round: &'a mut Round,
+    new: Option<&'a mut Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        if is_exempt(request) {
+            return Ok(());
+        }
+        let hooks = request.core.configured.mutating.all();
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let mut nothing = Value::Null;
+        let absent = new.is_none();
+        let object = new.unwrap_or(&mut nothing);
+        if round.again && round.hooks.last.as_ref() != Some(&*object) {
+            round.hooks.require();
+        }
+        for (at, hook) in hooks.iter().enumerate() {
+            let present = (!absent).then_some(&*object);
+            let Some(form) = hook.matcher.form(request, present, old)? else {
+                continue;
+            };
+            if round.again && !round.hooks.invoked_again.contains(&hook.uid) {
+                continue;
+            }
+            let changed = match change(request, hook, &form, present, old).await {
+                Ok(changed) => changed,
+                Err(failure) => {
+                    let open = matches!(failure, Failure::Calling(_));
+                    failure.decided(hook)?;
+                    if open {
+                        let number = u8::from(round.again);
+                        let key = format!("failed-open.mutation.webhook.admission.k8s.io/round_{number}_index_{at}");
+                        request.annotate(key, hook.name.as_str());
+                    }
+                    None
+                }
+            };
+            annotate(request, hook, (u8::from(round.again), at), changed.is_some());
+            if let Some(changed) = changed {
+                *object = changed;
+                round.hooks.require();
+                round.wanted = true;
+            }
+            if hook.reinvoked {
+                round.hooks.invoked.insert(hook.uid.clone());
+            }
+        }
+        round.hooks.last = (!absent).then(|| object.clone());
+        Ok(())
+    })
+}
+
+fn annotate(request: &Request<'_>, hook: &Hook, (round, at): (u8, usize), mutated: bool) {
+    let note = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
+    let key = format!("mutation.webhook.admission.k8s.io/round_{round}_index_{at}");
+    request.annotate(key, note.to_string());
+}
+
+/// What a webhook makes of the object; `None` when that is what it was.
+async fn change(
+    request: &Request<'_>,
+    hook: &Hook,
+    form: &Form,
+    new: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<Option<Value>, Failure> {
+    let object = shown(request, form, new);
+    let answer = ask(request, hook, form, (object.clone(), shown(request, form, old)), true).await?;
+    if answer.patch.is_empty() {
+        return Ok(None);
+    }
+    let patch: json_patch::Patch = serde_json::from_slice(&answer.patch)
+        .map_err(|e| Failure::Calling(format!("received undecodable patch in webhook response: {e}")))?;
+    if patch.0.is_empty() {
+        return Ok(None);
+    }
+    if new.is_none() {
+        let why = format!(
+            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+            hook.name
+        );
+        return Err(Failure::Refused(Status::internal(why)));
+    }
+    if answer.patch_type != "JSONPatch" {
+        return Err(Failure::Calling(format!(
+            "unsupported patch type {:?}",
+            answer.patch_type
+        )));
+    }
+    let mut patched = object.clone();
+    json_patch::patch(&mut patched, &patch).map_err(|e| Failure::Refused(Status::internal(e)))?;
+    for fixed in ["apiVersion", "kind"] {
+        json::copy(&object, &mut patched, fixed);
+    }
+    let back = taken_back(request, form, patched).map_err(|e| Failure::Refused(Status::internal(e)))?;
+    Ok((Some(&back) != new).then_some(back))
+}

@@ -1,0 +1,43 @@
+//! ValidatingAdmissionWebhook.
+
+use super::{Hook, call::Failure, call::ask, is_exempt, review::shown};
+use crate::admission::{Request, matching::Form};
+use futures::future::{BoxFuture, join_all};
+use serde_json::Value;
+use std::sync::Arc;
+use strata_meta::Status;
+
+/// Asks every webhook at once; the first refusal, in the order of configuration, is the request's.
+pub(in crate::admission) fn validate<'a>(
+    request: &'a Request<'a>,
+    new: Option<&'a Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        if is_exempt(request) {
+            return Ok(());
+        }
+        let mut asked: Vec<(Arc<Hook>, Form)> = Vec::new();
+        for hook in request.core.configured.validating.all().iter() {
+            if let Some(form) = hook.matcher.form(request, new, old)? {
+                asked.push((hook.clone(), form));
+            }
+        }
+        let calls = asked.iter().map(|(hook, form)| {
+            let objects = (shown(request, form, new), shown(request, form, old));
+            ask(request, hook, form, objects, false)
+        });
+        let answers = join_all(calls).await;
+        for (at, ((hook, _), answer)) in asked.iter().zip(answers).enumerate() {
+            if let Err(failure) = answer {
+                let open = matches!(failure, Failure::Calling(_));
+                failure.decided(hook)?;
+                if open {
+                    let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{at}");
+                    request.annotate(key, hook.name.as_str());
+                }
+            }
+        }
+        Ok(())
+    })
+}
