@@ -16,6 +16,7 @@ mod kinds;
 mod openapi;
 mod patch;
 pub mod protobuf;
+pub mod structural;
 mod table;
 
 pub use decode::{

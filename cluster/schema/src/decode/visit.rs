@@ -103,7 +103,7 @@ impl Part {
 }
 
 /// What messages call a JSON value.
-pub(super) fn kind_word(value: &Value) -> &'static str {
+pub(crate) fn kind_word(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

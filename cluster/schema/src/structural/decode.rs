@@ -1,0 +1,123 @@
+//! Decoding of bodies of custom resources.
+
+use super::{Flags, Structural};
+use crate::{Decoded, Error, decode_untyped, decode_value};
+use serde_json::{Number, Value};
+use strata_meta::GroupVersionKind;
+
+impl Structural {
+    /// Decodes a body. Errors: no JSON, or metadata that is none.
+    pub fn decode(&self, gvk: &GroupVersionKind, bytes: &[u8]) -> Result<Decoded, Error> {
+        let decoded = decode_untyped(bytes)?;
+        let mut found = self.decode_value(gvk, decoded.value)?;
+        found.strict.splice(0..0, decoded.strict);
+        Ok(found)
+    }
+
+    /// Decodes an object that is JSON already. Errors: metadata that is none.
+    pub fn decode_value(&self, gvk: &GroupVersionKind, mut value: Value) -> Result<Decoded, Error> {
+        let strict = self.coerce(gvk, &mut value)?;
+        Ok(Decoded { value, strict })
+    }
+
+    /// Brings an object into form: metadata typed, everything undeclared dropped. What was dropped is
+    /// told as strict field validation says it. Errors: metadata that is none.
+    pub fn coerce(&self, gvk: &GroupVersionKind, value: &mut Value) -> Result<Vec<String>, Error> {
+        let Value::Object(map) = value else {
+            return Err(Error::Type(format!(
+                "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                crate::decode::kind_word(value)
+            )));
+        };
+        map.insert("apiVersion".into(), gvk.api_version().into());
+        map.insert("kind".into(), gvk.kind.as_str().into());
+        whole_numbers(value);
+        let mut strict = Vec::new();
+        if let Some(metadata) = value.get_mut("metadata") {
+            strict.extend(decode_embedded_metadata(metadata)?);
+        }
+        strict.extend(self.prune(value).into_iter().map(|path| format!("unknown field {path:?}")));
+        self.prune_nulls(value);
+        let mut unknown = Vec::new();
+        coerce_embedded(self, value, "", true, &mut unknown)?;
+        unknown.sort();
+        strict.extend(unknown);
+        Ok(strict)
+    }
+}
+
+/// Brings an ObjectMeta into form; what was dropped, as strict field validation says it. Errors: a member
+/// that cannot be read.
+pub fn decode_embedded_metadata(metadata: &mut Value) -> Result<Vec<String>, Error> {
+    let kind = GroupVersionKind::new("meta.k8s.io", "v1", "PartialObjectMetadata");
+    let mut decoded = decode_value(&kind, serde_json::json!({"metadata": metadata.take()}))?;
+    *metadata = decoded.value["metadata"].take();
+    if metadata.is_null() {
+        *metadata = serde_json::json!({});
+    }
+    Ok(decoded.strict)
+}
+
+/// Types the metadata of embedded resources.
+fn coerce_embedded(
+    schema: &Structural,
+    value: &mut Value,
+    path: &str,
+    root: bool,
+    unknown: &mut Vec<String>,
+) -> Result<(), Error> {
+    match value {
+        Value::Object(map) => {
+            let embedded = schema.is(Flags::EMBEDDED) && !root;
+            for (name, member) in map.iter_mut() {
+                let here = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                match name.as_str() {
+                    "apiVersion" | "kind" if embedded && !member.is_string() => {
+                        return Err(Error::Type(format!("{here}: Invalid value: {member}: must be a string")));
+                    }
+                    "metadata" if embedded => {
+                        let found = decode_embedded_metadata(member)
+                            .map_err(|why| Error::Type(format!("{here}: Invalid value: {why}")))?;
+                        let prefix = format!("unknown field \"{path}.metadata.");
+                        unknown.extend(found.iter().map(|u| u.replacen("unknown field \"metadata.", &prefix, 1)));
+                    }
+                    _ => {}
+                }
+                if let Some(below) = schema.member(name) {
+                    coerce_embedded(below, member, &here, false, unknown)?;
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(below) = schema.items.as_deref() else {
+                return Ok(());
+            };
+            for (at, item) in items.iter_mut().enumerate() {
+                coerce_embedded(below, item, &format!("{path}[{at}]"), false, unknown)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Beyond this a floating number is no longer exact.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A floating number without a fraction is written as a whole one, as Go does.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(float) = number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < EXACT) {
+                *number = Number::from(float as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}

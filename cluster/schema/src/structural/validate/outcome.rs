@@ -1,0 +1,135 @@
+//! What validation found.
+
+use serde_json::Value;
+use std::fmt;
+use strata_meta::StatusCause;
+
+/// Problems of a value, and how many checks it passed.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) problems: Vec<Problem>,
+    pub(super) matches: usize,
+}
+
+impl Outcome {
+    pub(super) fn is_valid(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    pub(super) fn count(&mut self) {
+        self.matches += 1;
+    }
+
+    /// A sentence is told once.
+    pub(super) fn add(&mut self, problem: Problem) {
+        if !self.problems.iter().any(|p| p.sentence == problem.sentence) {
+            self.problems.push(problem);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Outcome) {
+        self.matches += other.matches;
+        for problem in other.problems {
+            self.add(problem);
+        }
+    }
+}
+
+/// One problem.
+#[derive(Debug)]
+pub(super) struct Problem {
+    cause: StatusCause,
+    sentence: String,
+}
+
+/// The root has no name.
+fn field(path: &str) -> &str {
+    match path.trim_start_matches('.') {
+        "" => "<nil>",
+        path => path,
+    }
+}
+
+impl Problem {
+    pub(super) fn into_cause(self) -> StatusCause {
+        self.cause
+    }
+
+    fn of(reason: &str, path: &str, message: String, sentence: String) -> Self {
+        Self {
+            cause: StatusCause {
+                reason: reason.into(),
+                message,
+                field: field(path).into(),
+            },
+            sentence,
+        }
+    }
+
+    /// A value that may not be what it is.
+    pub(super) fn invalid(path: &str, value: &Value, sentence: String) -> Self {
+        let message = format!("Invalid value: {:?}: {sentence}", Shown(value));
+        Self::of("FieldValueInvalid", path, message, sentence)
+    }
+
+    /// A value of another type.
+    pub(super) fn mismatch(path: &str, wanted: &str, found: &str) -> Self {
+        let sentence = format!("{path} in body must be of type {wanted}: {found:?}");
+        let message = format!("Invalid value: {found:?}: {sentence}");
+        Self::of("FieldValueTypeInvalid", path, message, sentence)
+    }
+
+    /// A text that is not of its format.
+    pub(super) fn invalid_type(path: &str, text: &str, sentence: String) -> Self {
+        let message = format!("Invalid value: {text:?}: {sentence}");
+        Self::of("FieldValueTypeInvalid", path, message, sentence)
+    }
+
+    /// A member that must be there.
+    pub(super) fn missing(path: &str) -> Self {
+        let sentence = format!("{path} in body is required");
+        Self::of("FieldValueRequired", path, "Required value".into(), sentence)
+    }
+
+    /// A value outside an enumeration.
+    pub(super) fn outside(path: &str, value: &Value, allowed: &[Value]) -> Self {
+        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+        let list: Vec<String> = allowed.iter().map(|v| format!("{:?}", text(v))).collect();
+        let list = list.join(", ");
+        let message = format!("Unsupported value: {:?}: supported values: {list}", Shown(value));
+        let sentence = format!("{path} in body should be one of [{list}]");
+        Self::of("FieldValueNotSupported", path, message, sentence)
+    }
+
+    /// A text that is too long.
+    pub(super) fn too_long(path: &str, most: i64) -> Self {
+        let sentence = format!("{path} in body should be at most {most} chars long");
+        let message = format!("Too long: may not be more than {most} bytes");
+        Self::of("FieldValueTooLong", path, message, sentence)
+    }
+
+    /// Too many items or members.
+    pub(super) fn too_many(path: &str, found: i64, most: i64, sentence: String) -> Self {
+        let items = if most == 1 { "item" } else { "items" };
+        let message = format!("Too many: {found}: must have at most {most} {items}");
+        Self::of("FieldValueTooMany", path, message, sentence)
+    }
+
+    /// What no single place is to blame for.
+    pub(super) fn composite(sentence: String) -> Self {
+        let message = format!("Invalid value: \"\": {sentence}");
+        Self::of("FieldValueInvalid", "", message, sentence)
+    }
+}
+
+/// A value as sentences show it: texts quoted, everything else as JSON.
+pub struct Shown<'v>(pub &'v Value);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::String(text) => write!(f, "{text:?}"),
+            other => write!(f, "{other}"),
+        }
+    }
+}

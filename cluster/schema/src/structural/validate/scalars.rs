@@ -1,0 +1,135 @@
+//! Texts and numbers.
+
+use super::{
+    super::{Kind, Rule, Structural, formats},
+    outcome::{Outcome, Problem},
+};
+use regex::Regex;
+use serde_json::{Number, Value};
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex},
+};
+
+/// Compiled patterns are many times the size of their text: only some are kept.
+const PATTERNS: usize = 128;
+/// The memory a compiled pattern may take.
+const PATTERN_SIZE: usize = 1 << 20;
+
+static COMPILED: LazyLock<Mutex<HashMap<Box<str>, Regex>>> = LazyLock::new(Mutex::default);
+
+/// A pattern, compiled. Errors: it is none, or is too large.
+pub fn compiled_pattern(pattern: &str) -> Result<Regex, String> {
+    let mut compiled = COMPILED.lock().expect("no panic under this lock");
+    if let Some(known) = compiled.get(pattern) {
+        return Ok(known.clone());
+    }
+    let made = regex::RegexBuilder::new(pattern)
+        .size_limit(PATTERN_SIZE)
+        .build()
+        .map_err(|e| e.to_string())?;
+    if compiled.len() == PATTERNS {
+        compiled.clear();
+    }
+    compiled.insert(pattern.into(), made.clone());
+    Ok(made)
+}
+
+pub(super) fn text(schema: &Structural, text: &str, path: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    let length = || text.chars().count() as i64;
+    for rule in &schema.rules {
+        match rule {
+            Rule::MaxLength(most) if length() > *most => outcome.add(Problem::too_long(path, *most)),
+            Rule::MinLength(least) if length() < *least => outcome.add(Problem::invalid(
+                path,
+                &Value::from(text),
+                format!("{path} in body should be at least {least} chars long"),
+            )),
+            Rule::Pattern(pattern) => {
+                let why = match compiled_pattern(pattern) {
+                    Ok(regex) if regex.is_match(text) => continue,
+                    Ok(_) => format!("{path} in body should match '{pattern}'"),
+                    Err(error) => {
+                        format!("{path} in body should match '{pattern}, but pattern is invalid: {error}'")
+                    }
+                };
+                outcome.add(Problem::invalid(path, &Value::from(text), why));
+            }
+            _ => {}
+        }
+    }
+    outcome
+}
+
+pub(super) fn format(schema: &Structural, text: &str, path: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    for rule in &schema.rules {
+        if let Rule::Format(format) = rule
+            && matches!(schema.kind, Kind::Any | Kind::String)
+            && !formats::fits(format, text)
+        {
+            let why = format!("{path} in body must be of type {format}: {text:?}");
+            outcome.add(Problem::invalid_type(path, text, why));
+        }
+    }
+    outcome
+}
+
+pub(super) fn number(schema: &Structural, number: &Number, path: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    let value = Value::Number(number.clone());
+    let float = number.as_f64().unwrap_or(f64::NAN);
+    let mut invalid = |why: String| outcome.add(Problem::invalid(path, &value, why));
+    for rule in &schema.rules {
+        match *rule {
+            Rule::Maximum(most, true) if float >= most => invalid(format!("{path} in body should be less than {most}")),
+            Rule::Maximum(most, false) if float > most => {
+                invalid(format!("{path} in body should be less than or equal to {most}"));
+            }
+            Rule::Minimum(least, true) if float <= least => {
+                invalid(format!("{path} in body should be greater than {least}"));
+            }
+            Rule::Minimum(least, false) if float < least => {
+                invalid(format!("{path} in body should be greater than or equal to {least}"));
+            }
+            Rule::MultipleOf(factor) if factor > 0.0 && !is_multiple(number, factor) => {
+                invalid(format!("{path} in body should be a multiple of {factor}"));
+            }
+            _ => {}
+        }
+    }
+    if let Some(why) = out_of_range(schema, number, path) {
+        outcome.add(Problem::composite(why));
+    }
+    outcome.count();
+    outcome
+}
+
+fn is_multiple(number: &Number, factor: f64) -> bool {
+    if let (Some(whole), true) = (number.as_i64(), factor.fract() == 0.0 && factor < i64::MAX as f64) {
+        return whole % factor as i64 == 0;
+    }
+    let float = number.as_f64().unwrap_or(f64::NAN);
+    let times = if factor < 1.0 { 1.0 / factor * float } else { float / factor };
+    // What upstream takes for whole: within a billionth.
+    (times - times.round()).abs() < 1e-9 * times.abs().max(1.0)
+}
+
+fn out_of_range(schema: &Structural, number: &Number, path: &str) -> Option<String> {
+    let format = schema.rules.iter().find_map(|r| match r {
+        Rule::Format(format) => Some(&**format),
+        _ => None,
+    });
+    let fits = match (schema.kind, format) {
+        (Kind::Integer, Some("int32")) => number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
+        (Kind::Integer, _) => number.as_i64().is_some(),
+        (Kind::Number, Some("float")) => number.as_f64().is_some_and(|n| (n as f32).is_finite()),
+        _ => true,
+    };
+    let kind = schema.type_words();
+    (!fits).then(|| match format.filter(|f| matches!(*f, "int32" | "int64" | "float" | "double")) {
+        Some(format) => format!("Checked value must be of type {kind} with format {format} in {path}"),
+        None => format!("Checked value must be of type {kind} (default format) in {path}"),
+    })
+}
