@@ -180,7 +180,7 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
         for (member, value) in crate::json::members(&object, "spec") {
             crate::json::set(&mut new, &format!("spec.{member}"), value.clone());
         }
-        strata_schema::apply_defaults(&row.gvk, &mut new);
+        row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     });
     match made.await {

@@ -1,5 +1,6 @@
 //! From the bytes of a body to a value of the expected kind.
 
+use crate::{registry::Row, schema::RowSchema};
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
@@ -104,6 +105,31 @@ pub(crate) fn decode_body(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
+    decode_as(&RowSchema::Builtin, gvk, media, bytes, validation, warnings)
+}
+
+/// Decodes a body into an object of a row. Errors: as [`decode_body`], and 415 for what has no protobuf form.
+pub(crate) fn decode_row(
+    row: &Row,
+    media: BodyMedia,
+    bytes: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    if row.schema.is_custom() && media == BodyMedia::Protobuf {
+        return Err(unsupported_media(&["application/json", "application/yaml"]));
+    }
+    decode_as(&row.schema, &row.gvk, media, bytes, validation, warnings)
+}
+
+fn decode_as(
+    schema: &RowSchema,
+    gvk: &GroupVersionKind,
+    media: BodyMedia,
+    bytes: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
     let unrecognised = |why: &str| {
         let kind = &gvk.kind;
         let summary = summary(bytes);
@@ -115,7 +141,7 @@ pub(crate) fn decode_body(
         BodyMedia::Json => {
             let identity = strata_schema::identify(bytes).map_err(|e| unrecognised(&e.to_string()))?;
             check_identity(gvk, &identity)?;
-            strata_schema::decode(gvk, bytes)
+            schema.decode(gvk, bytes)
         }
         BodyMedia::Yaml => {
             let value: Value = serde_saphyr::from_slice(bytes).map_err(|e| unrecognised(&format!("yaml: {e}")))?;
@@ -125,7 +151,7 @@ pub(crate) fn decode_body(
                 kind: text("kind"),
             };
             check_identity(gvk, &identity)?;
-            strata_schema::decode_value(gvk, value)
+            schema.decode_value(gvk, value)
         }
         BodyMedia::Protobuf => {
             let envelope = protobuf::open(bytes).map_err(|e| unrecognised(&e.to_string()))?;
@@ -145,12 +171,13 @@ pub(crate) fn decode_body(
 
 /// Decodes what a patch made. Errors: 400, 422 as upstream gives for a patched object that does not decode.
 pub(crate) fn decode_patched(
+    schema: &RowSchema,
     gvk: &GroupVersionKind,
     value: Value,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    finish(gvk, strata_schema::decode_value(gvk, value), validation, warnings)
+    finish(gvk, schema.decode_value(gvk, value), validation, warnings)
 }
 
 fn finish(

@@ -35,6 +35,7 @@ mod pipeline;
 mod registry;
 mod request;
 mod review;
+mod schema;
 mod server;
 mod strategy;
 mod subresource;

@@ -3,6 +3,7 @@
 use crate::{
     cache::{Cache, ResourceCache, prefix_of},
     encode::conversion::{Conversion, conversion_for},
+    schema::RowSchema,
     strategy::{Strategy, strategy_for},
 };
 use std::{
@@ -11,6 +12,7 @@ use std::{
 };
 use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object};
 use strata_schema::{KindInfo, Schema};
+use tokio::sync::watch;
 
 /// One served resource.
 pub(crate) struct Row {
@@ -34,6 +36,8 @@ pub(crate) struct Row {
     pub(crate) subresources: Vec<Subresource>,
     /// Discovery's hash of the stored form.
     pub(crate) storage_version_hash: String,
+    /// What is known of the fields of its objects.
+    pub(crate) schema: RowSchema,
     /// The rules of the kind.
     pub(crate) strategy: &'static dyn Strategy,
     /// Where objects are; absent for what is answered without being stored.
@@ -93,10 +97,11 @@ type Key = (String, String, String);
 /// The rows, by group, version and plural name.
 pub(crate) struct Registry {
     rows: RwLock<Arc<Rows>>,
+    changes: watch::Sender<u64>,
 }
 
 /// All rows at a moment.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Rows {
     list: Vec<Arc<Row>>,
     by_path: HashMap<Key, Arc<Row>>,
@@ -124,12 +129,33 @@ impl Registry {
         }
         Self {
             rows: RwLock::new(Arc::new(rows)),
+            changes: watch::Sender::new(0),
         }
     }
 
     /// All rows now.
     pub(crate) fn rows(&self) -> Arc<Rows> {
         self.rows.read().expect("no panic under this lock").clone()
+    }
+
+    /// Changes the rows: those that `keep` refuses go, the new ones come. Requests that hold a row finish with it.
+    pub(crate) fn replace(&self, keep: impl Fn(&Row) -> bool, new: Vec<Row>) {
+        let mut current = self.rows.write().expect("no panic under this lock");
+        let mut rows = Rows::default();
+        for row in current.list.iter().filter(|row| keep(row)) {
+            rows.share(row.clone());
+        }
+        for row in new {
+            rows.add(row);
+        }
+        *current = Arc::new(rows);
+        drop(current);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Told each time the rows have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The row of a path.
@@ -140,12 +166,15 @@ impl Registry {
 
 impl Rows {
     fn add(&mut self, row: Row) {
+        self.share(Arc::new(row));
+    }
+
+    fn share(&mut self, row: Arc<Row>) {
         let key = (
             row.gvk.group.clone(),
             row.gvk.version.clone(),
             row.resource.resource.clone(),
         );
-        let row = Arc::new(row);
         self.by_path.insert(key, row.clone());
         self.list.push(row);
     }
@@ -180,6 +209,7 @@ fn row_of(kind: &KindInfo, cache: &Cache) -> Row {
         verbs: owned(&kind.verbs),
         subresources: kind.subresources.iter().map(subresource_of).collect(),
         storage_version_hash: kind.storage_version_hash.to_owned(),
+        schema: RowSchema::Builtin,
         strategy,
         cache: stored,
         conversion: conversion_for(kind),

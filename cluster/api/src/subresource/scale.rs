@@ -7,6 +7,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
+    schema::RowSchema,
     strategy::age,
     verbs::{Change, Part, WriteOptions, apply_change, field_manager, find, patch_value},
 };
@@ -64,7 +65,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
             Some(scale) => scale.clone(),
             None => {
                 let patched = patch_value(&gvk(), &headers, &bytes, &scale_of(old))?;
-                decode_patched(&gvk(), patched, options.validation, said)?
+                decode_patched(&RowSchema::Builtin, &gvk(), patched, options.validation, said)?
             }
         };
         scaled(row, old, &scale, put.is_some())

@@ -42,7 +42,7 @@ pub(super) async fn apply_patch(
         json::remove(&mut new, "metadata.resourceVersion");
         copy_revision(&config, &mut new);
         check_address(row, &mut new, &namespace, &name)?;
-        strata_schema::apply_defaults(&row.gvk, &mut new);
+        row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     };
     for _ in 0..ATTEMPTS {

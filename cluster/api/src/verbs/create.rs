@@ -3,7 +3,7 @@
 use super::WriteOptions;
 use crate::{
     admission::{self, Operation, Request},
-    codec::{body_media, decode_body, read_body},
+    codec::{body_media, decode_row, read_body},
     core::{Core, WriteError},
     encode::object_response,
     json,
@@ -28,7 +28,7 @@ pub(crate) async fn create(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
     let options = WriteOptions::read(call, "CreateOptions")?;
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
-    let value = decode_body(&row.gvk, media, &bytes, options.validation, &mut call.warnings)?;
+    let value = decode_row(row, media, &bytes, options.validation, &mut call.warnings)?;
     drop(bytes);
     let namespace = call.info.namespace.clone();
     let made = create_object(
@@ -64,7 +64,7 @@ pub(crate) async fn create_object(
         return Err(status);
     }
     match_namespace(&mut value, namespace)?;
-    strata_schema::apply_defaults(&row.gvk, &mut value);
+    row.schema.apply_defaults(&row.gvk, &mut value);
     // From here on everything is in the stored version: rules are written for that one.
     if let Some(conversion) = row.conversion {
         (conversion.to_stored)(&mut value);

@@ -7,6 +7,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
+    schema::RowSchema,
 };
 use http::{Response, header::CONTENT_TYPE};
 use serde_json::Value;
@@ -58,7 +59,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
     };
     let patched = apply_change(&change, &mut call.warnings, |old, said| {
         let present = json::text(old, "metadata.resourceVersion").to_owned();
-        let mut new = apply(&row.gvk, &patch, old)?;
+        let mut new = apply(&row.schema, &row.gvk, &patch, old)?;
         let whole = new.as_object().is_some_and(|m| m.contains_key("metadata"));
         if !whole {
             return Err(Status::bad_request("the patched object has no metadata"));
@@ -68,10 +69,10 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
             json::remove(&mut new, "metadata.resourceVersion");
         }
         let shown = patch.shown(&new);
-        let decoded = decode_patched(&row.gvk, new, options.validation, said);
+        let decoded = decode_patched(&row.schema, &row.gvk, new, options.validation, said);
         let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
         check_address(row, &mut new, &namespace, &name)?;
-        strata_schema::apply_defaults(&row.gvk, &mut new);
+        row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     })
     .await?;
@@ -124,6 +125,7 @@ pub(crate) fn patch_value(
 ) -> Result<Value, Status> {
     let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     apply(
+        &RowSchema::Builtin,
         gvk,
         &read_patch(media.split(';').next().unwrap_or("").trim(), bytes)?,
         old,
@@ -168,7 +170,7 @@ fn read_patch(media: &str, bytes: &[u8]) -> Result<Patch, Status> {
     }
 }
 
-fn apply(gvk: &GroupVersionKind, patch: &Patch, old: &Value) -> Result<Value, Status> {
+fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value) -> Result<Value, Status> {
     let mut new = old.clone();
     match patch {
         Patch::Json(patch) => {
@@ -184,7 +186,7 @@ fn apply(gvk: &GroupVersionKind, patch: &Patch, old: &Value) -> Result<Value, St
             })?;
         }
         Patch::Merge(patch) => json_patch::merge(&mut new, patch),
-        Patch::Strategic(patch) => strata_schema::strategic_merge(gvk, &mut new, patch).map_err(Status::bad_request)?,
+        Patch::Strategic(patch) => schema.strategic_merge(gvk, &mut new, patch)?,
     }
     Ok(new)
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     admission::{self, Operation, Request},
-    codec::{body_media, decode_body, read_body},
+    codec::{body_media, decode_row, read_body},
     core::{Core, WriteError},
     encode::object_response,
     json,
@@ -72,11 +72,11 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
     let options = WriteOptions::read(call, "UpdateOptions")?;
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
-    let mut value = decode_body(&row.gvk, media, &bytes, options.validation, &mut call.warnings)?;
+    let mut value = decode_row(row, media, &bytes, options.validation, &mut call.warnings)?;
     drop(bytes);
     let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
     check_address(row, &mut value, &namespace, &name)?;
-    strata_schema::apply_defaults(&row.gvk, &mut value);
+    row.schema.apply_defaults(&row.gvk, &mut value);
     let absent = find(row, &namespace, &name).is_err();
     if absent && part == Part::Main && row.strategy.creates_on_update() {
         call.core.authorize_create(&call.user, &call.info)?;

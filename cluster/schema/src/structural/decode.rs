@@ -36,7 +36,11 @@ impl Structural {
         if let Some(metadata) = value.get_mut("metadata") {
             strict.extend(decode_embedded_metadata(metadata)?);
         }
-        strict.extend(self.prune(value).into_iter().map(|path| format!("unknown field {path:?}")));
+        strict.extend(
+            self.prune(value)
+                .into_iter()
+                .map(|path| format!("unknown field {path:?}")),
+        );
         self.prune_nulls(value);
         let mut unknown = Vec::new();
         coerce_embedded(self, value, "", true, &mut unknown)?;
@@ -77,13 +81,19 @@ fn coerce_embedded(
                 };
                 match name.as_str() {
                     "apiVersion" | "kind" if embedded && !member.is_string() => {
-                        return Err(Error::Type(format!("{here}: Invalid value: {member}: must be a string")));
+                        return Err(Error::Type(format!(
+                            "{here}: Invalid value: {member}: must be a string"
+                        )));
                     }
                     "metadata" if embedded => {
                         let found = decode_embedded_metadata(member)
                             .map_err(|why| Error::Type(format!("{here}: Invalid value: {why}")))?;
                         let prefix = format!("unknown field \"{path}.metadata.");
-                        unknown.extend(found.iter().map(|u| u.replacen("unknown field \"metadata.", &prefix, 1)));
+                        unknown.extend(
+                            found
+                                .iter()
+                                .map(|u| u.replacen("unknown field \"metadata.", &prefix, 1)),
+                        );
                     }
                     _ => {}
                 }

@@ -26,7 +26,10 @@ const PATTERNS: &[(&str, &str)] = &[
     ("isbn10", r"^(?:[0-9]{9}X|[0-9]{10})$"),
     ("isbn13", r"^(?:[0-9]{13})$"),
     ("bsonobjectid", r"^[0-9a-fA-F]{24}$"),
-    ("mac", r"^([0-9A-Fa-f]{2}[:-]){5}([0-9A-Fa-f]{2})$|^([0-9A-Fa-f]{2}[:-]){7}[0-9A-Fa-f]{2}$|^([0-9A-Fa-f]{4}\.){2,3}[0-9A-Fa-f]{4}$"),
+    (
+        "mac",
+        r"^([0-9A-Fa-f]{2}[:-]){5}([0-9A-Fa-f]{2})$|^([0-9A-Fa-f]{2}[:-]){7}[0-9A-Fa-f]{2}$|^([0-9A-Fa-f]{4}\.){2,3}[0-9A-Fa-f]{4}$",
+    ),
     (
         "rgbcolor",
         r"^rgb\(\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*,\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*,\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*\)$",
@@ -163,7 +166,11 @@ fn is_isbn(text: &str) -> bool {
             !digits[..9].contains(&10) && sum.is_multiple_of(11)
         }
         13 => {
-            let sum: u32 = digits.iter().enumerate().map(|(i, d)| if i % 2 == 0 { *d } else { 3 * d }).sum();
+            let sum: u32 = digits
+                .iter()
+                .enumerate()
+                .map(|(i, d)| if i % 2 == 0 { *d } else { 3 * d })
+                .sum();
             !digits.contains(&10) && sum.is_multiple_of(10)
         }
         _ => false,

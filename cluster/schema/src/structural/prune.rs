@@ -116,8 +116,7 @@ fn prune_nulls(value: &mut Value, schema: Option<&Structural>) {
     match value {
         Value::Object(map) => map.retain(|key, member| {
             let below = schema.and_then(|s| s.member(key));
-            let goes =
-                member.is_null() && below.is_some_and(|s| !s.is(Flags::NULLABLE) && s.default_value().is_none());
+            let goes = member.is_null() && below.is_some_and(|s| !s.is(Flags::NULLABLE) && s.default_value().is_none());
             if !goes {
                 prune_nulls(member, below);
             }

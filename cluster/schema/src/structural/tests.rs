@@ -32,7 +32,10 @@ fn schema() -> Structural {
 fn problems(new: Value, old: Option<Value>) -> Vec<String> {
     let mut causes = Vec::new();
     schema().validate(&new, old.as_ref(), &mut causes);
-    causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
+    causes
+        .into_iter()
+        .map(|c| format!("{}: {}", c.field, c.message))
+        .collect()
 }
 
 #[test]
@@ -101,9 +104,7 @@ fn problems_are_told_in_upstreams_words() {
         ),
         (
             json!({"size": 1, "port": true}),
-            vec![
-                r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
-            ],
+            vec![r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#],
         ),
         (
             json!({"size": 1, "labels": {"a": 1}}),
@@ -160,6 +161,9 @@ fn sets_and_maps_hold_an_item_once() {
         &json!({"spec": {"items": [{"k": "a"}, {"k": "b"}, {"k": "a"}]}}),
         &mut causes,
     );
-    let told: Vec<String> = causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+    let told: Vec<String> = causes
+        .into_iter()
+        .map(|c| format!("{}: {}", c.field, c.message))
+        .collect();
     assert_eq!(told, [r#"spec.items[2]: Duplicate value: {"k":"a"}"#]);
 }

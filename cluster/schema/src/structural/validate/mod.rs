@@ -260,7 +260,9 @@ fn composites(schema: &Structural, value: &Value, old: Option<&Value>, path: &st
         if let Rule::Not(inner) = rule
             && run(inner).is_valid()
         {
-            outcome.add(Problem::composite(format!("{path:?} must not validate the schema (not)")));
+            outcome.add(Problem::composite(format!(
+                "{path:?} must not validate the schema (not)"
+            )));
         }
     }
     outcome.count();

@@ -111,7 +111,11 @@ fn is_multiple(number: &Number, factor: f64) -> bool {
         return whole % factor as i64 == 0;
     }
     let float = number.as_f64().unwrap_or(f64::NAN);
-    let times = if factor < 1.0 { 1.0 / factor * float } else { float / factor };
+    let times = if factor < 1.0 {
+        1.0 / factor * float
+    } else {
+        float / factor
+    };
     // What upstream takes for whole: within a billionth.
     (times - times.round()).abs() < 1e-9 * times.abs().max(1.0)
 }
@@ -128,8 +132,10 @@ fn out_of_range(schema: &Structural, number: &Number, path: &str) -> Option<Stri
         _ => true,
     };
     let kind = schema.type_words();
-    (!fits).then(|| match format.filter(|f| matches!(*f, "int32" | "int64" | "float" | "double")) {
-        Some(format) => format!("Checked value must be of type {kind} with format {format} in {path}"),
-        None => format!("Checked value must be of type {kind} (default format) in {path}"),
-    })
+    (!fits).then(
+        || match format.filter(|f| matches!(*f, "int32" | "int64" | "float" | "double")) {
+            Some(format) => format!("Checked value must be of type {kind} with format {format} in {path}"),
+            None => format!("Checked value must be of type {kind} (default format) in {path}"),
+        },
+    )
 }

@@ -1,0 +1,78 @@
+//! What a row knows of its objects' fields: from the built-in table, or from a schema read at run time.
+
+use serde_json::Value;
+use std::sync::Arc;
+use strata_meta::{GroupVersionKind, Reason, Status};
+use strata_schema::{Decoded, Error, apply::Node, structural::Structural};
+
+/// Where the facts about a row's fields are.
+#[derive(Clone)]
+pub(crate) enum RowSchema {
+    /// In the built-in table.
+    Builtin,
+    /// In a CustomResourceDefinition.
+    Structural(Arc<Structural>),
+}
+
+impl RowSchema {
+    /// The structural schema of a custom resource.
+    pub(crate) fn structural(&self) -> Option<&Structural> {
+        match self {
+            Self::Builtin => None,
+            Self::Structural(schema) => Some(schema),
+        }
+    }
+
+    /// Whether it is a custom resource's: neither protobuf nor strategic merge.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self, Self::Structural(_))
+    }
+
+    /// Decodes a body in JSON.
+    pub(crate) fn decode(&self, gvk: &GroupVersionKind, bytes: &[u8]) -> Result<Decoded, Error> {
+        match self.structural() {
+            None => strata_schema::decode(gvk, bytes),
+            Some(schema) => schema.decode(gvk, bytes),
+        }
+    }
+
+    /// Decodes what is JSON already.
+    pub(crate) fn decode_value(&self, gvk: &GroupVersionKind, value: Value) -> Result<Decoded, Error> {
+        match self.structural() {
+            None => strata_schema::decode_value(gvk, value),
+            Some(schema) => schema.decode_value(gvk, value),
+        }
+    }
+
+    /// Fills in what an object leaves open.
+    pub(crate) fn apply_defaults(&self, gvk: &GroupVersionKind, value: &mut Value) {
+        match self.structural() {
+            None => strata_schema::apply_defaults(gvk, value),
+            Some(schema) => schema.apply_defaults(value),
+        }
+    }
+
+    /// Applies a strategic merge patch. Errors: 400 for a patch that means nothing, 415 where there is no such patch.
+    pub(crate) fn strategic_merge(
+        &self,
+        gvk: &GroupVersionKind,
+        value: &mut Value,
+        patch: &Value,
+    ) -> Result<(), Status> {
+        match self {
+            Self::Builtin => strata_schema::strategic_merge(gvk, value, patch).map_err(Status::bad_request),
+            Self::Structural(_) => Err(Status::failure(
+                Reason::UnsupportedMediaType,
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            )),
+        }
+    }
+
+    /// The type that server-side apply walks, for custom resources; the table is asked for the others.
+    pub(crate) fn with_apply_type<T>(&self, use_it: impl FnOnce(Option<&dyn Node>) -> T) -> T {
+        match self.structural() {
+            None => use_it(None),
+            Some(schema) => use_it(Some(&strata_schema::structural::apply_root(schema))),
+        }
+    }
+}
