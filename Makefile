@@ -5,8 +5,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET)/x86_64-unknown-linux-gnu/release
 STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
+export SIG FOCUS PROCS RERUN TIMEOUT
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +50,12 @@ bench: setup build ## The budget's rows beside their peers, one table.
 golden: build ## The recorded requests to kube-apiserver and to Strata; answers may differ only where tests/replay/allowed.txt says.
 	bench/peers.sh "$${XDG_CACHE_HOME:-$$HOME/.cache}/strata-bench" >&2
 	$(CARGO) run --quiet --locked --package strata-replay -- --strata $(STRATA) --peers "$${XDG_CACHE_HOME:-$$HOME/.cache}/strata-bench/bin"
+
+conformance: setup build ## Kubernetes' own suite [SIG=..] [FOCUS=..] [PROCS=..] [RERUN=failed] [TIMEOUT=..]; needs Go.
+	STRATA=$(abspath $(STRATA)) tests/conformance/run.sh
+
+conformance-share: setup build ## The share of that suite that CI runs.
+	STRATA=$(abspath $(STRATA)) SHARE=1 tests/conformance/run.sh
 
 clean: ## Remove what was built.
 	$(CARGO) clean

@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A packages=(
   [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [umoci]=umoci [nginx]=nginx-light
-  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git [openssl]=openssl
+  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git [openssl]=openssl [curl]=curl
 )
 missing=()
 # The compiler alone links nothing: without its recommendations it comes without the C library's files.
