@@ -73,7 +73,7 @@ pub async fn start(
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
         service_cidr: instance.service_cidr.clone(),
-        ..ApiOptions::new(Arc::new(store), issuer, ca.ca_pem().to_owned(), address)
+        ..ApiOptions::new(Arc::new(store), issuer.clone(), ca.ca_pem().to_owned(), address)
     };
     let api = Arc::new(ApiServer::start(options).await.during("starting the API server")?);
     let tasks = TaskTracker::new();
@@ -81,7 +81,7 @@ pub async fn start(
     write_kubeconfigs(args, &ca)?;
     let reconcilers = match args.no_controllers {
         true => None,
-        false => Some(reconcilers(&api, &ca, instance, cancel)?),
+        false => Some(reconcilers(&api, &ca, issuer, instance, cancel)?),
     };
     Ok(Plane {
         api,
@@ -186,6 +186,7 @@ pub fn admin(ca: &ClusterCa) -> Outcome<Leaf> {
 fn reconcilers(
     api: &Arc<ApiServer>,
     ca: &Arc<ClusterCa>,
+    issuer: Arc<TokenIssuer>,
     instance: &Instance,
     cancel: &CancellationToken,
 ) -> Outcome<Reconcilers> {
@@ -200,6 +201,7 @@ fn reconcilers(
     });
     let options = ControllersOptions {
         ca_pem: ca.ca_pem().to_owned(),
+        issuer: Some(issuer),
         cluster_cidr: instance.cluster_cidr.clone(),
         ..ControllersOptions::new(client_for)
     };

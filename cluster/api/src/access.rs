@@ -109,6 +109,16 @@ impl TokenLookup for Lookup {
         })
     }
 
+    fn secret_holds(&self, namespace: &str, secret: &str, token: &str) -> bool {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let found = self.secrets.as_ref().and_then(|s| s.get(namespace, secret));
+        let Some(Ok(value)) = found.filter(|s| !s.deleting).map(|s| s.to_value()) else {
+            return false;
+        };
+        let held = STANDARD.decode(crate::json::text(&value, "data.token"));
+        held.is_ok_and(|held| strata_auth::constant_time_eq(&held, token.as_bytes()))
+    }
+
     fn bootstrap_token(&self, id: &str) -> Option<BootstrapToken> {
         let name = format!("{BOOTSTRAP_SECRET_PREFIX}{id}");
         let secret = self

@@ -16,6 +16,10 @@ use std::{
 };
 use strata_meta::{Time, Uid};
 
+mod legacy;
+
+use legacy::LegacyClaims;
+
 /// Longest token looked at; ours are below 2 KiB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Clocks may differ by this (the JWT library of upstream allows the same).
@@ -107,6 +111,13 @@ pub struct Claims {
     /// `system:serviceaccount:NAMESPACE:NAME`.
     #[serde(rename = "sub")]
     pub subject: String,
+}
+
+impl Claims {
+    /// Whether the token is one that a secret holds, and without which it is worth nothing.
+    pub fn is_kept_in_secret(&self) -> bool {
+        self.issuer == legacy::ISSUER
+    }
 }
 
 /// The private part of [`Claims`].
@@ -250,7 +261,12 @@ impl TokenIssuer {
         })
     }
 
-    fn sign(&self, claims: &Claims) -> Result<String, Error> {
+    /// Signs a token that is kept in a secret and good for as long as it is there.
+    pub fn issue_for_secret(&self, namespace: &str, account: &str, uid: &str, secret: &str) -> Result<String, Error> {
+        self.sign(&LegacyClaims::new(namespace, account, uid, secret))
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, Error> {
         let header = Header {
             alg: "ES256".into(),
             kid: self.key_id.clone(),
@@ -329,9 +345,12 @@ impl TokenIssuer {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
             .verify(signed, &decode(signature)?)
             .map_err(|_| TokenError::Signature)?;
-        let claims: Claims =
-            serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Malformed("claims are not ours"))?;
-        if claims.issuer != self.issuer {
+        let payload = decode(payload)?;
+        let claims = match serde_json::from_slice::<LegacyClaims>(&payload) {
+            Ok(kept) => kept.modern(&self.issuer),
+            Err(_) => serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed("claims are not ours"))?,
+        };
+        if claims.issuer != self.issuer && !claims.is_kept_in_secret() {
             return Err(TokenError::Foreign);
         }
         let (namespace, account) = (&claims.kubernetes.namespace, &claims.kubernetes.service_account);

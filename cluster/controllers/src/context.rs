@@ -1,11 +1,13 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, deployment, endpoints, garbage, load_balancer, namespace, namespace_objects, node, pod_gc, replicas,
+    Error, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
+    replicas,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
 };
 use std::{fmt::Display, future::Future, hash::Hash, net::IpAddr, sync::Arc, time::Duration};
+use strata_auth::TokenIssuer;
 use strata_client::{Client, EventRecorder, Informer, Resource, Scope, WorkQueue, resources::*};
 use strata_meta::{Object, Time};
 use strata_task::{CancellationToken, Clock, SystemClock, TaskTracker};
@@ -29,6 +31,8 @@ pub struct ControllersOptions {
     pub node_cidr_mask: u8,
     /// The authority that pods should trust the server by.
     pub ca_pem: String,
+    /// Signs the tokens of service accounts that are kept in secrets; without it such secrets stay empty.
+    pub issuer: Option<Arc<TokenIssuer>>,
     /// Where the calendar time comes from.
     pub clock: Arc<dyn Clock>,
     /// How long a node may be silent before it counts as unreachable.
@@ -49,6 +53,7 @@ impl ControllersOptions {
             cluster_cidr: "10.42.0.0/16".into(),
             node_cidr_mask: 24,
             ca_pem: String::new(),
+            issuer: None,
             clock: Arc::new(SystemClock),
             node_grace: Duration::from_secs(40),
             node_startup_grace: Duration::from_secs(60),
@@ -79,6 +84,7 @@ impl Controllers {
         garbage::start(&context);
         pod_gc::start(&context);
         load_balancer::start(&context);
+        identity::start(&context);
         tasks.close();
         Ok(Self { tasks, cancel })
     }

@@ -16,6 +16,7 @@ mod endpoints;
 mod error;
 mod expectations;
 mod garbage;
+mod identity;
 mod load_balancer;
 mod namespace;
 mod namespace_objects;
