@@ -26,7 +26,7 @@ mod transport;
 pub use client::Client;
 pub use error::Error;
 pub use events::{EventRecorder, EventType};
-pub use https::{ClientAuth, HttpsConfig};
+pub use https::{ClientAuth, HttpsConfig, encoded};
 pub use informer::{Change, Informer, Scope};
 pub use lease::{LeaseKeeper, LeaseSettings};
 pub use options::{DeleteOptions, ListParams, Patch, Propagation};

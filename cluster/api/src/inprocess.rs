@@ -18,8 +18,9 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use strata_auth::UserInfo;
-use strata_client::{Error, ListRequest, ObjectList, Resource, Transport, WatchRequest};
-use strata_meta::{Revision, Status, WatchEvent};
+use strata_client::{Error, ListRequest, ObjectList, Resource, Transport, WatchRequest, encoded};
+use strata_http::Body;
+use strata_meta::{GroupVersion, Revision, Status, WatchEvent};
 
 /// A fixed user's way into the server.
 pub(crate) struct InProcess {
@@ -34,6 +35,20 @@ impl InProcess {
             core,
             user: Arc::new(user),
         }
+    }
+
+    /// Whether another API server has the objects, so that there is nothing to share.
+    fn is_elsewhere(&self, resource: Resource) -> bool {
+        let aggregator = &self.core.aggregator;
+        aggregator.any()
+            && aggregator
+                .serving(&GroupVersion::new(resource.group, resource.version))
+                .is_some()
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Result<Response<Body>, Error> {
+        let (core, user) = (self.core.clone(), self.user.clone());
+        Ok(pipeline::serve(core, user, request.map(RequestBody::Memory), Origin::Process).await)
     }
 
     fn authorised(
@@ -142,14 +157,7 @@ async fn next_event(watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, E
 impl Transport for InProcess {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Bytes>, Error>> {
         async move {
-            let response = pipeline::serve(
-                self.core.clone(),
-                self.user.clone(),
-                request.map(RequestBody::Memory),
-                Origin::Process,
-            )
-            .await;
-            let (parts, body) = response.into_parts();
+            let (parts, body) = self.answer(request).await?.into_parts();
             let bytes = body
                 .collect()
                 .await
@@ -161,13 +169,25 @@ impl Transport for InProcess {
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<ObjectList, Error>> {
-        async move { self.list_objects(request).await.map_err(Error::from) }.boxed()
+        async move {
+            if self.is_elsewhere(request.resource) {
+                return encoded::list(request, |get| self.answer(get)).await;
+            }
+            self.list_objects(request).await.map_err(Error::from)
+        }
+        .boxed()
     }
 
     fn watch(
         &self,
         request: WatchRequest,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchEvent, Error>>, Error>> {
-        async move { self.watch_objects(request).await.map_err(Error::from) }.boxed()
+        async move {
+            if self.is_elsewhere(request.resource) {
+                return encoded::watch(request, |get| self.answer(get)).await;
+            }
+            self.watch_objects(request).await.map_err(Error::from)
+        }
+        .boxed()
     }
 }

@@ -1,11 +1,11 @@
 //! The HTTPS transport.
 
+pub mod encoded;
 mod frames;
 
 use crate::{Error, ListParams, ListRequest, ObjectList, Transport, WatchRequest, client, request};
 use bytes::Bytes;
-use frames::Frames;
-use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{future::BoxFuture, stream::BoxStream};
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use strata_http::{Body, ClientTls, HttpsClient};
+use strata_http::{Body, BoxError, ClientTls, HttpsClient};
 use strata_meta::{Object, Revision, WatchEvent};
 
 /// From sending a request to the head of the answer; upstream servers give up after 60 s.
@@ -159,7 +159,10 @@ fn bearer(token: &str) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Error> {
+async fn read<B>(body: B) -> Result<Bytes, Error>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
+{
     match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, BODY_MAX).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -178,27 +181,15 @@ impl Transport for HttpsTransport {
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<ObjectList, Error>> {
-        Box::pin(async move {
-            let path = request::list_path(request.resource, request.namespace.as_deref(), &request.params);
-            let get = request::request(http::Method::GET, path, "", None)?;
-            let body = client::successful(self.whole(get).await?)?;
-            decode_list(request.resource.gvk(), &body)
-        })
+        Box::pin(encoded::list(request, |get| self.head(get)))
     }
 
     fn watch(
         &self,
         request: WatchRequest,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchEvent, Error>>, Error>> {
-        Box::pin(async move {
-            let get = request::request(http::Method::GET, watch_path(&request), "", None)?;
-            let response = self.head(get).await?;
-            if !response.status().is_success() {
-                let code = response.status();
-                return Err(client::failure(code, &read(response.into_body()).await?).into());
-            }
-            Ok(Frames::new(response.into_body(), WATCH_SILENCE).into_stream().boxed())
-        })
+        let send = move |get| async move { Ok(self.head(get).await?.map(Body::wrap)) };
+        Box::pin(encoded::watch(request, send))
     }
 }
 
