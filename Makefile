@@ -7,7 +7,7 @@ STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
 export SIG FOCUS PROCS RERUN TIMEOUT
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share fuzz clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -56,6 +56,9 @@ conformance: setup build ## Kubernetes' own suite [SIG=..] [FOCUS=..] [PROCS=..]
 
 conformance-share: setup build ## The share of that suite that CI runs.
 	STRATA=$(abspath $(STRATA)) SHARE=1 tests/conformance/run.sh
+
+fuzz: ## Every fuzz target for SECONDS=60, with coverage feedback.
+	fuzz/run all $(or $(SECONDS),60)
 
 clean: ## Remove what was built.
 	$(CARGO) clean

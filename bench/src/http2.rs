@@ -100,11 +100,15 @@ impl Http2 {
 
     /// Sends a request; the answer's body is still to be read.
     pub async fn open(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Response<Incoming>> {
+        let content = match method {
+            Method::PATCH => "application/apply-patch+yaml",
+            _ => "application/json",
+        };
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.origin))
             .header("accept", "application/json")
-            .header("content-type", "application/json")
+            .header("content-type", content)
             .body(Full::new(body));
         let Ok(request) = request else {
             return fail(format!("{path} is no path"));

@@ -5,6 +5,7 @@ use crate::{
     failure::{Outcome, fail},
     figures::Samples,
     http2::{Http2, Target},
+    objects,
 };
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -38,6 +39,10 @@ pub enum Operation {
     Get,
     /// LIST of 500 config maps.
     List,
+    /// Server-side apply of a deployment, an annotation of which changes.
+    Apply,
+    /// POST of a custom resource whose schema has CEL rules.
+    Custom,
 }
 
 /// What is loaded and how.
@@ -107,6 +112,7 @@ pub async fn prepare(target: &Target) -> Outcome {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         api.create("/api/v1/namespaces", &namespace).await?;
     }
+    objects::define(&mut api).await?;
     let made = (0..8).map(|part| {
         let mut api = api.clone();
         async move {
@@ -162,6 +168,18 @@ async fn worker(mut api: Http2, args: LoadArgs, number: usize, start: Instant, e
                 (Method::GET, format!("{}/{name}", path(READ)), Bytes::new())
             }
             Operation::List => (Method::GET, format!("{}?limit=500", path(READ)), Bytes::new()),
+            Operation::Apply => {
+                let (path, body) = objects::applied(WRITTEN, &format!("{}-{number}", args.prefix), count);
+                (Method::PATCH, path, body)
+            }
+            Operation::Custom => {
+                let name = format!("{}-{number}-{count}", args.prefix);
+                (
+                    Method::POST,
+                    objects::custom_path(WRITTEN),
+                    objects::custom(&name, count),
+                )
+            }
         };
         let began = Instant::now();
         let answer = api.open(method, &path, body).await?;
@@ -173,10 +191,10 @@ async fn worker(mut api: Http2, args: LoadArgs, number: usize, start: Instant, e
             bytes += frame?.data_ref().map_or(0, Bytes::len);
         }
         let now = Instant::now();
-        let least = if matches!(args.operation, Operation::List) {
-            500 * OBJECT
-        } else {
-            OBJECT
+        let least = match args.operation {
+            Operation::List => 500 * OBJECT,
+            Operation::Create | Operation::Get => OBJECT,
+            Operation::Apply | Operation::Custom => 1,
         };
         if !status.is_success() || bytes < least {
             return fail(format!("{path}: {status}, {bytes} bytes"));

@@ -8,11 +8,13 @@ mod failure;
 mod figures;
 mod http2;
 mod load;
+mod objects;
 mod process;
 mod rows;
 mod server;
 mod table;
 mod upstream;
+mod watchers;
 
 use clap::{Parser, Subcommand};
 use failure::Outcome;
@@ -39,7 +41,7 @@ pub struct Options {
         long,
         global = true,
         value_delimiter = ',',
-        default_value = "ready,runtime,engine,pod,idle,api"
+        default_value = "ready,runtime,engine,pod,idle,api,watch"
     )]
     pub rows: Vec<rows::Name>,
     /// Runs of each figure that is measured as a whole.
@@ -64,6 +66,8 @@ pub struct Options {
 pub enum Part {
     /// Loads a server and prints the figures as JSON.
     Load(load::LoadArgs),
+    /// Opens many watches and prints how late events came as JSON.
+    Watch(watchers::WatchArgs),
     /// Runs containers by command, inside a mount namespace of its own.
     Containers,
     /// Runs sandboxes in the engine, inside namespaces of its own.
@@ -94,6 +98,7 @@ fn start(options: &Options) -> Outcome {
     runtime.block_on(async {
         match &options.part {
             Some(Part::Load(args)) => load::run(args).await,
+            Some(Part::Watch(args)) => watchers::run(args).await,
             _ => {
                 let table = tokio::select! {
                     table = rows::run(options) => table?,

@@ -22,7 +22,7 @@ struct Wanted {
 }
 
 /// Reading first: what creating leaves behind differs between the sides.
-const WANTED: [Wanted; 4] = [
+const WANTED: [Wanted; 6] = [
     Wanted {
         what: "GET, 32 connections",
         operation: Operation::Get,
@@ -46,6 +46,18 @@ const WANTED: [Wanted; 4] = [
         operation: Operation::Create,
         connections: 128,
         bar: 4.0,
+    },
+    Wanted {
+        what: "server-side apply of a deployment, 8 connections",
+        operation: Operation::Apply,
+        connections: 8,
+        bar: 4.0,
+    },
+    Wanted {
+        what: "create of a custom resource with four CEL rules, 8 connections",
+        operation: Operation::Custom,
+        connections: 8,
+        bar: 3.0,
     },
 ];
 

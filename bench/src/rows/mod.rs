@@ -6,6 +6,7 @@ pub mod engine;
 mod idle;
 mod pod;
 mod ready;
+mod watch;
 
 use crate::{Options, failure::Outcome, figures::short, table::Table};
 use clap::ValueEnum;
@@ -26,6 +27,8 @@ pub enum Name {
     Idle,
     /// Requests to the API.
     Api,
+    /// Events to many watchers.
+    Watch,
 }
 
 /// Measures what the options name, one after another. A group that fails is told in the table and the rest goes on.
@@ -44,6 +47,7 @@ pub async fn run(options: &Options) -> Outcome<Table> {
             Name::Pod => pod::measure(options).await,
             Name::Idle => idle::measure(options).await,
             Name::Api => api::measure(options).await,
+            Name::Watch => watch::measure(options).await,
         };
         match measured {
             Ok(rows) => {

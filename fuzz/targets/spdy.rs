@@ -1,0 +1,34 @@
+//! What a client may send on a SPDY connection.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::time::Duration;
+use strata_http::spdy::Session;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fuzz_target!(|data: &[u8]| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _entered = runtime.enter();
+    runtime.block_on(async {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let Ok(mut session) = Session::server(ours) else { return };
+        let (mut answers, mut questions) = tokio::io::split(theirs);
+        let read = tokio::spawn(async move { answers.read_to_end(&mut Vec::new()).await });
+        let serve = async {
+            while let Some(mut stream) = session.accept().await {
+                // A stream that the client broke off ends with an error, which is its affair.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+                let _ = stream.shutdown().await;
+            }
+        };
+        let send = async {
+            let _ = questions.write_all(data).await;
+            let _ = questions.shutdown().await;
+        };
+        tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(serve, send) })
+            .await
+            .expect("a connection that was closed ends");
+        drop(session);
+        let _ = tokio::time::timeout(Duration::from_secs(10), read).await.expect("the writer ends");
+    });
+});
