@@ -3,7 +3,8 @@
 use crate::{
     Error,
     core::Core,
-    verbs::{Change, Part, apply_change, create_object},
+    tracking,
+    verbs::{Change, Creation, Part, apply_change, create_object},
 };
 use futures::future::try_join_all;
 use serde_json::{Value, json};
@@ -145,7 +146,15 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
     let row = rows.iter().find(|r| *r.gvk == version.kind(&kind));
     let row = row.ok_or_else(|| refused(Status::path_not_found()))?;
     if crate::verbs::find(row, &namespace, &name).is_err() {
-        return match create_object(core, user, row, &namespace, object, false, &mut Vec::new()).await {
+        let creation = Creation {
+            core,
+            user,
+            row,
+            namespace: &namespace,
+            manager: Some(tracking::SERVER),
+            dry_run: false,
+        };
+        return match create_object(&creation, object, &mut Vec::new()).await {
             Err(status) if !status.is_already_exists() => Err(refused(status)),
             _ => Ok(()),
         };
@@ -163,7 +172,7 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
         subresource: "",
         dry_run: false,
         demands_revision: false,
-        manager: "",
+        manager: Some(tracking::SERVER),
     };
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {

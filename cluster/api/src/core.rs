@@ -74,6 +74,13 @@ pub(crate) enum WriteError {
     Failed(Status),
 }
 
+impl WriteError {
+    /// Whether a write failed because the object is larger than the store takes.
+    pub(crate) fn is_too_large<T>(outcome: &Result<T, Self>) -> bool {
+        matches!(outcome, Err(Self::Failed(status)) if status.reason == strata_meta::Reason::RequestEntityTooLarge)
+    }
+}
+
 impl Core {
     /// Parts that know each other, with nothing loaded yet. Errors: a setting that cannot be used.
     pub(crate) fn new(options: crate::ApiOptions, cancel: CancellationToken) -> Result<Self, crate::Error> {

@@ -14,7 +14,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use strata_auth::UserInfo;
@@ -46,7 +46,11 @@ impl InProcess {
                 .is_some()
     }
 
-    async fn answer(&self, request: Request<Bytes>) -> Result<Response<Body>, Error> {
+    async fn answer(&self, mut request: Request<Bytes>) -> Result<Response<Body>, Error> {
+        request
+            .headers_mut()
+            .entry(http::header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(program(&self.user.name)));
         let (core, user) = (self.core.clone(), self.user.clone());
         Ok(pipeline::serve(core, user, request.map(RequestBody::Memory), Origin::Process).await)
     }
@@ -152,6 +156,17 @@ async fn next_event(watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, E
             }),
         },
     })
+}
+
+/// The program that does upstream what a part of this one does, by whose name it manages fields.
+fn program(user: &str) -> &'static str {
+    match user {
+        "system:kube-scheduler" => "kube-scheduler",
+        _ if user.starts_with("system:node:") => "kubelet",
+        _ if user.starts_with("system:serviceaccount:kube-system:") => "kube-controller-manager",
+        "system:kube-controller-manager" => "kube-controller-manager",
+        _ => "strata",
+    }
 }
 
 impl Transport for InProcess {

@@ -39,6 +39,7 @@ mod schema;
 mod server;
 mod strategy;
 mod subresource;
+mod tracking;
 mod validate;
 mod verbs;
 #[allow(

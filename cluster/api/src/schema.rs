@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::sync::Arc;
 use strata_meta::{GroupVersionKind, Reason, Status};
-use strata_schema::{Decoded, Error, apply::Node, structural::Structural};
+use strata_schema::{Decoded, Error, structural::Structural};
 
 /// Where the facts about a row's fields are.
 #[derive(Clone)]
@@ -68,11 +68,11 @@ impl RowSchema {
         }
     }
 
-    /// The type that server-side apply walks, for custom resources; the table is asked for the others.
-    pub(crate) fn with_apply_type<T>(&self, use_it: impl FnOnce(Option<&dyn Node>) -> T) -> T {
-        match self.structural() {
-            None => use_it(None),
-            Some(schema) => use_it(Some(&strata_schema::structural::apply_root(schema))),
+    /// The structural schema of a custom resource, to keep.
+    pub(crate) fn structural_shared(&self) -> Option<&Arc<Structural>> {
+        match self {
+            Self::Builtin => None,
+            Self::Structural(schema) => Some(schema),
         }
     }
 }

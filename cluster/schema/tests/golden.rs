@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use strata_meta::{GroupVersion, GroupVersionKind};
-use strata_schema::apply::{self, ApplyError, Write};
+use strata_schema::apply::{self, ApplyError, BuiltinKind, Filter, Write};
 use strata_schema::{Error, apply_defaults, decode, decode_value, identify, strategic_merge};
 
 /// The answers of one subject.
@@ -133,13 +133,11 @@ fn without_times(mut object: Value) -> Value {
 
 /// What a step makes of the object, or the error and its causes.
 fn carry_out(write: &Write<'_>, live: Option<&Value>, step: &ApplyStep) -> Result<Value, (String, Vec<String>)> {
+    let decoded = |object: &Value| decode_value(write.kind.gvk(), object.clone()).expect("valid").value;
     let outcome = match step.operation.as_str() {
         "apply" => apply::apply(write, live, &step.object, step.force),
-        "set" => Ok(decode_value(write.gvk, step.object.clone()).expect("valid").value),
-        _ => {
-            let new = decode_value(write.gvk, step.object.clone()).expect("valid").value;
-            apply::update(write, live, new)
-        }
+        "set" => Ok(decoded(&step.object)),
+        _ => apply::update(write, live, decoded(&step.object)).map_err(|(why, _)| ApplyError::Invalid(why)),
     };
     outcome.map_err(|error| match error {
         ApplyError::Conflict { message, causes } => (
@@ -159,12 +157,14 @@ fn configurations_apply_as_the_go_library_applies_them() {
     let mut differences = Vec::new();
     for case in answers::<ApplyCase>("apply.json") {
         let gvk = parse_kind(&case.kind);
+        let kind = BuiltinKind::new(&gvk).expect("known");
         let mut live: Option<Value> = None;
         for (at, step) in case.steps.iter().enumerate() {
             let write = Write {
-                gvk: &gvk,
+                kind: &kind,
                 manager: &step.manager,
                 subresource: &step.subresource,
+                filter: &Filter::default(),
                 now,
             };
             match carry_out(&write, live.as_ref(), step) {

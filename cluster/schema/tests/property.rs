@@ -4,7 +4,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use strata_meta::{GroupVersionKind, Time};
-use strata_schema::apply::{self, Write};
+use strata_schema::apply::{self, BuiltinKind, Filter, Write};
 use strata_schema::{
     apply_defaults, decode, decode_untyped, decode_value, identify, protobuf, prune_unknown, strategic_merge,
     syntax_error,
@@ -111,7 +111,9 @@ proptest! {
     #[test]
     fn any_configuration_is_applied_or_refused(live in object(), config in object(), force in any::<bool>()) {
         for gvk in kinds() {
-            let write = Write { gvk: &gvk, manager: "kubectl", subresource: "", now: Time::from_second(0) };
+            let kind = BuiltinKind::new(&gvk).expect("known");
+            let filter = Filter::without(&[&["status"]]);
+            let write = Write { kind: &kind, manager: "kubectl", subresource: "", filter: &filter, now: Time::from_second(0) };
             let _ = apply::apply(&write, Some(&live), &config, force);
             let _ = apply::update(&write, Some(&live), config.clone());
             let Ok(new) = apply::apply(&write, None, &config, false) else { continue };

@@ -160,7 +160,7 @@ async fn write(core: &Arc<Core>, remote: &Remote, outcome: &Outcome) -> Result<(
         subresource: "status",
         dry_run: false,
         demands_revision: false,
-        manager: "kube-apiserver",
+        manager: Some(crate::tracking::SERVER),
     };
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {

@@ -3,7 +3,7 @@
 use crate::{
     core::Core,
     json,
-    verbs::{DeleteOptions, create_object, delete_object},
+    verbs::{Creation, DeleteOptions, create_object, delete_object},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
@@ -109,7 +109,15 @@ pub(super) async fn register(core: &Arc<Core>) {
         if !group.is_empty() {
             object["spec"]["group"] = json!(group);
         }
-        let made = create_object(core, &user, &row, "", object, false, &mut Vec::new()).await;
+        let creation = Creation {
+            core,
+            user: &user,
+            row: &row,
+            namespace: "",
+            manager: Some(crate::tracking::SERVER),
+            dry_run: false,
+        };
+        let made = create_object(&creation, object, &mut Vec::new()).await;
         if let Err(status) = made
             && !status.is_already_exists()
         {

@@ -68,7 +68,7 @@ pub(crate) async fn bind(call: &mut Call, name: &str, binding: &Value) -> Result
         subresource: "binding",
         dry_run: options.dry_run,
         demands_revision: false,
-        manager: "",
+        manager: None,
     };
     apply_change(&change, &mut Vec::new(), |pod, _| {
         let refuse = |why: String| Err(Status::conflict(&row.resource, name, why));

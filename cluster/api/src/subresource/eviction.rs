@@ -104,7 +104,7 @@ async fn take_from_budget(call: &Call, pod: &Object, value: &Value, dry_run: boo
         subresource: "status",
         dry_run,
         demands_revision: false,
-        manager: "",
+        manager: None,
     };
     apply_change(&change, &mut Vec::new(), |budget, _| disrupted(budget, pod.name())).await?;
     Ok(())

@@ -58,7 +58,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         subresource: "scale",
         dry_run: options.dry_run,
         demands_revision: false,
-        manager: &manager,
+        manager: Some(&manager),
     };
     let updated = apply_change(&change, &mut call.warnings, |old, said| {
         let scale = match &put {

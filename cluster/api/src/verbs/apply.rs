@@ -1,9 +1,17 @@
 //! Server-side apply (KEP-555).
 
 use super::{
-    Change, Part, WriteOptions, apply_change, create_object, find, options::field_manager, update::check_address,
+    Change, Creation, Part, WriteOptions, apply_change, create_object, find, options::field_manager,
+    update::check_address,
 };
-use crate::{codec::invalid_options, encode::object_response, json, pipeline::Call, registry::Row};
+use crate::{
+    codec::invalid_options,
+    encode::object_response,
+    json,
+    pipeline::Call,
+    registry::Row,
+    tracking::{self, Tracked},
+};
 use http::Response;
 use serde_json::Value;
 use std::sync::Arc;
@@ -32,10 +40,12 @@ pub(super) async fn apply_patch(
     let force = call.query.is_true("force");
     let subresource = call.info.subresource.clone();
     let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    let tracked = Tracked::of(&call.core, row);
     let write = Write {
-        gvk: &row.gvk,
+        kind: tracked.kind(),
         manager: &manager,
         subresource: &subresource,
+        filter: tracking::filter(row, &subresource),
         now: Time::now(),
     };
     let complete = |mut new: Value| -> Result<Value, Status> {
@@ -50,16 +60,15 @@ pub(super) async fn apply_patch(
             let new = complete(apply::apply(&write, None, &config, force).map_err(refused)?)?;
             let info = call.info.clone();
             call.core.authorize_create(&call.user, &info)?;
-            let made = create_object(
-                &call.core,
-                &call.user,
+            let creation = Creation {
+                core: &call.core,
+                user: &call.user,
                 row,
-                &namespace,
-                new,
-                options.dry_run,
-                &mut call.warnings,
-            );
-            match made.await {
+                namespace: &namespace,
+                manager: None,
+                dry_run: options.dry_run,
+            };
+            match create_object(&creation, new, &mut call.warnings).await {
                 Err(status) if status.is_already_exists() => continue,
                 Err(status) => return Err(status),
                 Ok(object) => return Ok(object_response(201, row, &object, form, call.include_object())),
@@ -75,7 +84,7 @@ pub(super) async fn apply_patch(
             subresource: &subresource,
             dry_run: options.dry_run,
             demands_revision: false,
-            manager: "",
+            manager: None,
         };
         let applied = apply_change(&change, &mut call.warnings, |old, _| {
             complete(apply::apply(&write, Some(old), &config, force).map_err(refused)?)
@@ -132,7 +141,12 @@ fn read_config(call: &Call, row: &Row, part: Part, bytes: &[u8]) -> Result<Value
 
 fn refused(error: ApplyError) -> Status {
     match error {
-        ApplyError::Invalid(why) => Status::bad_request(why),
+        ApplyError::BadRequest(why) => Status::bad_request(why),
+        ApplyError::Invalid(why) => {
+            let mut status = Status::failure(Reason::Unknown, why);
+            status.code = 500;
+            status
+        }
         ApplyError::Conflict { message, causes } => {
             let mut status = Status::failure(Reason::Conflict, message);
             let cause = |c: apply::Conflict| StatusCause {

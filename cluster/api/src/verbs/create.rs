@@ -1,6 +1,6 @@
 //! create.
 
-use super::WriteOptions;
+use super::{WriteOptions, options::field_manager};
 use crate::{
     admission::{self, Operation, Request},
     codec::{body_media, decode_row, read_body},
@@ -9,7 +9,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    validate,
+    tracking, validate,
 };
 use http::Response;
 use serde_json::{Value, json};
@@ -31,30 +31,43 @@ pub(crate) async fn create(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
     let value = decode_row(row, media, &bytes, options.validation, &mut call.warnings)?;
     drop(bytes);
     let namespace = call.info.namespace.clone();
-    let made = create_object(
-        &call.core,
-        &call.user,
+    let manager = field_manager(call);
+    let creation = Creation {
+        core: &call.core,
+        user: &call.user,
         row,
-        &namespace,
-        value,
-        options.dry_run,
-        &mut call.warnings,
-    )
-    .await?;
+        namespace: &namespace,
+        manager: Some(&manager),
+        dry_run: options.dry_run,
+    };
+    let made = create_object(&creation, value, &mut call.warnings).await?;
     Ok(object_response(201, row, &made, form, call.include_object()))
+}
+
+/// How an object comes to be.
+pub(crate) struct Creation<'a> {
+    /// The server.
+    pub(crate) core: &'a Arc<Core>,
+    /// Who.
+    pub(crate) user: &'a UserInfo,
+    /// What.
+    pub(crate) row: &'a Arc<Row>,
+    /// Where; ignored for kinds outside namespaces.
+    pub(crate) namespace: &'a str,
+    /// Who manages its fields; `None` when that has been accounted for already.
+    pub(crate) manager: Option<&'a str>,
+    /// Everything but the write.
+    pub(crate) dry_run: bool,
 }
 
 /// Makes an object of a decoded body. Errors: 409 when the name is taken, and all that admission and validation say.
 pub(crate) async fn create_object(
-    core: &Arc<Core>,
-    user: &UserInfo,
-    row: &Arc<Row>,
-    namespace: &str,
+    creation: &Creation<'_>,
     mut value: Value,
-    dry_run: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Arc<Object>, Status> {
-    let namespace = if row.namespaced { namespace } else { "" };
+    let Creation { core, user, row, .. } = *creation;
+    let namespace = if row.namespaced { creation.namespace } else { "" };
     if json::get(&value, "metadata.resourceVersion").is_some_and(|v| v != "" && v != "0") {
         let mut status = Status::failure(
             Reason::Unknown,
@@ -65,12 +78,18 @@ pub(crate) async fn create_object(
     }
     match_namespace(&mut value, namespace)?;
     row.schema.apply_defaults(&row.gvk, &mut value);
+    if let Some(manager) = creation.manager {
+        for member in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            json::object_mut(&mut value, "metadata").remove(member);
+        }
+        value = tracking::account(core, row, manager, "", None, value);
+    }
     // From here on everything is in the stored version: rules are written for that one.
     if let Some(conversion) = row.conversion {
         (conversion.to_stored)(&mut value);
     }
     let name = json::text(&value, "metadata.name").to_owned();
-    let request = Request::new(core, user, row, Operation::Create, (namespace, &name)).dry(dry_run);
+    let request = Request::new(core, user, row, Operation::Create, (namespace, &name)).dry(creation.dry_run);
     admission::mutate(&request, Some(&mut value), None, warnings).await?;
     match_namespace(&mut value, namespace)?;
     let generate = json::text(&value, "metadata.generateName").to_owned();
@@ -80,7 +99,7 @@ pub(crate) async fn create_object(
         if generated {
             json::set(&mut value, "metadata.name", generated_name(&generate));
         }
-        let outcome = create_once(&request, value, warnings).await;
+        let outcome = create_once(creation, &request, value, warnings).await;
         match (outcome, &template) {
             (Err(status), Some(again)) if status.is_already_exists() => {
                 if attempt == NAME_ATTEMPTS {
@@ -96,6 +115,7 @@ pub(crate) async fn create_object(
 
 /// Writes an object that admission has had its way with.
 async fn create_once(
+    creation: &Creation<'_>,
     request: &Request<'_>,
     mut value: Value,
     warnings: &mut Vec<String>,
@@ -123,7 +143,16 @@ async fn create_once(
         let object = Object::from_body(cache.kind().clone(), Revision(0), body);
         return object.map(Arc::new).map_err(Status::internal);
     }
-    match core.put(cache, namespace, &name, body, Expect::Absent).await {
+    let put = |body| core.put(cache, namespace, &name, body, Expect::Absent);
+    let mut written = put(body.clone()).await;
+    // What is too large with its managers is kept without them (upstream too).
+    if creation.manager.is_some()
+        && WriteError::is_too_large(&written)
+        && let Some(body) = tracking::without_managers(&body)
+    {
+        written = put(body).await;
+    }
+    match written {
         Ok(object) => Ok(object),
         Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.resource, &name)),
         Err(WriteError::Failed(status)) => Err(status),

@@ -6,6 +6,9 @@ use crate::{
 };
 use strata_meta::{Status, StatusCause};
 
+/// Bytes of a field manager's name.
+const LONGEST_MANAGER: usize = 128;
+
 /// How a write is to be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteOptions {
@@ -29,12 +32,17 @@ impl WriteOptions {
             dry_run = true;
         }
         let manager = call.query.get("fieldManager");
-        if manager.len() > 128 {
+        if manager.len() > LONGEST_MANAGER {
             let cause = StatusCause {
                 reason: "FieldValueTooLong".into(),
                 message: "Too long: may not be more than 128 bytes".into(),
                 field: "fieldManager".into(),
             };
+            return Err(invalid_options(kind, cause));
+        }
+        if let Some((at, _)) = manager.char_indices().find(|(_, c)| !is_printable(*c)) {
+            let why = format!("should only contain printable characters (char at index {at})");
+            let cause = StatusCause::invalid("fieldManager", manager, why);
             return Err(invalid_options(kind, cause));
         }
         Ok(Self {
@@ -52,6 +60,17 @@ pub(crate) fn field_manager(call: &Call) -> String {
     }
     let agent = call.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
     let program = agent.unwrap_or("").split('/').next().unwrap_or("");
-    let name: String = program.chars().filter(|c| !c.is_control()).take(128).collect();
-    if name.is_empty() { "unknown".into() } else { name }
+    let mut name = String::new();
+    for c in program.chars().filter(|c| is_printable(*c)) {
+        if name.len() + c.len_utf8() > LONGEST_MANAGER {
+            break;
+        }
+        name.push(c);
+    }
+    name
+}
+
+/// As Go's `unicode.IsPrint` has it: of blanks only the plain one.
+fn is_printable(c: char) -> bool {
+    c == ' ' || !(c.is_control() || c.is_whitespace())
 }

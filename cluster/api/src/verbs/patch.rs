@@ -55,7 +55,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         subresource: &call.info.subresource,
         dry_run: options.dry_run,
         demands_revision: false,
-        manager: &manager,
+        manager: Some(&manager),
     };
     let patched = apply_change(&change, &mut call.warnings, |old, said| {
         let present = json::text(old, "metadata.resourceVersion").to_owned();

@@ -1,7 +1,8 @@
 //! update, and what it shares with patch.
 
 use super::{
-    WriteOptions, create::match_namespace, create_object, delete::finish_deletion, find, options::field_manager,
+    Creation, WriteOptions, create::match_namespace, create_object, delete::finish_deletion, find,
+    options::field_manager,
 };
 use crate::{
     admission::{self, Operation, Request},
@@ -11,14 +12,14 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    subresource, validate,
+    subresource, tracking, validate,
 };
 use http::Response;
 use serde_json::Value;
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{Object, Revision, Status, StatusCause, Time};
+use strata_meta::{Object, Revision, Status, StatusCause};
 use strata_schema::apply;
 use strata_store::Expect;
 
@@ -62,8 +63,8 @@ pub(crate) struct Change<'a> {
     pub(crate) dry_run: bool,
     /// Whether leaving out the resourceVersion is refused for kinds that demand it.
     pub(crate) demands_revision: bool,
-    /// Who manages the fields that change; `""` when that has been accounted for already.
-    pub(crate) manager: &'a str,
+    /// Who manages the fields that change; `None` when that has been accounted for already.
+    pub(crate) manager: Option<&'a str>,
 }
 
 /// Replaces an object.
@@ -82,16 +83,16 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
         call.core.authorize_create(&call.user, &call.info)?;
         json::remove(&mut value, "metadata.resourceVersion");
         json::remove(&mut value, "metadata.uid");
-        let made = create_object(
-            &call.core,
-            &call.user,
+        let manager = field_manager(call);
+        let creation = Creation {
+            core: &call.core,
+            user: &call.user,
             row,
-            &namespace,
-            value,
-            options.dry_run,
-            &mut call.warnings,
-        )
-        .await?;
+            namespace: &namespace,
+            manager: Some(&manager),
+            dry_run: options.dry_run,
+        };
+        let made = create_object(&creation, value, &mut call.warnings).await?;
         return Ok(object_response(201, row, &made, form, call.include_object()));
     }
     let manager = field_manager(call);
@@ -105,7 +106,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
         subresource: &call.info.subresource,
         dry_run: options.dry_run,
         demands_revision: true,
-        manager: &manager,
+        manager: Some(&manager),
     };
     let updated = apply_change(&change, &mut call.warnings, |_, _| Ok(value.clone())).await?;
     Ok(object_response(200, row, &updated, form, call.include_object()))
@@ -194,6 +195,9 @@ async fn attempt_change(
     let row = change.row;
     let mut old = row.view(stored)?.to_value().map_err(Status::internal)?;
     let mut new = make(&old, warnings)?;
+    if let Some(manager) = change.manager {
+        new = tracking::account(change.core, row, manager, change.subresource, Some(&old), new);
+    }
     // From here on everything is in the stored version: rules are written for that one.
     if let Some(conversion) = row.conversion {
         (conversion.to_stored)(&mut new);
@@ -216,11 +220,12 @@ async fn attempt_change(
     prepare(change, &mut new, &old);
     let _claim = change.core.services.claim(row, &mut new, Some(&old))?;
     check(change, &new, &old)?;
-    new = account(change, new, &old)?;
     if !admitted {
         admission::validate(&request, Some(&new), Some(&old), warnings).await?;
     }
     warnings.extend(row.strategy.warnings(&new, Some(&old)));
+    json::copy(&old, &mut new, "metadata.resourceVersion");
+    let same = is_same(&new, &old);
     drop(old);
     let goes = is_finished(row, &new);
     let body = strata_meta::encode_body(&new).map_err(Status::internal)?;
@@ -234,30 +239,27 @@ async fn attempt_change(
             .await
             .map_err(|e| overtaken(e, unconditional));
     }
-    if body == *stored.body() {
+    if same || body == *stored.body() {
         return Ok(stored.clone());
     }
     let cache = change.core.stored(row)?;
     let expect = Expect::Revision(stored.revision);
-    let written = change
-        .core
-        .put(cache, stored.namespace(), stored.name(), body, expect)
-        .await;
+    let put = |body| change.core.put(cache, stored.namespace(), stored.name(), body, expect);
+    let mut written = put(body.clone()).await;
+    // What is too large with its managers is kept without them (upstream too).
+    if change.manager.is_some()
+        && WriteError::is_too_large(&written)
+        && let Some(body) = tracking::without_managers(&body)
+    {
+        written = put(body).await;
+    }
     written.map_err(|e| overtaken(e, unconditional))
 }
 
-/// Keeps account of who manages what, once anybody has applied the object (KEP-555).
-fn account(change: &Change<'_>, new: Value, old: &Value) -> Result<Value, Status> {
-    if change.manager.is_empty() || json::list(old, "metadata.managedFields").is_empty() {
-        return Ok(new);
-    }
-    let write = apply::Write {
-        gvk: &change.row.gvk,
-        manager: change.manager,
-        subresource: change.subresource,
-        now: Time::now(),
-    };
-    apply::update(&write, Some(old), new).map_err(Status::internal)
+/// Whether nothing changes but the times of managers.
+fn is_same(new: &Value, old: &Value) -> bool {
+    let is_tracked = !json::list(new, "metadata.managedFields").is_empty();
+    is_tracked && apply::same_but_for_times(new, old)
 }
 
 fn overtaken(error: WriteError, retry: bool) -> Attempt {
@@ -328,6 +330,7 @@ fn restore(change: &Change<'_>, new: &mut Value, old: &Value) {
         Part::Finalize | Part::Member(_) | Part::Resize => {
             let wanted = std::mem::replace(new, old.clone());
             json::copy(&wanted, new, "metadata.resourceVersion");
+            json::copy(&wanted, new, "metadata.managedFields");
             match change.part {
                 Part::Finalize => json::copy(&wanted, new, "spec.finalizers"),
                 Part::Member(path) => json::copy(&wanted, new, path),

@@ -1,8 +1,8 @@
 //! Who manages which fields: the entries of `metadata.managedFields`.
 
-use super::set::{Element, Path, Set};
-use super::walk::Comparison;
-use serde_json::{Value, json};
+use super::element;
+use super::set::{Path, Set};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use strata_meta::Time;
 
@@ -23,7 +23,7 @@ pub(super) struct Id {
 }
 
 /// One manager's fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Managed {
     pub(super) version: String,
     pub(super) time: Option<Time>,
@@ -31,87 +31,61 @@ pub(super) struct Managed {
 }
 
 /// Every manager of an object.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Managers(pub(super) BTreeMap<Id, Managed>);
 
 /// A field that another manager holds.
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) by: Id,
     pub(super) path: Path,
 }
 
+/// Whose text the entries are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The server's own: the sets are in canonical form.
+    Stored,
+    /// A client's.
+    Client,
+}
+
 impl Managers {
     /// Reads the entries of an object. Errors say which entry is malformed.
-    pub(super) fn read(entries: &Value) -> Result<Self, String> {
+    pub(super) fn read(entries: Value, source: Source) -> Result<Self, String> {
+        let entries = match entries {
+            Value::Array(entries) => entries,
+            _ => Vec::new(),
+        };
         let mut managers = BTreeMap::new();
-        for (at, entry) in entries.as_array().into_iter().flatten().enumerate() {
-            let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-            let applied = match entry["operation"].as_str() {
-                Some("Apply") => true,
-                Some("Update") => false,
-                _ => return Err("operation must be `Apply` or `Update`".to_owned()),
+        for (at, entry) in entries.into_iter().enumerate() {
+            let Value::Object(mut entry) = entry else {
+                return Err(format!("invalid managed fields entry {at}"));
             };
-            let version = text("apiVersion");
-            if version.is_empty() {
-                return Err("apiVersion must not be empty".to_owned());
-            }
-            match text("fieldsType").as_str() {
-                "FieldsV1" => {}
-                "" => return Err(format!("missing fieldsType in managed fields entry {at}")),
-                other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {at}")),
-            }
-            let id = Id::new(&text("manager"), applied, &version, &text("subresource"));
-            let time = entry["time"].as_str().and_then(Time::parse);
-            managers.insert(
-                id,
-                Managed {
-                    version,
-                    time,
-                    set: Set::from_fields(&entry["fieldsV1"]),
-                },
-            );
+            let (id, managed) = read_entry(at, &mut entry, source)?;
+            managers.insert(id, managed);
         }
         Ok(Self(managers))
     }
 
     /// The entries in upstream's order; `None` if there are none.
-    pub(super) fn write(&self) -> Option<Value> {
-        let mut all: Vec<(&Id, &Managed)> = self.0.iter().collect();
-        all.sort_by_key(|(id, managed)| {
-            let second = managed.time.map_or(0, |time| time.as_second());
-            (!id.applied, second, &id.manager, &managed.version, &id.subresource)
+    pub(super) fn write(self) -> Option<Value> {
+        let mut all: Vec<(Id, Managed)> = self.0.into_iter().collect();
+        all.sort_by(|(a, a_managed), (b, b_managed)| {
+            let second = |managed: &Managed| managed.time.map_or(0, |time| time.as_second());
+            let order = (!a.applied, second(a_managed)).cmp(&(!b.applied, second(b_managed)));
+            let rest = (&a.manager, &a_managed.version, &a.subresource);
+            order.then_with(|| rest.cmp(&(&b.manager, &b_managed.version, &b.subresource)))
         });
         let entries: Vec<Value> = all.into_iter().map(|(id, managed)| entry(id, managed)).collect();
         (!entries.is_empty()).then_some(Value::Array(entries))
     }
 
-    /// Takes what changed away from everyone but the writer. Errors: what others hold, unless forced.
-    pub(super) fn take(&mut self, comparison: &Comparison, writer: Option<&Id>, force: bool) -> Result<(), Vec<Held>> {
-        let changed = comparison.modified.union(&comparison.added);
-        let others = || self.0.iter().filter(|(id, _)| Some(*id) != writer);
-        if !force {
-            let held: Vec<Held> = others()
-                .flat_map(|(id, managed)| {
-                    let paths = managed.set.intersection(&changed).paths();
-                    paths.into_iter().map(|path| Held { by: id.clone(), path })
-                })
-                .collect();
-            if !held.is_empty() {
-                return Err(held);
-            }
-        }
-        let gone = changed.union(&comparison.removed);
-        for (id, managed) in &mut self.0 {
-            if Some(id) != writer {
-                managed.set = managed.set.difference(&gone);
-            }
-        }
-        self.0.retain(|_, managed| !managed.set.is_empty());
-        Ok(())
-    }
-
     /// Merges the oldest updates until there are few enough.
     pub(super) fn cap(&mut self) {
+        if self.0.len() <= MAX_UPDATERS {
+            return;
+        }
         let mut updaters: Vec<Id> = self.0.keys().filter(|id| !id.applied).cloned().collect();
         if updaters.len() <= MAX_UPDATERS {
             return;
@@ -134,13 +108,46 @@ impl Managers {
             {
                 self.0.insert(bucket.clone(), managed);
             }
-            if let (Some(merged), Some(into)) = (self.0.remove(&id), self.0.get_mut(&bucket)) {
-                into.set = into.set.union(&merged.set);
+            if bucket != id
+                && let (Some(merged), Some(into)) = (self.0.remove(&id), self.0.get_mut(&bucket))
+            {
+                into.set.add(&merged.set);
                 into.time = merged.time;
             }
             surplus -= 1;
         }
     }
+}
+
+fn read_entry(at: usize, entry: &mut Map<String, Value>, source: Source) -> Result<(Id, Managed), String> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
+    let applied = match text("operation") {
+        "Apply" => true,
+        "Update" => false,
+        _ => return Err("operation must be `Apply` or `Update`".to_owned()),
+    };
+    let version = text("apiVersion").to_owned();
+    if version.is_empty() {
+        return Err("apiVersion must not be empty".to_owned());
+    }
+    match text("fieldsType") {
+        "FieldsV1" => {}
+        "" => return Err(format!("missing fieldsType in managed fields entry {at}")),
+        other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {at}")),
+    }
+    let id = Id::new(text("manager"), applied, &version, text("subresource"));
+    let time = Time::parse(text("time"));
+    let fields = entry.remove("fieldsV1").unwrap_or_default();
+    let set = match source {
+        Source::Stored => Set::from_stored(fields),
+        Source::Client => Set::from_client(&fields).map_err(|why| {
+            format!(
+                "error decoding versioned set from {}: error decoding set: {why}",
+                id.manager
+            )
+        })?,
+    };
+    Ok((id, Managed { version, time, set }))
 }
 
 impl Id {
@@ -154,21 +161,21 @@ impl Id {
     }
 }
 
-fn entry(id: &Id, managed: &Managed) -> Value {
-    let mut entry = json!({
-        "manager": id.manager,
-        "operation": if id.applied { "Apply" } else { "Update" },
-        "apiVersion": managed.version,
-        "fieldsType": "FieldsV1",
-        "fieldsV1": managed.set.to_fields(),
-    });
-    if let Some(time) = managed.time {
-        entry["time"] = time.to_string().into();
-    }
+fn entry(id: Id, managed: Managed) -> Value {
+    let mut entry = Map::new();
+    let operation = if id.applied { "Apply" } else { "Update" };
+    entry.insert("apiVersion".to_owned(), managed.version.into());
+    entry.insert("fieldsType".to_owned(), "FieldsV1".into());
+    entry.insert("fieldsV1".to_owned(), managed.set.into_fields());
+    entry.insert("manager".to_owned(), id.manager.into());
+    entry.insert("operation".to_owned(), operation.into());
     if !id.subresource.is_empty() {
-        entry["subresource"] = id.subresource.clone().into();
+        entry.insert("subresource".to_owned(), id.subresource.into());
     }
-    entry
+    if let Some(time) = managed.time {
+        entry.insert("time".to_owned(), time.to_string().into());
+    }
+    Value::Object(entry)
 }
 
 impl Held {
@@ -186,6 +193,6 @@ impl Held {
 
     /// The field, such as `.spec.replicas`.
     pub(super) fn field(&self) -> String {
-        self.path.iter().map(Element::to_string).collect()
+        self.path.iter().map(|step| element::shown(step)).collect()
     }
 }

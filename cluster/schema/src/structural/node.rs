@@ -6,17 +6,18 @@ use crate::{
     apply::{Anything, Form, Identity, Keys, Node, Scalar},
 };
 use serde_json::Value;
+use std::sync::Arc;
 use strata_meta::GroupVersionKind;
 
 /// A schema as the type of whole objects, whose metadata is ObjectMeta.
-pub struct Root<'s>(&'s Structural);
+pub struct Root(Arc<Structural>);
 
 /// The type of whole objects.
-pub fn root(schema: &Structural) -> Root<'_> {
-    Root(schema)
+pub fn root(schema: &Arc<Structural>) -> Root {
+    Root(schema.clone())
 }
 
-impl Node for Root<'_> {
+impl Node for Root {
     fn form(&self) -> Form<'_> {
         match self.0.form() {
             Form::Scalar(_) | Form::List { .. } => Form::Any,
