@@ -1,7 +1,7 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
+    Error, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc, quota,
     replicas,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
@@ -85,6 +85,7 @@ impl Controllers {
         pod_gc::start(&context);
         load_balancer::start(&context);
         identity::start(&context);
+        quota::start(&context);
         tasks.close();
         Ok(Self { tasks, cancel })
     }

@@ -14,6 +14,8 @@ pub(crate) struct Configured {
     pub(super) mutating: Hooks,
     /// ValidatingWebhookConfigurations.
     pub(super) validating: Hooks,
+    /// Whose turn it is to take from a namespace's quotas.
+    pub(super) quota_turns: super::quota::Turns,
 }
 
 impl Configured {

@@ -6,12 +6,15 @@
 mod certificates;
 mod configured;
 mod connect;
+mod defaults;
 mod escalation;
 mod hooks;
 mod lifecycle;
+mod limits;
 mod matching;
 pub(crate) mod nodes;
 mod pods;
+mod quota;
 mod request;
 mod service_account;
 
@@ -46,23 +49,32 @@ enum Validate {
 /// Upstream's AllOrderedPlugins, as far as they change something.
 const MUTATING: &[(&str, Mutate)] = &[
     ("NamespaceLifecycle", Mutate::Later(lifecycle::admit)),
+    ("LimitRanger", Mutate::Now(limits::default)),
     ("ServiceAccount", Mutate::Later(service_account::admit)),
     ("TaintNodesByCondition", Mutate::Now(nodes::taint_new)),
     ("Priority", Mutate::Now(pods::priority)),
     ("DefaultTolerationSeconds", Mutate::Now(pods::default_tolerations)),
+    ("DefaultStorageClass", Mutate::Now(defaults::storage_class)),
+    ("RuntimeClass", Mutate::Now(defaults::runtime_class)),
+    ("DefaultIngressClass", Mutate::Now(defaults::ingress_class)),
+    ("PodTopologyLabels", Mutate::Now(defaults::topology_labels)),
     ("MutatingAdmissionWebhook", Mutate::Later(hooks::mutate)),
 ];
 
 /// Upstream's AllOrderedPlugins, as far as they refuse something.
 const VALIDATING: &[(&str, Validate)] = &[
+    ("LimitRanger", Validate::Now(limits::check)),
     ("NodeRestriction", Validate::Now(nodes::restriction)),
     ("RBAC escalation", Validate::Now(escalation::validate)),
+    ("PersistentVolumeClaimResize", Validate::Now(defaults::claim_resize)),
+    ("RuntimeClass", Validate::Now(defaults::runtime_overhead)),
     (
         "CertificateApproval, CertificateSigning",
         Validate::Now(certificates::signer),
     ),
     ("CertificateSubjectRestriction", Validate::Now(certificates::subject)),
     ("ValidatingAdmissionWebhook", Validate::Later(hooks::validate)),
+    ("ResourceQuota", Validate::Later(quota::take)),
 ];
 
 /// What one request's rounds of mutating admission know of each other (upstream's reinvocation context).

@@ -5,6 +5,7 @@ use crate::{
     admission::{Request, matching::Form},
     json,
     registry::Row,
+    schema::RowSchema,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -42,9 +43,14 @@ pub(in crate::admission) fn shown(request: &Request<'_>, form: &Form, object: Op
 pub(in crate::admission) fn taken_back(request: &Request<'_>, form: &Form, value: Value) -> Result<Value, String> {
     let row: &Row = form.row.as_deref().unwrap_or(request.row);
     let kind = &form.kind;
-    let decoded = strata_schema::decode_value(kind, value).map_err(|e| e.to_string())?;
+    // Bodies of subresources are built-in kinds, whatever the row.
+    let schema = match request.is_own_kind() {
+        true => row.schema.clone(),
+        false => RowSchema::Builtin,
+    };
+    let decoded = schema.decode_value(kind, value).map_err(|e| e.to_string())?;
     let mut value = decoded.value;
-    strata_schema::apply_defaults(kind, &mut value);
+    schema.apply_defaults(kind, &mut value);
     if request.is_own_kind()
         && let Some(conversion) = row.conversion
     {
