@@ -8,12 +8,18 @@ pub const DNS1123_SUBDOMAIN_MAX: usize = 253;
 
 const LABEL_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_FMT: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const UNDERSCORED_FMT: &str = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
 const LABEL_VALUE_FMT: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
 const QUALIFIED_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const DNS1035_FMT: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 
-fn max_len(n: usize) -> String {
+/// Keys and values of labels are measured in bytes, names in characters, says upstream.
+fn max_bytes(n: usize) -> String {
     format!("must be no more than {n} bytes")
+}
+
+fn max_len(n: usize) -> String {
+    format!("must be no more than {n} characters")
 }
 
 fn regex_error(msg: &str, fmt: &str, examples: &[&str]) -> String {
@@ -91,7 +97,7 @@ fn is_qualified_part(text: &str) -> bool {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > DNS1123_LABEL_MAX {
-        errors.push(max_len(DNS1123_LABEL_MAX));
+        errors.push(max_bytes(DNS1123_LABEL_MAX));
     }
     if !text.is_empty() && !is_qualified_part(text) {
         errors.push(regex_error(
@@ -135,7 +141,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else if name.len() > DNS1123_LABEL_MAX {
-        errors.push(format!("name part {}", max_len(DNS1123_LABEL_MAX)));
+        errors.push(format!("name part {}", max_bytes(DNS1123_LABEL_MAX)));
     }
     if !is_qualified_part(name) {
         errors.push(format!(
@@ -160,6 +166,26 @@ pub fn path_segment(text: &str) -> Vec<String> {
             .map(|c| format!("may not contain '{c}'"))
             .collect(),
     }
+}
+
+/// Problems of a search path of a resolver: a subdomain whose labels may have underscores (KEP-4427).
+pub fn dns1123_subdomain_with_underscore(text: &str) -> Vec<String> {
+    let fits = |label: &str| {
+        let label = label.strip_prefix('_').unwrap_or(label);
+        is_label(&label.replace('_', "-")) && !label.ends_with('_') && !label.starts_with('_')
+    };
+    let mut errors = Vec::new();
+    if text.len() > DNS1123_SUBDOMAIN_MAX {
+        errors.push(max_len(DNS1123_SUBDOMAIN_MAX));
+    }
+    if !text.split('.').all(fits) {
+        errors.push(regex_error(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            UNDERSCORED_FMT,
+            &["example.com"],
+        ));
+    }
+    errors
 }
 
 #[cfg(test)]

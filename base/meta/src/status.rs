@@ -239,7 +239,12 @@ impl Status {
 
     /// 422 with one cause per problem; the message lists them as upstream does.
     pub fn invalid(kind: &GroupKind, name: &str, causes: Vec<StatusCause>) -> Self {
-        let lines: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let mut lines: Vec<String> = Vec::new();
+        for line in causes.iter().map(|c| format!("{}: {}", c.field, c.message)) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
         let list = match lines.as_slice() {
             [] => String::new(),
             [one] => one.clone(),

@@ -21,7 +21,7 @@ mod table;
 
 pub use decode::{
     Decoded, Identity, decode, decode_check, decode_untyped, decode_value, identify, normalise, prune_unknown,
-    syntax_error,
+    syntax_error, unset_member,
 };
 pub use defaults::apply_defaults;
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! Job and CronJob.
 
 use super::{
-    Causes, CellContext, columns,
+    Causes, CellContext, columns, job_policy,
     row::{ROW, Row},
     workload,
 };
@@ -10,18 +10,19 @@ use crate::{
     json,
     validate::{
         Field,
-        formats::{label_selector, read_selector},
-        pod_template,
+        formats::{domain_prefixed_path, label_selector, read_selector},
+        pod_template, pod_warnings,
     },
 };
 use serde_json::{Value, json};
-use strata_meta::{StatusCause, Time};
+use strata_meta::Time;
 
 const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
 const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
 
 pub(super) static JOBS: Row = Row {
     counts: true,
+    warnings: workload::template_warnings,
     fields: &[FieldPath::new("status.succeeded", "0")],
     columns: &[
         columns::NAME,
@@ -38,7 +39,15 @@ pub(super) static JOBS: Row = Row {
         columns::IMAGES,
         columns::SELECTOR,
     ],
-    prepare_create: select_own_pods,
+    prepare_create: |object| {
+        // A job without labels of its own has its template's, those made here included.
+        let labels = json::get(object, "metadata.labels");
+        let shared = labels.is_none() || labels == json::get(object, "spec.template.metadata.labels");
+        select_own_pods(object);
+        if shared && let Some(labels) = json::get(object, "spec.template.metadata.labels").cloned() {
+            json::set(object, "metadata.labels", labels);
+        }
+    },
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
         job_spec(&spec, causes);
@@ -59,6 +68,10 @@ pub(super) static JOBS: Row = Row {
 
 pub(super) static CRON_JOBS: Row = Row {
     counts: true,
+    warnings: |new, old| match old.is_some_and(|old| json::same(new, old, "spec.jobTemplate")) {
+        true => Vec::new(),
+        false => pod_warnings(&Field::root(new).at("spec.jobTemplate.spec.template")),
+    },
     columns: &[
         columns::NAME,
         columns::column("Schedule", "string", "When jobs are made, in cron's form.", |cx| {
@@ -230,6 +243,13 @@ fn job_spec(spec: &Field<'_>, causes: &mut Causes) {
     if failed.is_set() && !per_index.is_set() {
         causes.push(per_index.required("when maxFailedIndexes is specified"));
     }
+    let manager = spec.at("managedBy");
+    if manager.is_set() {
+        domain_prefixed_path(&manager, causes);
+        if manager.text().len() > 63 {
+            causes.push(manager.too_long(63));
+        }
+    }
     let mode = spec.at("completionMode");
     mode.if_one_of(causes, &["NonIndexed", "Indexed"]);
     let (wanted, at_once) = (spec.at("completions"), spec.at("parallelism"));
@@ -243,18 +263,20 @@ fn job_spec(spec: &Field<'_>, causes: &mut Causes) {
         if wanted.int().is_some_and(|n| failed.int().is_some_and(|f| f > n)) {
             causes.push(failed.invalid("must be less than or equal to completions"));
         }
-    } else {
+        if failed.int().is_some_and(|n| n > 100_000) {
+            causes.push(failed.invalid("must be less than or equal to 100000"));
+        }
+        if wanted.int().is_some_and(|n| n > 100_000) && per_index.is_set() {
+            many_completions(&failed, &at_once, causes);
+        }
+    } else if matches!(mode.text(), "NonIndexed") || !mode.is_set() {
         for field in [&per_index, &failed] {
             if field.is_set() {
                 causes.push(field.invalid("requires indexed completion mode"));
             }
         }
-        let policy = spec.at("successPolicy");
-        if policy.is_set() {
-            causes.push(policy.invalid("requires indexed completion mode"));
-        }
     }
-    failure_policy(spec, causes);
+    job_policy::policies(spec, causes);
     pod_template(&spec.at("template"), causes);
     let restart = spec.at("template.spec.restartPolicy");
     match restart.text() {
@@ -266,49 +288,16 @@ fn job_spec(spec: &Field<'_>, causes: &mut Causes) {
     }
 }
 
-fn failure_policy(spec: &Field<'_>, causes: &mut Causes) {
-    let (policy, replace) = (spec.at("podFailurePolicy"), spec.at("podReplacementPolicy"));
-    let known: &[&str] = if policy.is_set() {
-        &["Failed"]
-    } else {
-        &["Failed", "TerminatingOrFailed"]
-    };
-    replace.if_one_of(causes, known);
-    let rules = policy.at("rules");
-    if rules.len() > 20 {
-        causes.push(rules.too_many(20));
+/// Limits of an indexed job with more than 100,000 completions and a back-off limit of its own for each.
+fn many_completions(failed: &Field<'_>, at_once: &Field<'_>, causes: &mut Causes) {
+    const MOST: i64 = 10_000;
+    if !failed.is_set() {
+        causes.push(failed.required("must be specified when completions is above 100000"));
     }
-    for rule in rules.items() {
-        let action = rule.at("action");
-        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
-        if action.is_empty() {
-            causes.push(action.required("valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"));
-        } else {
-            action.if_one_of(causes, &actions);
-        }
-        if action.text() == "FailIndex" && !spec.at("backoffLimitPerIndex").is_set() {
-            causes.push(action.invalid("requires the backoffLimitPerIndex to be set"));
-        }
-        let (codes, conditions) = (rule.at("onExitCodes"), rule.at("onPodConditions"));
-        let bare = |why: &str| StatusCause {
-            reason: "FieldValueInvalid".into(),
-            message: format!("Invalid value: {why}"),
-            field: rule.path().to_owned(),
-        };
-        match (codes.is_set(), conditions.is_empty()) {
-            (true, false) => causes.push(bare("specifying both OnExitCodes and OnPodConditions is not supported")),
-            (false, true) => causes.push(bare("specifying one of OnExitCodes and OnPodConditions is required")),
-            _ => {}
-        }
-        if codes.is_set() {
-            codes.at("operator").needs_one_of(causes, &["In", "NotIn"]);
-            if codes.at("values").is_empty() {
-                causes.push(
-                    codes
-                        .at("values")
-                        .invalid_as(json!([]), "at least one value is required"),
-                );
-            }
+    for field in [at_once, failed] {
+        if field.int().is_some_and(|n| n > MOST) {
+            let why = "must be less than or equal to 10000 when completions are above 100000 and used with backoff limit per index";
+            causes.push(field.invalid(why));
         }
     }
 }

@@ -84,120 +84,6 @@ static POLICY_BINDINGS: Row = Row {
     ..COUNTED
 };
 
-static CSI_NODES: Row = Row {
-    unconditional: false,
-    columns: &[
-        columns::NAME,
-        columns::column(
-            "Drivers",
-            "integer",
-            "Drivers indicates the number of CSI drivers registered on the node",
-            |cx| json::list(cx.object, "spec.drivers").len().into(),
-        ),
-        columns::AGE,
-    ],
-    ..ROW
-};
-
-static CSI_DRIVERS: Row = Row {
-    unconditional: false,
-    columns: &[
-        columns::NAME,
-        columns::column(
-            "AttachRequired",
-            "boolean",
-            "Whether volumes are attached first.",
-            |cx| {
-                json::get(cx.object, "spec.attachRequired")
-                    .cloned()
-                    .unwrap_or(true.into())
-            },
-        ),
-        columns::column(
-            "PodInfoOnMount",
-            "boolean",
-            "Whether the driver is told about the pod.",
-            |cx| columns::flag(cx, "spec.podInfoOnMount"),
-        ),
-        columns::column(
-            "StorageCapacity",
-            "boolean",
-            "Whether the driver publishes capacity.",
-            |cx| columns::flag(cx, "spec.storageCapacity"),
-        ),
-        columns::column("TokenRequests", "string", "Audiences of the tokens it gets.", |cx| {
-            let requests = json::list(cx.object, "spec.tokenRequests");
-            let texts: Vec<&str> = requests.iter().map(|r| json::text(r, "audience")).collect();
-            if texts.is_empty() {
-                "<unset>".into()
-            } else {
-                texts.join(",").into()
-            }
-        }),
-        columns::column(
-            "RequiresRepublish",
-            "boolean",
-            "Whether volumes are published again.",
-            |cx| columns::flag(cx, "spec.requiresRepublish"),
-        ),
-        columns::column(
-            "Modes",
-            "string",
-            "Which kinds of volume it serves.",
-            |cx| match columns::joined(cx, "spec.volumeLifecycleModes") {
-                Value::String(text) => columns::or_none(&text),
-                other => other,
-            },
-        ),
-        columns::AGE,
-    ],
-    ..COUNTED
-};
-
-static ATTACHMENTS: Row = Row {
-    unconditional: false,
-    columns: &[
-        columns::NAME,
-        columns::column("Attacher", "string", "Who attaches.", |cx| {
-            columns::text(cx, "spec.attacher")
-        }),
-        columns::column("PV", "string", "The volume.", |cx| {
-            columns::text(cx, "spec.source.persistentVolumeName")
-        }),
-        columns::column("Node", "string", "The node.", |cx| columns::text(cx, "spec.nodeName")),
-        columns::column("Attached", "boolean", "Whether it is done.", |cx| {
-            columns::flag(cx, "status.attached")
-        }),
-        columns::AGE,
-    ],
-    ..ROW
-};
-
-static ATTRIBUTE_CLASSES: Row = Row {
-    columns: &[
-        columns::NAME,
-        columns::column("DriverName", "string", "The driver.", |cx| {
-            columns::text(cx, "driverName")
-        }),
-        columns::AGE,
-    ],
-    ..ROW
-};
-
-static CAPACITIES: Row = Row {
-    unconditional: false,
-    columns: &[
-        columns::NAME,
-        columns::column("StorageClassName", "string", "The class.", |cx| {
-            columns::text(cx, "storageClassName")
-        }),
-        columns::column("Capacity", "string", "How much there is.", |cx| {
-            columns::text(cx, "capacity")
-        }),
-    ],
-    ..ROW
-};
-
 static FLOW_SCHEMAS: Row = Row {
     columns: &[
         columns::NAME,
@@ -288,11 +174,6 @@ pub(super) fn strategy_for(group: &str, plural: &str) -> Option<&'static dyn Str
         (_, "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => &WEBHOOKS,
         (_, "validatingadmissionpolicies") => &POLICIES,
         (_, "validatingadmissionpolicybindings") => &POLICY_BINDINGS,
-        ("storage.k8s.io", "csinodes") => &CSI_NODES,
-        ("storage.k8s.io", "csidrivers") => &CSI_DRIVERS,
-        ("storage.k8s.io", "volumeattachments") => &ATTACHMENTS,
-        ("storage.k8s.io", "volumeattributesclasses") => &ATTRIBUTE_CLASSES,
-        ("storage.k8s.io", "csistoragecapacities") => &CAPACITIES,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &FLOW_SCHEMAS,
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &PRIORITY_LEVELS,
         ("networking.k8s.io", "servicecidrs") => &SERVICE_CIDRS,

@@ -10,9 +10,11 @@
 mod api_service;
 mod columns;
 mod config_map;
+mod csi;
 mod endpoints;
 mod event;
 mod job;
+mod job_policy;
 mod listed;
 mod namespace;
 mod networking;
@@ -183,7 +185,12 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         ("rbac.authorization.k8s.io", "rolebindings") => &rbac::ROLE_BINDINGS,
         ("rbac.authorization.k8s.io", "roles") => &rbac::ROLES,
         ("scheduling.k8s.io", "priorityclasses") => &policy::PRIORITY_CLASSES,
+        ("storage.k8s.io", "csidrivers") => &csi::CSI_DRIVERS,
+        ("storage.k8s.io", "csinodes") => &csi::CSI_NODES,
+        ("storage.k8s.io", "csistoragecapacities") => &csi::CAPACITIES,
         ("storage.k8s.io", "storageclasses") => &storage::CLASSES,
+        ("storage.k8s.io", "volumeattachments") => &csi::ATTACHMENTS,
+        ("storage.k8s.io", "volumeattributesclasses") => &csi::ATTRIBUTE_CLASSES,
         _ => listed::strategy_for(group, plural).unwrap_or(&PLAIN),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     validate::{Field, pod as rules},
 };
 use serde_json::{Value, json};
-use strata_meta::Quantity;
+use strata_meta::{Quantity, Time};
 
 pub(super) struct Pod;
 
@@ -21,10 +21,12 @@ impl Strategy for Pod {
     }
 
     fn prepare_create(&self, object: &mut Value) {
+        select_by_own_labels(object);
         let class = quality_of_service(object);
         json::set(object, "status", json!({"phase": "Pending", "qosClass": class}));
         if !json::list(object, "spec.schedulingGates").is_empty() {
             let gated = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "lastProbeTime": null, "lastTransitionTime": Time::now(),
                 "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
             json::set(object, "status.conditions", gated);
         }
@@ -80,6 +82,13 @@ impl Strategy for Pod {
             return 0;
         }
         if period < 0 { 1 } else { period }
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_some_and(|old| json::same(new, old, "spec")) {
+            return Vec::new();
+        }
+        crate::validate::pod_warnings(&Field::root(new))
     }
 
     fn selectable_fields(&self) -> &'static [FieldPath] {
@@ -142,6 +151,58 @@ impl Strategy for Pod {
             ),
         ];
         COLUMNS
+    }
+}
+
+/// What `matchLabelKeys` and `mismatchLabelKeys` mean becomes part of the selectors (KEP-3633, KEP-3243).
+fn select_by_own_labels(pod: &mut Value) {
+    let labels = json::get(pod, "metadata.labels").cloned().unwrap_or(Value::Null);
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        for list in [
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "preferredDuringSchedulingIgnoredDuringExecution",
+        ] {
+            for term in list_mut(pod, &format!("/spec/affinity/{kind}/{list}")) {
+                let term = match list.starts_with("preferred") {
+                    true => term.get_mut("podAffinityTerm"),
+                    false => Some(term),
+                };
+                if let Some(term) = term {
+                    extend_selector(term, &labels);
+                }
+            }
+        }
+    }
+    for constraint in list_mut(pod, "/spec/topologySpreadConstraints") {
+        extend_selector(constraint, &labels);
+    }
+}
+
+fn list_mut<'v>(value: &'v mut Value, pointer: &str) -> impl Iterator<Item = &'v mut Value> {
+    value
+        .pointer_mut(pointer)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
+fn extend_selector(term: &mut Value, labels: &Value) {
+    let mut new = Vec::new();
+    for (keys, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        for key in json::list(term, keys).iter().filter_map(Value::as_str) {
+            if let Some(value) = labels.get(key) {
+                new.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    if new.is_empty() || json::get(term, "labelSelector").is_none() {
+        return;
+    }
+    let expressions = json::object_mut(term, "labelSelector")
+        .entry("matchExpressions")
+        .or_insert_with(|| json!([]));
+    if let Some(expressions) = expressions.as_array_mut() {
+        expressions.extend(new);
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Row {
     pub(super) validate_update: fn(&Value, &Value, &mut Causes),
     /// Problems of a change of the status.
     pub(super) validate_status: fn(&Value, &Value, &mut Causes),
+    /// Sentences for the author.
+    pub(super) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
 }
 
 /// A kind without rules of its own.
@@ -52,6 +54,7 @@ pub(super) const ROW: Row = Row {
     validate_create: |_, _| {},
     validate_update: |_, _, _| {},
     validate_status: |_, _, _| {},
+    warnings: |_, _| Vec::new(),
 };
 
 /// A field whose absence reads as the empty text.
@@ -97,6 +100,9 @@ impl Strategy for Row {
     }
     fn validate_status_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
         (self.validate_status)(new, old, causes);
+    }
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        (self.warnings)(new, old)
     }
     fn selectable_fields(&self) -> &'static [FieldPath] {
         self.fields

@@ -1,14 +1,19 @@
 //! PersistentVolume, PersistentVolumeClaim, StorageClass.
 
+use super::csi::{driver_name, parameters};
 use super::{
     Causes, CellContext, columns,
     row::{ROW, Row},
 };
 use crate::{
     json,
-    validate::{Field, access_modes, claim_spec},
+    validate::{
+        Field, claim_spec,
+        storage::{volume_sources, volume_spec},
+    },
 };
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use strata_meta::{Quantity, StatusCause};
 
 pub(super) static VOLUMES: Row = Row {
@@ -58,7 +63,7 @@ pub(super) static VOLUMES: Row = Row {
     validate: volume,
     validate_update: |new, old, causes| {
         let (now, was) = (Field::root(new).at("spec"), Field::root(old).at("spec"));
-        for source in SOURCES {
+        for source in volume_sources() {
             if !json::equal(Some(now.at(source).value()), Some(was.at(source).value())) {
                 causes.push(
                     now.named("spec.persistentvolumesource")
@@ -66,7 +71,13 @@ pub(super) static VOLUMES: Row = Row {
                 );
             }
         }
-        now.at("volumeMode").unchanged(causes, &was.at("volumeMode"));
+        now.at("volumeMode")
+            .named("volumeMode")
+            .unchanged(causes, &was.at("volumeMode"));
+        let class = now.at("volumeAttributesClassName");
+        if was.at("volumeAttributesClassName").is_set() && !class.is_set() {
+            causes.push(class.forbidden("update from non-nil value to nil is forbidden"));
+        }
     },
     ..ROW
 };
@@ -143,53 +154,57 @@ pub(super) static CLASSES: Row = Row {
     ],
     validate: |object, causes| {
         let root = Field::root(object);
-        root.at("provisioner").needs(causes);
-        root.at("reclaimPolicy").if_one_of(causes, &["Delete", "Retain"]);
-        root.at("volumeBindingMode")
-            .needs_one_of(causes, &["Immediate", "WaitForFirstConsumer"]);
+        driver_name(&root.at("provisioner"), causes);
+        parameters(&root.at("parameters"), causes);
+        if !root.at("reclaimPolicy").is_empty() {
+            root.at("reclaimPolicy").if_one_of(causes, &["Delete", "Retain"]);
+        }
+        let mode = root.at("volumeBindingMode");
+        if mode.is_set() {
+            mode.if_one_of(causes, &["Immediate", "WaitForFirstConsumer"]);
+        } else {
+            causes.push(mode.required(""));
+        }
+        topologies(&root.at("allowedTopologies"), causes);
     },
     validate_update: |new, old, causes| {
         let (now, was) = (Field::root(new), Field::root(old));
         for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            if name == "reclaimPolicy" || name == "volumeBindingMode" {
-                now.at(name).unchanged(causes, &was.at(name));
-            } else if !json::same(new, old, name) {
-                let why = if name == "parameters" {
-                    "updates to parameters are forbidden."
-                } else {
-                    "updates to provisioner are forbidden."
-                };
-                causes.push(now.at(name).forbidden(why));
-            }
+            now.at(name).unchanged(causes, &was.at(name));
         }
     },
     ..ROW
 };
 
-const SOURCES: &[&str] = &[
-    "hostPath",
-    "local",
-    "nfs",
-    "csi",
-    "iscsi",
-    "fc",
-    "rbd",
-    "cephfs",
-    "cinder",
-    "glusterfs",
-    "flexVolume",
-    "azureDisk",
-    "azureFile",
-    "gcePersistentDisk",
-    "awsElasticBlockStore",
-    "vsphereVolume",
-    "quobyte",
-    "portworxVolume",
-    "scaleIO",
-    "storageos",
-    "flocker",
-    "photonPersistentDisk",
-];
+/// `allowedTopologies` of a class: no term may say what another one says.
+fn topologies(list: &Field<'_>, causes: &mut Causes) {
+    // Upstream's list of terms seen begins with as many empty ones.
+    let mut seen = vec![BTreeMap::new(); list.len().min(1)];
+    for term in list.items() {
+        let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let expressions = term.at("matchLabelExpressions");
+        for expression in expressions.items() {
+            let (key, values) = (expression.at("key"), expression.at("values"));
+            let mut set = BTreeSet::new();
+            values.needs(causes);
+            for value in values.items() {
+                if !set.insert(value.text()) {
+                    causes.push(value.duplicate());
+                }
+                value.problems(causes, strata_meta::names::label_value(value.text()));
+            }
+            let problems = strata_meta::names::qualified_name(key.text());
+            causes.extend(problems.iter().map(|why| key.invalid_as(key.text(), why)));
+            if keys.insert(key.text(), set).is_some() {
+                causes.push(key.duplicate());
+            }
+        }
+        if seen.contains(&keys) {
+            causes.push(expressions.duplicate_as(""));
+        }
+        seen.push(keys);
+    }
+}
 
 fn or_unset(cx: &CellContext<'_>, path: &str) -> Value {
     match json::text(cx.object, path) {
@@ -225,43 +240,7 @@ fn modes(cx: &CellContext<'_>, path: &str) -> Value {
 }
 
 fn volume(object: &Value, causes: &mut Causes) {
-    let spec = Field::root(object).at("spec");
-    access_modes(&spec.at("accessModes"), "", causes);
-    let capacity = spec.at("capacity");
-    capacity.needs(causes);
-    if !capacity.key("storage").is_set() || capacity.len() > 1 {
-        causes.push(capacity.not_supported(&["storage"]));
-    }
-    for (_, amount) in capacity.entries() {
-        if let Some(quantity) = amount.quantity().filter(|q| q.is_negative() || q.is_zero()) {
-            causes.push(amount.invalid_as(quantity.to_string(), "must be greater than zero"));
-        }
-    }
-    let policies = ["Delete", "Recycle", "Retain"];
-    spec.at("persistentVolumeReclaimPolicy").if_one_of(causes, &policies);
-    let mut given = SOURCES.iter().map(|name| spec.at(name)).filter(Field::is_set);
-    match given.next() {
-        None => causes.push(spec.required("must specify a volume type")),
-        Some(source) => {
-            if source.path().ends_with("hostPath") || source.path().ends_with("local") {
-                source.at("path").needs(causes);
-            }
-        }
-    }
-    causes.extend(given.map(|source| source.forbidden("may not specify more than 1 volume type")));
-    if spec.at("local").is_set() && !spec.at("nodeAffinity").is_set() {
-        causes.push(
-            spec.named("metadata.annotations")
-                .required("Local volume requires node affinity"),
-        );
-    }
-    if spec.at("hostPath.path").text() == "/" && spec.at("persistentVolumeReclaimPolicy").text() == "Recycle" {
-        let why = "may not be 'recycle' for a hostPath mount of '/'";
-        causes.push(spec.at("persistentVolumeReclaimPolicy").forbidden(why));
-    }
-    spec.at("storageClassName")
-        .if_text(causes, strata_meta::names::dns1123_subdomain);
-    spec.at("volumeMode").if_one_of(causes, &["Block", "Filesystem"]);
+    volume_spec(&Field::root(object).at("spec"), causes);
 }
 
 fn claim_update(new: &Value, old: &Value, causes: &mut Causes) {

@@ -70,7 +70,13 @@ fn workloads_are_checked() {
     let deployment = |members: Value| workload("apps/v1", "Deployment", members);
     check(&[
         (deployment(json!({"selector": selector})), &[]),
-        (deployment(json!({})), &["spec.selector: Required value"]),
+        (
+            deployment(json!({})),
+            &[
+                "spec.selector: Required value",
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`",
+            ],
+        ),
         (
             deployment(json!({"selector": {}})),
             &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],

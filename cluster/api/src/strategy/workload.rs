@@ -10,7 +10,7 @@ use crate::{
     validate::{
         Field, claim_spec,
         formats::{at_most_all, count_or_percent, label_selector, percent, read_selector},
-        pod_template,
+        pod_template, pod_warnings,
     },
 };
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use strata_meta::{Selector, StatusCause};
 
 pub(super) static DEPLOYMENTS: Row = Row {
     counts: true,
+    warnings: template_warnings,
     keeps_labels: true,
     columns: &[
         columns::NAME,
@@ -74,6 +75,7 @@ pub(super) static DEPLOYMENTS: Row = Row {
 
 pub(super) static REPLICA_SETS: Row = Row {
     counts: true,
+    warnings: template_warnings,
     columns: REPLICAS,
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
@@ -89,6 +91,7 @@ pub(super) static REPLICA_SETS: Row = Row {
 
 pub(super) static REPLICATION_CONTROLLERS: Row = Row {
     counts: true,
+    warnings: template_warnings,
     fields: &[FieldPath::new("status.replicas", "0")],
     columns: REPLICAS,
     validate: |object, causes| {
@@ -108,7 +111,7 @@ pub(super) static REPLICATION_CONTROLLERS: Row = Row {
         let labels = template.at("metadata.labels");
         let matches = json::members(object, "spec.selector").all(|(key, value)| labels.value().get(key) == Some(value));
         if !matches {
-            causes.push(labels.invalid("`selector` does not match template `labels`"));
+            causes.push(unselected(&template));
         }
         pod_template(&template, causes);
         always_restarts(&template, "ReplicationController", causes);
@@ -136,6 +139,7 @@ const REPLICAS: &[Column] = &[
 
 pub(super) static DAEMON_SETS: Row = Row {
     counts: true,
+    warnings: template_warnings,
     columns: &[
         columns::NAME,
         columns::column("Desired", "integer", "How many nodes should run the pod.", |cx| {
@@ -224,6 +228,20 @@ pub(super) static STATEFUL_SETS: Row = Row {
         columns::CONTAINERS,
         columns::IMAGES,
     ],
+    prepare_create: drop_gated_fields,
+    prepare_update: |new, old| {
+        if json::get(old, MAX_UNAVAILABLE).is_none() {
+            drop_gated_fields(new);
+        }
+    },
+    warnings: |new, old| {
+        let mut warnings = template_warnings(new, old);
+        if json::int(new, "spec.revisionHistoryLimit").is_some_and(|n| n < 0) {
+            let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
+            warnings.push(format!("spec.revisionHistoryLimit: {why}"));
+        }
+        warnings
+    },
     validate: stateful_set,
     validate_create: |object, causes| {
         let spec = Field::root(object).at("spec");
@@ -297,6 +315,10 @@ pub(super) static CONTROLLER_REVISIONS: Row = Row {
 pub(super) static POD_TEMPLATES: Row = Row {
     counts: true,
     returns_deleted: true,
+    warnings: |new, old| match old.is_some_and(|old| json::same(new, old, "template")) {
+        true => Vec::new(),
+        false => pod_warnings(&Field::root(new).at("template")),
+    },
     columns: &[
         columns::NAME,
         columns::column(
@@ -324,24 +346,54 @@ fn ready_of_wanted(cx: &CellContext<'_>) -> Value {
     format!("{}/{}", of("status.readyReplicas"), of("spec.replicas")).into()
 }
 
+/// What a kind says of a selector that is absent or unreadable.
+struct SelectorRule {
+    kind: &'static str,
+    required: bool,
+    unreadable: Option<&'static str>,
+}
+
+const SELECTOR_OF: fn(&'static str) -> SelectorRule = |kind| match kind {
+    "daemonset" => SelectorRule {
+        kind,
+        required: false,
+        unreadable: None,
+    },
+    "statefulset" => SelectorRule {
+        kind,
+        required: true,
+        unreadable: Some(""),
+    },
+    _ => SelectorRule {
+        kind,
+        required: true,
+        unreadable: Some("invalid label selector"),
+    },
+};
+
 /// `spec.selector` is there, is valid, selects something, and selects the pods of the template.
-fn selector_and_template(spec: &Field<'_>, kind: &str, causes: &mut Causes) {
-    let field = spec.at("selector");
-    if !field.is_set() {
+fn selector_and_template(spec: &Field<'_>, kind: &'static str, causes: &mut Causes) {
+    let rule = SELECTOR_OF(kind);
+    let (field, template) = (spec.at("selector"), spec.at("template"));
+    label_selector(&field, causes);
+    if !field.is_set() && rule.required {
         causes.push(field.required(""));
-    } else {
-        label_selector(&field, causes);
-        if field.at("matchLabels").is_empty() && field.at("matchExpressions").is_empty() {
-            causes.push(field.invalid(format_args!("empty selector is invalid for {kind}")));
-        }
+    } else if field.is_set() && field.at("matchLabels").is_empty() && field.at("matchExpressions").is_empty() {
+        causes.push(field.invalid(format_args!("empty selector is invalid for {}", rule.kind)));
     }
-    let selector = read_selector(&field);
-    if field.is_set() && selector.is_none() {
-        causes.push(field.invalid("invalid label selector"));
-    }
-    let template = spec.at("template");
-    if let Some(selector) = selector {
-        selects(&selector, &template, causes);
+    match read_selector(&field) {
+        Some(selector) => selects(&selector, &template, causes),
+        // No selector selects nothing.
+        None if !field.is_set() => causes.push(unselected(&template)),
+        None => match rule.unreadable {
+            None => {}
+            Some("") => {
+                let cause = field.invalid("");
+                let message = cause.message.trim_end_matches(": ").to_owned();
+                causes.push(StatusCause { message, ..cause });
+            }
+            Some(why) => causes.push(field.invalid(why)),
+        },
     }
     pod_template(&template, causes);
 }
@@ -351,14 +403,13 @@ pub(super) fn selects(selector: &Selector, template: &Field<'_>, causes: &mut Ca
     let labels = template.at("metadata.labels");
     let matches = selector.matches_with(|key| labels.value().get(key)?.as_str());
     if !selector.is_everything() && !matches {
-        let why = "`selector` does not match template `labels`";
-        let shown = if labels.is_set() {
-            labels.value().clone()
-        } else {
-            Value::Null
-        };
-        causes.push(labels.invalid_as(shown, why));
+        causes.push(unselected(template));
     }
+}
+
+fn unselected(template: &Field<'_>) -> StatusCause {
+    let labels = template.at("metadata.labels");
+    labels.invalid_as(labels.value().clone(), "`selector` does not match template `labels`")
 }
 
 fn always_restarts(template: &Field<'_>, kind: &str, causes: &mut Causes) {
@@ -384,6 +435,33 @@ fn is_zero(field: &Field<'_>) -> bool {
     percent(field).or(field.int()).unwrap_or(0) == 0
 }
 
+/// An update strategy as upstream prints it: by Go's names.
+fn go_strategy(strategy: &Field<'_>, members: [&str; 2]) -> String {
+    let rolling = strategy.at("rollingUpdate");
+    let member = |name: &str| {
+        let (first, rest) = name.split_at(1);
+        let value = rolling.at(&format!("{}{rest}", first.to_lowercase()));
+        format!("\"{name}\":{}", value.value())
+    };
+    let shown = match rolling.is_set() {
+        true => format!("{{{},{}}}", member(members[0]), member(members[1])),
+        false => "null".to_owned(),
+    };
+    let kind = Value::from(strategy.at("type").text());
+    format!("{{\"Type\":{kind},\"RollingUpdate\":{shown}}}")
+}
+
+fn unsupported(strategy: &Field<'_>, known: &[&str]) -> StatusCause {
+    let cause = strategy.not_supported(known);
+    let list = cause
+        .message
+        .rsplit_once(": supported values: ")
+        .map_or("", |(_, list)| list);
+    let shown = go_strategy(strategy, ["MaxUnavailable", "MaxSurge"]);
+    let message = format!("Unsupported value: {shown}: supported values: {list}");
+    StatusCause { message, ..cause }
+}
+
 fn deployment_strategy(strategy: &Field<'_>, causes: &mut Causes) {
     let rolling = strategy.at("rollingUpdate");
     match strategy.at("type").text() {
@@ -403,7 +481,7 @@ fn deployment_strategy(strategy: &Field<'_>, causes: &mut Causes) {
             }
             at_most_all(&unavailable, causes);
         }
-        _ => causes.push(strategy.not_supported(&["Recreate", "RollingUpdate"])),
+        _ => causes.push(unsupported(strategy, &["Recreate", "RollingUpdate"])),
     }
 }
 
@@ -424,8 +502,32 @@ fn daemon_strategy(strategy: &Field<'_>, causes: &mut Causes) {
                 _ => {}
             }
         }
-        _ => causes.push(strategy.not_supported(&["RollingUpdate", "OnDelete"])),
+        _ => causes.push(unsupported(strategy, &["RollingUpdate", "OnDelete"])),
     }
+}
+
+const MAX_UNAVAILABLE: &str = "spec.updateStrategy.rollingUpdate.maxUnavailable";
+
+/// `maxUnavailable` is behind a feature gate that is off by default.
+fn drop_gated_fields(object: &mut Value) {
+    json::remove(object, MAX_UNAVAILABLE);
+    for claim in json::object_mut(object, "spec")
+        .get_mut("volumeClaimTemplates")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        json::set(claim, "apiVersion", "v1");
+        json::set(claim, "kind", "PersistentVolumeClaim");
+    }
+}
+
+/// Warnings about the template, unless it stayed what it was.
+pub(super) fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    if old.is_some_and(|old| json::same(new, old, "spec.template")) {
+        return Vec::new();
+    }
+    pod_warnings(&Field::root(new).at("spec.template"))
 }
 
 fn stateful_set(object: &Value, causes: &mut Causes) {
@@ -446,16 +548,11 @@ fn stateful_set(object: &Value, causes: &mut Causes) {
         "OnDelete" => {}
         "RollingUpdate" => {
             rolling.at("partition").not_negative(causes);
-            let unavailable = rolling.at("maxUnavailable");
-            if unavailable.is_set() {
-                count_or_percent(&unavailable, causes);
-                if is_zero(&unavailable) {
-                    causes.push(unavailable.invalid("cannot be 0"));
-                }
-                at_most_all(&unavailable, causes);
-            }
         }
-        _ => causes.push(strategy.invalid("must be 'RollingUpdate' or 'OnDelete'")),
+        _ => {
+            let shown = go_strategy(&strategy, ["Partition", "MaxUnavailable"]);
+            causes.push(strategy.invalid_shown(shown, "must be 'RollingUpdate' or 'OnDelete'"));
+        }
     }
     for policy in ["whenDeleted", "whenScaled"] {
         spec.at("persistentVolumeClaimRetentionPolicy")
@@ -474,10 +571,13 @@ fn stateful_set(object: &Value, causes: &mut Causes) {
 
 fn with_claim_volumes(object: &Value) -> Value {
     let mut object = object.clone();
-    let names: Vec<String> = json::list(&object, "spec.volumeClaimTemplates")
-        .iter()
-        .map(|claim| json::text(claim, "metadata.name").to_owned())
-        .collect();
+    let mut names: Vec<String> = Vec::new();
+    for claim in json::list(&object, "spec.volumeClaimTemplates") {
+        let name = json::text(claim, "metadata.name");
+        if !names.iter().any(|seen| seen == name) {
+            names.push(name.to_owned());
+        }
+    }
     for member in ["hostname", "subdomain"] {
         json::remove(&mut object, &format!("spec.template.spec.{member}"));
     }

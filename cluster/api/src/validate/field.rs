@@ -155,6 +155,11 @@ impl<'v> Field<'v> {
         self.cause("FieldValueInvalid", format!("Invalid value: {shown}: {why}"))
     }
 
+    /// As [`Self::invalid`], with a text for the value that is printed as it stands.
+    pub(crate) fn invalid_shown(&self, shown: impl std::fmt::Display, why: impl std::fmt::Display) -> StatusCause {
+        self.cause("FieldValueInvalid", format!("Invalid value: {shown}: {why}"))
+    }
+
     /// The field must be there.
     pub(crate) fn required(&self, why: &str) -> StatusCause {
         StatusCause::required(&self.path, why)
@@ -168,6 +173,12 @@ impl<'v> Field<'v> {
     /// The value names nothing that there is.
     pub(crate) fn not_found(&self) -> StatusCause {
         self.cause("FieldValueNotFound", format!("Not found: {}", self.shown()))
+    }
+
+    /// As [`Self::not_found`], with what it could name.
+    pub(crate) fn not_found_because(&self, shown: impl Into<Value>, why: impl std::fmt::Display) -> StatusCause {
+        let shown: Value = shown.into();
+        self.cause("FieldValueNotFound", format!("Not found: {shown}: {why}"))
     }
 
     /// The value may stand once only.

@@ -190,8 +190,36 @@ pub(crate) fn label_selector(field: &Field<'_>, causes: &mut Vec<StatusCause>) {
     }
 }
 
+/// A domain and a path, like `acme.io/foo`.
+pub(crate) fn domain_prefixed_path(field: &Field<'_>, causes: &mut Vec<StatusCause>) {
+    if field.is_empty() {
+        causes.push(field.required(""));
+        return;
+    }
+    let parts = field
+        .text()
+        .split_once('/')
+        .filter(|(domain, path)| !domain.is_empty() && !path.is_empty());
+    let Some((domain, path)) = parts else {
+        causes.push(field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
+        return;
+    };
+    let problems = names::dns1123_subdomain(domain);
+    causes.extend(problems.iter().map(|why| field.invalid_as(domain, why)));
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
+    if !path.bytes().all(allowed) {
+        let why = "Invalid path (e.g. 'my-path', regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        causes.push(field.invalid_as(path, why));
+    }
+}
+
 /// A label selector as one can match with it; `None` when there is none or it is malformed.
 pub(crate) fn read_selector(field: &Field<'_>) -> Option<strata_meta::Selector> {
+    let mut problems = Vec::new();
+    label_selector(field, &mut problems);
+    if !problems.is_empty() {
+        return None;
+    }
     let selector = serde_json::from_value::<LabelSelector>(field.value().clone()).ok()?;
     selector.to_selector().ok()
 }

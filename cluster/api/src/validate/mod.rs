@@ -6,9 +6,10 @@ mod field;
 pub(crate) mod formats;
 mod metadata;
 pub(crate) mod pod;
+pub(crate) mod storage;
 
 pub(crate) use claim::{access_modes, claim_spec};
 pub(crate) use delete::delete_options;
 pub(crate) use field::Field;
 pub(crate) use metadata::{NameRule, metadata, metadata_update};
-pub(crate) use pod::pod_template;
+pub(crate) use pod::{pod_template, pod_warnings};

@@ -193,7 +193,8 @@ fn fill_system_fields(value: &mut Value) {
 fn prepare(row: &Row, value: &mut Value, user: &UserInfo) {
     let strategy = row.strategy;
     if row.has_status() && !strategy.keeps_status_on_create() {
-        json::set(value, "status", json!({}));
+        let unset = strata_schema::unset_member(&row.gvk, "status");
+        json::set(value, "status", unset.unwrap_or_else(|| json!({})));
     }
     if strategy.counts_generation() {
         json::set(value, "metadata.generation", 1);

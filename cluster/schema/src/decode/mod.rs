@@ -130,6 +130,14 @@ pub fn normalise(gvk: &GroupVersionKind, value: &mut Value) -> Result<(), Error>
     Ok(())
 }
 
+/// A member of a kind as JSON shows it when nothing in it is set; `None` when there is no such member.
+pub fn unset_member(gvk: &GroupVersionKind, name: &str) -> Option<Value> {
+    let schema = Schema::builtin();
+    let fields = &schema.type_info(schema.type_of(gvk)?).fields;
+    let field = fields.iter().find(|field| field.name == name)?;
+    Some(zero::zero(schema, &field.shape))
+}
+
 /// Decodes JSON of no known type; finds duplicate keys and syntax errors.
 pub fn decode_untyped(bytes: &[u8]) -> Result<Decoded, Error> {
     let text = as_text(bytes);

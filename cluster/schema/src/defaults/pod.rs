@@ -182,7 +182,14 @@ fn pull_policy(reference: &str) -> &'static str {
         let host = first.contains(['.', ':']) || first == "localhost";
         if host { rest } else { repository }
     });
-    let valid = !path.is_empty() && !path.contains(|c: char| c.is_ascii_uppercase() || c.is_whitespace());
+    let named = if path.len() < repository.len() {
+        path
+    } else {
+        repository
+    };
+    // The longest name that upstream's parser of references takes.
+    let valid =
+        named.len() <= 255 && !path.is_empty() && !path.contains(|c: char| c.is_ascii_uppercase() || c.is_whitespace());
     match (valid, tag, digest) {
         (true, Some("latest"), _) | (true, None, None) => "Always",
         _ => "IfNotPresent",

@@ -8,7 +8,11 @@ use crate::validate::{
 
 /// `lifecycle`, `livenessProbe`, `readinessProbe` and `startupProbe` of a container.
 pub(super) fn lifecycle_and_probes(spec: &Field<'_>, container: &Field<'_>, causes: &mut Causes) {
-    let grace = spec.at("terminationGracePeriodSeconds").int();
+    // Negative means 1.
+    let grace = spec
+        .at("terminationGracePeriodSeconds")
+        .int()
+        .map(|n| if n < 0 { 1 } else { n });
     let lifecycle = container.at("lifecycle");
     for hook in ["postStart", "preStop"] {
         let hook = lifecycle.at(hook);

@@ -11,9 +11,10 @@ mod scheduling;
 mod security;
 mod update;
 mod volumes;
+mod warnings;
 
 pub(crate) use resources::{amount, resource_name};
-pub(crate) use scheduling::taint_effect;
+pub(crate) use scheduling::{node_selector, taint_effect};
 pub(crate) use update::{ephemeral_containers_update, pod_update, resize, status_update};
 
 use super::{
@@ -22,6 +23,7 @@ use super::{
 };
 use strata_meta::{StatusCause, names};
 use volumes::Volumes;
+pub(crate) use warnings::pod_warnings;
 
 /// What a problem list is called here.
 type Causes = Vec<StatusCause>;
@@ -155,9 +157,10 @@ fn operating_system(spec: &Field<'_>, causes: &mut Causes) {
     }
     let name = os.at("name");
     if name.is_empty() {
-        causes.push(name.required("cannot be empty"));
+        causes.push(name.required(""));
     } else {
-        name.if_one_of(causes, &["linux", "windows"]);
+        // Upstream names the struct.
+        name.named(os.path()).if_one_of(causes, &["linux", "windows"]);
     }
 }
 
@@ -213,9 +216,8 @@ fn dns_config(spec: &Field<'_>, causes: &mut Causes) {
         causes.push(searches.invalid(why));
     }
     for search in searches.items().filter(|s| s.text() != ".") {
-        // Underscores are let through (KEP-4427).
-        let name = search.text().trim_end_matches('.').replace('_', "a");
-        search.problems(causes, names::dns1123_subdomain(&name));
+        let name = search.text().strip_suffix('.').unwrap_or(search.text());
+        search.problems(causes, names::dns1123_subdomain_with_underscore(name));
     }
     for option in config.at("options").items() {
         if option.at("name").is_empty() {
@@ -235,17 +237,24 @@ fn resource_claims(claims: &Field<'_>, causes: &mut Causes) {
             seen.push(name.text());
         }
         let (claim_name, template) = (claim.at("resourceClaimName"), claim.at("resourceClaimTemplateName"));
+        let shown = || {
+            let (name, claim, template) = (name.text(), claim_name.value(), template.value());
+            format!("{{\"Name\":{name:?},\"ResourceClaimName\":{claim},\"ResourceClaimTemplateName\":{template}}}")
+        };
         match (claim_name.is_set(), template.is_set()) {
-            (true, true) => causes.push(
-                claim.invalid("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
-            ),
-            (false, false) => {
-                causes.push(claim.invalid("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
-            }
+            (true, true) => causes.push(claim.invalid_shown(
+                shown(),
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            )),
+            (false, false) => causes.push(claim.invalid_shown(
+                shown(),
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            )),
             _ => {}
         }
-        claim_name.if_text(causes, names::dns1123_subdomain);
-        template.if_text(causes, names::dns1123_subdomain);
+        for reference in [claim_name, template].into_iter().filter(Field::is_set) {
+            reference.problems(causes, names::dns1123_subdomain(reference.text()));
+        }
     }
 }
 

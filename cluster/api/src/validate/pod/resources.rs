@@ -104,21 +104,33 @@ fn is_whole(name: &str) -> bool {
 /// `resources` of a container.
 pub(super) fn container(spec: &Field<'_>, resources: &Field<'_>, causes: &mut Causes) {
     requirements(resources, container_resource_name, causes);
-    let known: Vec<&str> = spec.at("resourceClaims").items().map(|c| c.at("name").text()).collect();
+    let known: Vec<&str> = spec
+        .at("resourceClaims")
+        .items()
+        .map(|c| c.at("name").text())
+        .filter(|name| !name.is_empty())
+        .collect();
     let mut seen = Vec::new();
     for claim in resources.at("claims").items() {
         let name = claim.at("name");
         if name.is_empty() {
-            causes.push(name.required(""));
+            causes.push(claim.required(""));
             continue;
         }
         let key = (name.text(), claim.at("request").text());
         if seen.contains(&key) {
-            causes.push(name.duplicate());
+            causes.push(claim.duplicate_as(name.text()));
         }
         seen.push(key);
         if !known.contains(&name.text()) {
-            causes.push(name.not_found());
+            let why = match known.as_slice() {
+                [] => "must be one of the names in pod.spec.resourceClaims which is empty".to_owned(),
+                known => format!(
+                    "must be one of the names in pod.spec.resourceClaims: {}",
+                    known.join(", ")
+                ),
+            };
+            causes.push(claim.not_found_because(name.text(), why));
         }
     }
 }

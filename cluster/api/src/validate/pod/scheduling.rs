@@ -36,7 +36,7 @@ fn weight(term: &Field<'_>, causes: &mut Causes) {
 }
 
 /// A node selector, of a pod or of a volume.
-pub(super) fn node_selector(selector: &Field<'_>, causes: &mut Causes) {
+pub(crate) fn node_selector(selector: &Field<'_>, causes: &mut Causes) {
     let terms = selector.at("nodeSelectorTerms");
     if terms.is_empty() {
         causes.push(terms.required("must have at least one node selector term"));
@@ -100,6 +100,7 @@ fn pod_affinity_term(term: &Field<'_>, causes: &mut Causes) {
     for keys in ["matchLabelKeys", "mismatchLabelKeys"] {
         label_keys(term, &term.at(keys), causes);
     }
+    unselected_keys(term, causes);
     let topology = term.at("topologyKey");
     if topology.is_empty() {
         causes.push(topology.required("can not be empty"));
@@ -116,8 +117,31 @@ fn label_keys(term: &Field<'_>, keys: &Field<'_>, causes: &mut Causes) {
     }
 }
 
+/// The selector has an expression for each key by now; another one for the same key is the author's.
+fn unselected_keys(term: &Field<'_>, causes: &mut Causes) {
+    let (selector, keys) = (term.at("labelSelector"), term.at("matchLabelKeys"));
+    let listed = |name: &str| keys.items().enumerate().filter(|(_, k)| k.text() == name).last();
+    let mut seen: Vec<&str> = selector.at("matchLabels").entries().map(|(key, _)| key).collect();
+    for expression in selector.at("matchExpressions").items() {
+        let key = expression.at("key").text();
+        if let Some((i, field)) = listed(key)
+            && seen.contains(&key)
+        {
+            let named = field.named(format!("{}[{i}]", term.path()));
+            causes.push(named.invalid("exists in both matchLabelKeys and labelSelector"));
+        }
+        seen.push(key);
+    }
+    for (i, key) in term.at("mismatchLabelKeys").items().enumerate() {
+        if listed(key.text()).is_some() {
+            let named = key.named(format!("{}.mismatchLabelKeys[{i}]", term.path()));
+            causes.push(named.invalid("exists in both matchLabelKeys and mismatchLabelKeys"));
+        }
+    }
+}
+
 /// `spec.tolerations`.
-pub(super) fn tolerations(list: &Field<'_>, causes: &mut Causes) {
+pub(crate) fn tolerations(list: &Field<'_>, causes: &mut Causes) {
     for toleration in list.items() {
         let (key, operator) = (toleration.at("key"), toleration.at("operator"));
         let (value, effect) = (toleration.at("value"), toleration.at("effect"));
@@ -207,6 +231,7 @@ pub(super) fn spread(list: &Field<'_>, causes: &mut Causes) {
             constraint.at(policy).if_one_of(causes, &["Honor", "Ignore"]);
         }
         label_keys(constraint, &constraint.at("matchLabelKeys"), causes);
+        unselected_keys(constraint, causes);
         label_selector(&constraint.at("labelSelector"), causes);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Causes;
 use crate::validate::{Field, formats::descending_path};
+use serde_json::Value;
 
 const MOST: i64 = i32::MAX as i64;
 
@@ -27,9 +28,7 @@ pub(super) fn pod(spec: &Field<'_>, causes: &mut Causes) {
     context
         .at("supplementalGroupsPolicy")
         .if_one_of(causes, &["Merge", "Strict"]);
-    context
-        .at("seLinuxChangePolicy")
-        .if_one_of(causes, &["MountOption", "Recursive"]);
+    context.at("seLinuxChangePolicy").if_one_of(causes, &["Recursive"]);
 }
 
 const SYSCTL: &str = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
@@ -82,8 +81,12 @@ fn seccomp(profile: &Field<'_>, causes: &mut Causes) {
     }
     if kind.text() != "Localhost" {
         if local.is_set() {
-            let shown = profile.value().clone();
-            causes.push(local.invalid_as(shown, "can only be set when seccomp type is Localhost"));
+            let shown = format!(
+                "{{\"Type\":{},\"LocalhostProfile\":{}}}",
+                Value::from(kind.text()),
+                local.value()
+            );
+            causes.push(local.invalid_shown(shown, "can only be set when seccomp type is Localhost"));
         }
     } else if local.is_set() {
         descending_path(&local, causes);

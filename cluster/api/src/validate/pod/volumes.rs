@@ -3,7 +3,8 @@
 use super::{Causes, environment};
 use crate::validate::{
     Field,
-    formats::{label_selector, no_backsteps, unreserved_path},
+    formats::{annotations, label_selector, labels, unreserved_path},
+    storage,
 };
 use strata_meta::names;
 
@@ -14,31 +15,27 @@ type Check = fn(&Field<'_>, &mut Causes);
 /// The sources of a volume, in the order in which upstream looks at them.
 const SOURCES: &[(&str, Check)] = &[
     ("emptyDir", empty_dir),
-    ("hostPath", host_path),
+    ("hostPath", storage::host_path),
     ("gitRepo", git_repository),
-    ("gcePersistentDisk", |f, c| f.at("pdName").needs(c)),
-    ("awsElasticBlockStore", |f, c| f.at("volumeID").needs(c)),
+    ("gcePersistentDisk", storage::gce_disk),
+    ("awsElasticBlockStore", storage::aws_disk),
     ("secret", |f, c| keys(f, "secretName", c)),
-    ("nfs", nfs),
-    ("iscsi", |f, c| {
-        ["targetPortal", "iqn"].iter().for_each(|m| f.at(m).needs(c))
-    }),
+    ("nfs", storage::nfs),
+    ("iscsi", storage::iscsi),
     ("glusterfs", |f, c| {
         ["endpoints", "path"].iter().for_each(|m| f.at(m).needs(c))
     }),
-    ("flocker", unchecked),
+    ("flocker", storage::flocker),
     ("persistentVolumeClaim", |f, c| f.at("claimName").needs(c)),
     ("rbd", |f, c| {
         ["monitors", "image"].iter().for_each(|m| f.at(m).needs(c))
     }),
     ("cinder", |f, c| f.at("volumeID").needs(c)),
     ("cephfs", |f, c| f.at("monitors").needs(c)),
-    ("quobyte", |f, c| {
-        ["registry", "volume"].iter().for_each(|m| f.at(m).needs(c))
-    }),
+    ("quobyte", storage::quobyte),
     ("downwardAPI", downward),
-    ("fc", unchecked),
-    ("flexVolume", |f, c| f.at("driver").needs(c)),
+    ("fc", storage::fibre_channel),
+    ("flexVolume", storage::flex),
     ("configMap", |f, c| keys(f, "name", c)),
     ("azureFile", |f, c| {
         ["secretName", "shareName"].iter().for_each(|m| f.at(m).needs(c))
@@ -46,19 +43,19 @@ const SOURCES: &[(&str, Check)] = &[
     ("vsphereVolume", |f, c| f.at("volumePath").needs(c)),
     ("photonPersistentDisk", |f, c| f.at("pdID").needs(c)),
     ("portworxVolume", |f, c| f.at("volumeID").needs(c)),
-    ("azureDisk", |f, c| {
-        ["diskName", "diskURI"].iter().for_each(|m| f.at(m).needs(c))
+    ("azureDisk", storage::azure_disk),
+    ("storageos", |f, c| {
+        f.at("volumeName").needs_text(c, names::dns1123_label)
     }),
-    ("storageos", unchecked),
     ("projected", projected),
     ("scaleIO", |f, c| {
         ["gateway", "system", "volumeName"]
             .iter()
             .for_each(|m| f.at(m).needs(c))
     }),
-    ("csi", |f, c| f.at("driver").needs(c)),
+    ("csi", csi),
     ("ephemeral", ephemeral),
-    ("image", unchecked),
+    ("image", image),
 ];
 
 /// The volumes of a pod that are in order.
@@ -73,7 +70,7 @@ impl<'v> Volumes<'v> {
         for volume in list.items() {
             let mut found = Vec::new();
             source(&volume, &mut found);
-            if volume.at("ephemeral").is_set() && !pod_name.is_empty() {
+            if volume.at("ephemeral").is_set() && !pod_name.is_empty() && !volume.at("name").is_empty() {
                 let claim = format!("{pod_name}-{}", volume.at("name").text());
                 let problems = names::dns1123_subdomain(&claim);
                 let field = volume.at("name");
@@ -111,8 +108,6 @@ impl<'v> Volumes<'v> {
     }
 }
 
-fn unchecked(_: &Field<'_>, _: &mut Causes) {}
-
 fn source(volume: &Field<'_>, causes: &mut Causes) {
     let mut first = true;
     for (name, rule) in SOURCES {
@@ -139,34 +134,9 @@ fn empty_dir(field: &Field<'_>, causes: &mut Causes) {
     }
 }
 
-fn host_path(field: &Field<'_>, causes: &mut Causes) {
-    field.at("path").needs(causes);
-    no_backsteps(&field.at("path"), causes);
-    let kinds = [
-        "",
-        "BlockDevice",
-        "CharDevice",
-        "Directory",
-        "DirectoryOrCreate",
-        "File",
-        "FileOrCreate",
-        "Socket",
-    ];
-    field.at("type").if_one_of(causes, &kinds);
-}
-
 fn git_repository(field: &Field<'_>, causes: &mut Causes) {
     field.at("repository").needs(causes);
     unreserved_path(&field.at("directory"), causes);
-}
-
-fn nfs(field: &Field<'_>, causes: &mut Causes) {
-    field.at("server").needs(causes);
-    let path = field.at("path");
-    path.needs(causes);
-    if !path.is_empty() && !path.text().starts_with('/') {
-        causes.push(path.invalid("must be an absolute path"));
-    }
 }
 
 fn mode(field: &Field<'_>, causes: &mut Causes) {
@@ -297,9 +267,35 @@ fn token(volume: &Field<'_>, given: &Field<'_>, causes: &mut Causes) {
     unreserved_path(&path, causes);
 }
 
+fn csi(field: &Field<'_>, causes: &mut Causes) {
+    storage::csi_driver(&field.at("driver"), causes);
+    let secret = field.at("nodePublishSecretRef");
+    if !secret.is_set() {
+        return;
+    }
+    let name = secret.at("name");
+    if name.is_empty() {
+        causes.push(name.required(""));
+    } else {
+        // Upstream names the volume, not the reference.
+        name.named(format!("{}.name", field.path()))
+            .problems(causes, names::dns1123_subdomain(name.text()));
+    }
+}
+
+fn image(field: &Field<'_>, causes: &mut Causes) {
+    field.at("reference").needs(causes);
+    field
+        .at("pullPolicy")
+        .if_one_of(causes, &["Always", "IfNotPresent", "Never"]);
+}
+
 fn ephemeral(field: &Field<'_>, causes: &mut Causes) {
     let template = field.at("volumeClaimTemplate");
     if template.is_set() {
+        let metadata = template.at("metadata");
+        labels(&metadata.at("labels"), causes);
+        annotations(&metadata.at("annotations"), causes);
         crate::validate::claim_spec(&template.at("spec"), causes);
     } else {
         causes.push(template.required(""));
