@@ -16,15 +16,19 @@ const DESTINATION: u32 = 16;
 const SOURCE_NAT_PRIORITY: i32 = 100;
 const CONNTRACK_INVALID: u32 = 1;
 
-/// Forwarding on, loopback up, the gateway address on loopback.
-///
-/// Forwarding stays on when the instance goes: by then others may have come to rely on it.
-pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error> {
+/// Packets pass through this host. That stays when the instance goes: by then others may have come to rely on it.
+pub(crate) fn forward_packets() -> Result<(), Error> {
     let path = "/proc/sys/net/ipv4/ip_forward";
     let current = fs::read_to_string(path).map_err(|source| Error::file(path, source))?;
     if current.trim() == "0" {
         fs::write(path, "1").map_err(|source| Error::file(path, source))?;
     }
+    Ok(())
+}
+
+/// Forwarding on, loopback up, the gateway address on loopback.
+pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error> {
+    forward_packets()?;
     let mut socket = RouteSocket::open()?;
     let label = instance.address_label();
     let present = socket.addresses()?;

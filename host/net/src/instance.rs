@@ -11,6 +11,8 @@ const PREFIX: &str = "strata";
 pub struct Instance {
     name: String,
     hash: u64,
+    /// What its links start with, where somebody else names them.
+    links: Option<String>,
 }
 
 impl Instance {
@@ -23,6 +25,15 @@ impl Instance {
         Ok(Self {
             name: name.to_owned(),
             hash: fnv1a(name.as_bytes()),
+            links: None,
+        })
+    }
+
+    /// An instance whose only link is that one, which others made.
+    pub(crate) fn of_link(name: &str, link: &str) -> Result<Self, Error> {
+        Ok(Self {
+            links: Some(link.to_owned()),
+            ..Self::new(name)?
         })
     }
 
@@ -41,9 +52,10 @@ impl Instance {
         format!("{PREFIX}-{}-services", self.name)
     }
 
-    /// What every host-side link of this instance starts with (seven characters).
+    /// What every host-side link of this instance starts with (seven characters if it names them).
     pub fn link_prefix(&self) -> String {
-        format!("s{}-", base32(self.hash, 5))
+        let own = || format!("s{}-", base32(self.hash, 5));
+        self.links.clone().unwrap_or_else(own)
     }
 
     /// The host-side link of a sandbox: 15 characters, the kernel's limit.

@@ -22,6 +22,7 @@ pub mod nft;
 mod pod;
 mod reaper;
 mod routes;
+mod uplink;
 
 pub use addresses::REUSE_DELAY;
 pub use cidr::Cidr;
@@ -31,3 +32,4 @@ pub use instance::Instance;
 pub use namespace::NetworkNamespace;
 pub use pod::{PodAddress, PodNetwork, PodNetworkOptions};
 pub use routes::{NodeRoutes, route_virtual};
+pub use uplink::Uplink;

@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use strata_net::netlink::route::{LOOPBACK, RouteSocket, VethEnd};
+use strata_net::netlink::route::{LOOPBACK, Route, RouteSocket, VethEnd};
 use strata_net::nft::{Batch, ChainHook, ChainKind, Family, Hook, NftSocket};
-use strata_net::{Cidr, NetworkNamespace, NodeRoutes, PodNetwork, PodNetworkOptions, cleanup};
+use strata_net::{Cidr, NetworkNamespace, NodeRoutes, PodNetwork, PodNetworkOptions, Uplink, cleanup};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -48,23 +48,44 @@ fn ask(namespace: &NetworkNamespace, address: SocketAddr) -> std::io::Result<Str
         .unwrap()
 }
 
+/// A chain that drops what is forwarded, as Docker's does.
+fn drop_forward() {
+    let mut batch = Batch::new(Family::Ipv4, "filter");
+    let hook = ChainHook {
+        kind: ChainKind::Filter,
+        hook: Hook::Forward,
+        priority: 0,
+        drops: true,
+    };
+    batch
+        .add_table()
+        .add_chain("FORWARD", Some(hook))
+        .flush_chain("FORWARD");
+    NftSocket::open().unwrap().apply(batch).unwrap();
+}
+
 /// Joins two namespaces by a link with these addresses of a /24.
 fn join(left: &NetworkNamespace, right: &NetworkNamespace, left_ip: [u8; 4], right_ip: [u8; 4]) {
+    join_by("up0", left, right, left_ip, right_ip);
+}
+
+/// The same by a link of that name.
+fn join_by(name: &str, left: &NetworkNamespace, right: &NetworkNamespace, left_ip: [u8; 4], right_ip: [u8; 4]) {
     let ends = (
         VethEnd {
-            name: "up0",
+            name,
             mac: None,
             netns: None,
         },
         VethEnd {
-            name: "up0",
+            name,
             mac: None,
             netns: Some(right.as_fd()),
         },
     );
     let configure = |ip: [u8; 4]| {
         let mut socket = RouteSocket::open()?;
-        let index = socket.link_index("up0")?.unwrap();
+        let index = socket.link_index(name)?.unwrap();
         socket
             .requests()
             .set_up(LOOPBACK)
@@ -77,7 +98,48 @@ fn join(left: &NetworkNamespace, right: &NetworkNamespace, left_ip: [u8; 4], rig
         .unwrap();
     left.run(|| configure(left_ip)).unwrap().unwrap();
     right.run(|| configure(right_ip)).unwrap().unwrap();
-    left.run(|| RouteSocket::open()?.await_running("up0")).unwrap().unwrap();
+    left.run(|| RouteSocket::open()?.await_running(name)).unwrap().unwrap();
+}
+
+#[test]
+fn what_is_behind_a_link_reaches_beyond_its_host_under_the_hosts_address() {
+    let spaces = [(); 3].map(|()| NetworkNamespace::create().unwrap());
+    let [inner, host, outer] = &spaces;
+    join(host, outer, [192, 0, 2, 1], [192, 0, 2, 2]);
+    join_by("bridge7", host, inner, [172, 30, 7, 1], [172, 30, 7, 10]);
+    let default = || {
+        let mut socket = RouteSocket::open()?;
+        let route = Route::via("0.0.0.0/0".parse().unwrap(), IpAddr::from([172, 30, 7, 1]));
+        socket.requests().replace_route(&route).run()
+    };
+    inner.run(default).unwrap().unwrap();
+    let range: Cidr = "172.30.7.0/24".parse().unwrap();
+    let open = || {
+        drop_forward();
+        Uplink::open("bridge-7", "bridge7", range)
+    };
+    let uplink = host.run(open).unwrap().unwrap();
+    let (address, server) = serve_once(outer, "192.0.2.2:0");
+    assert_eq!(
+        ask(inner, address).unwrap(),
+        "192.0.2.1",
+        "the way back is the host's affair"
+    );
+    server.join().unwrap();
+    drop(uplink);
+    host.run(|| {
+        cleanup("bridge-7").unwrap();
+        let mut socket = NftSocket::open().unwrap();
+        assert!(
+            !socket
+                .tables(Family::Ipv4)
+                .unwrap()
+                .iter()
+                .any(|table| table.contains("bridge-7"))
+        );
+        assert!(socket.rules(Family::Ipv4, "filter", "FORWARD").unwrap().is_empty());
+    })
+    .unwrap();
 }
 
 #[test]
@@ -206,20 +268,6 @@ fn a_foreign_forward_drop_is_answered_even_when_it_comes_later() {
     let node = NetworkNamespace::create().unwrap();
     let (one, two) = (NetworkNamespace::create().unwrap(), NetworkNamespace::create().unwrap());
     node.run(|| {
-        let drop_forward = || {
-            let mut batch = Batch::new(Family::Ipv4, "filter");
-            let hook = ChainHook {
-                kind: ChainKind::Filter,
-                hook: Hook::Forward,
-                priority: 0,
-                drops: true,
-            };
-            batch
-                .add_table()
-                .add_chain("FORWARD", Some(hook))
-                .flush_chain("FORWARD");
-            NftSocket::open().unwrap().apply(batch).unwrap();
-        };
         let rules = || {
             NftSocket::open()
                 .unwrap()

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use strata_net::{
-    Cidr, NetworkNamespace,
+    Cidr, NetworkNamespace, Uplink,
     netlink::route::{LOOPBACK, Route, RouteSocket, VethEnd},
 };
 
@@ -46,8 +46,8 @@ fn owner(folder: &Path) -> &[u8] {
     &path[path.len().saturating_sub(FITS)..]
 }
 
-/// Gives the bridge its address.
-pub fn open_bridge(spec: &ClusterSpec) -> Outcome {
+/// Gives the bridge its address, and the nodes the way out that this machine has, until dropped or [`remove`]d.
+pub fn open_bridge(spec: &ClusterSpec) -> Outcome<Uplink> {
     let doing = "opening the cluster's bridge";
     let mut socket = RouteSocket::open().during(doing)?;
     let index = index(&mut socket, &spec.bridge())?;
@@ -56,7 +56,9 @@ pub fn open_bridge(spec: &ClusterSpec) -> Outcome {
         .add_address(index, spec.gateway(), PREFIX, None)
         .set_up(index)
         .run()
-        .during(doing)
+        .during(doing)?;
+    let range = Cidr::new(spec.gateway(), PREFIX).during(doing)?;
+    Uplink::open(&spec.bridge(), &spec.bridge(), range).during("opening the nodes' way out")
 }
 
 /// Makes the network namespace of a node and joins it to the bridge.
@@ -115,6 +117,9 @@ pub fn remove(spec: &ClusterSpec) {
     match fs::read(owner_file(&spec.bridge())) {
         Ok(alias) if alias.trim_ascii_end() == owner(&spec.folder()) => {}
         _ => return,
+    }
+    if let Err(error) = strata_net::cleanup(&spec.bridge()) {
+        tracing::warn!(%error, "the nodes' way out could not be closed");
     }
     let names = (0..spec.nodes.len()).map(|i| spec.link(i)).chain([spec.bridge()]);
     for name in names {

@@ -94,7 +94,7 @@ pub fn clean_up(spec: &ClusterSpec) {
 }
 
 async fn keep(spec: &ClusterSpec, nodes: &mut Vec<Child>) -> Outcome {
-    links::open_bridge(spec)?;
+    let _uplink = links::open_bridge(spec)?;
     let mut server = start(spec, 0, None)?;
     let result = tokio::select! {
         // A node that ends takes the cluster with it only if it is the server.

@@ -102,11 +102,9 @@ impl Traces {
             }
         }
         for table in tables() {
-            if self
-                .instances
-                .iter()
-                .any(|name| table.contains(&format!("strata-{name}")))
-            {
+            let ours = |name: &String| table.contains(&format!("strata-{name}"));
+            // A cluster's table bears the name of its bridge.
+            if self.instances.iter().any(ours) || self.links.iter().any(ours) {
                 left.push(table);
             }
         }
