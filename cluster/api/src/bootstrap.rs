@@ -26,6 +26,7 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), Error> {
     first.extend(cluster);
     ensure_all(core, &user, first).await?;
     ensure_all(core, &user, namespaced).await?;
+    crate::flow::maintain(core).await;
     for object in kubernetes_service(core)
         .into_iter()
         .chain([extension_authentication(core)])
@@ -37,6 +38,7 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), Error> {
 
 /// Brings back the way to the API for pods, should somebody have removed it.
 pub(crate) async fn maintain(core: &Arc<Core>) {
+    crate::flow::maintain(core).await;
     let user = UserInfo::new("system:apiserver", &[GROUP_MASTERS]);
     if core
         .resource("", "configmaps")

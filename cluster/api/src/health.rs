@@ -75,7 +75,9 @@ fn metrics(call: &Call) -> Response<Body> {
             Some((row.resource.to_string(), cache.len(), cache.watchers()))
         })
         .collect();
-    let mut response = text_response(200, call.core.metrics.render(&objects));
+    let mut text = call.core.metrics.render(&objects);
+    call.core.flow.render(&mut text);
+    let mut response = text_response(200, text);
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, media);
     response

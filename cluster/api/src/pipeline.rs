@@ -196,7 +196,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Within the limits of concurrency and time.
+/// As whom the caller says, when it is the request's turn, within the limits of concurrency and time.
 async fn bounded(
     call: &mut Call,
     row: Option<Arc<Row>>,
@@ -204,22 +204,48 @@ async fn bounded(
     origin: Origin,
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
-    if call.info.is_long_running() {
+    call.user = impersonated(&core, call.user.clone(), &call.headers)?;
+    let endless = call.info.is_long_running();
+    if origin == Origin::Process || (endless && call.info.verb != "watch") {
+        return timed(call, row, request, endless).await;
+    }
+    let admitted = core.flow.admit(call, row.as_deref()).await?;
+    // Nothing else bounds a level that lets everything through.
+    let _slot = match admitted.is_exempt() && !endless {
+        false => None,
+        true => {
+            let slots = if is_read(call) { &core.reads } else { &core.writes };
+            let turn = tokio::time::timeout(QUEUE_TIMEOUT, slots.acquire()).await;
+            Some(turn.map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?)
+        }
+    };
+    let outcome = timed(call, row, request, endless).await;
+    let mut response = outcome.unwrap_or_else(|status| status_response(&status));
+    admitted.label(response.headers_mut());
+    admitted.finish();
+    Ok(response)
+}
+
+fn is_read(call: &Call) -> bool {
+    matches!(call.info.verb, "get" | "list" | "head" | "options")
+}
+
+/// Counted, and cut off when it takes too long.
+async fn timed(
+    call: &mut Call,
+    row: Option<Arc<Row>>,
+    request: Request<RequestBody>,
+    endless: bool,
+) -> Result<Response<Body>, Status> {
+    let core = call.core.clone();
+    if endless {
         let _count = InFlight::enter(&core.metrics.long_running);
         return authorised(call, row, request).await;
     }
-    let reads = matches!(call.info.verb, "get" | "list" | "head" | "options");
-    let (slots, gauge) = match reads {
-        true => (&core.reads, &core.metrics.reads),
-        false => (&core.writes, &core.metrics.writes),
-    };
-    let _slot = match origin {
-        Origin::Process => None,
-        Origin::Network => Some(
-            tokio::time::timeout(QUEUE_TIMEOUT, slots.acquire())
-                .await
-                .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?,
-        ),
+    let gauge = if is_read(call) {
+        &core.metrics.reads
+    } else {
+        &core.metrics.writes
     };
     let _count = InFlight::enter(gauge);
     match tokio::time::timeout(REQUEST_TIMEOUT, authorised(call, row, request)).await {
@@ -239,7 +265,6 @@ async fn authorised(
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
-    call.user = impersonated(&call.core, call.user.clone(), &call.headers)?;
     call.core.authorize(&call.user, &call.info, &call.query)?;
     if let Some(remote) = call.core.aggregator.of(&call.info.path) {
         return aggregate::forward(call, &remote, request).await;

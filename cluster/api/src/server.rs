@@ -4,6 +4,7 @@ use crate::{
     ApiOptions, Error, aggregate, bootstrap,
     cache::{self},
     core::Core,
+    flow,
     inprocess::InProcess,
     pipeline::HttpHandler,
 };
@@ -48,6 +49,7 @@ impl ApiServer {
         bootstrap::run(&server.core).await?;
         server.core.set_started();
         server.tasks.spawn(aggregate::keep(server.core.clone()));
+        server.tasks.spawn(flow::keep(server.core.clone()));
         tracing::info!(revision = revision.0, "API server ready");
         Ok(server)
     }
@@ -112,6 +114,15 @@ impl ApiServer {
             let configured = core.configured.clone();
             core.resource("admissionregistration.k8s.io", plural)
                 .observe(Box::new(move |event, _| configured.apply(plural, event)));
+        }
+        for plural in ["flowschemas", "prioritylevelconfigurations"] {
+            let server = Arc::downgrade(core);
+            core.resource("flowcontrol.apiserver.k8s.io", plural)
+                .observe(Box::new(move |event, _| {
+                    if let Some(core) = server.upgrade() {
+                        core.flow.observe(event);
+                    }
+                }));
         }
         let services = core.services.clone();
         core.resource("", "services")

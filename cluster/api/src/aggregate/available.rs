@@ -28,6 +28,7 @@ struct Outcome {
 
 /// Registers what the server serves and checks what others serve, until the server stops.
 pub(crate) async fn keep(core: Arc<Core>) {
+    let mut rows = core.registry.changes();
     let mut pause = RETRY;
     loop {
         local::register(&core).await;
@@ -42,6 +43,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
         tokio::select! {
             () = core.cancel.cancelled() => return,
             () = core.aggregator.changed.notified() => pause = RETRY,
+            _ = rows.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -1,0 +1,237 @@
+//! Priority and fairness: which requests go first when there are more than the server answers at a time (KEP-1040).
+//!
+//! A request is classified by FlowSchemas into a priority level and a flow. Each [`Level`] has seats; when they are
+//! taken, requests wait in queues among which flows are spread, and are refused when the queues are full. What does
+//! not have to wait costs a read of the configuration and an atomic addition.
+
+mod bootstrap;
+mod classify;
+mod config;
+mod level;
+mod share;
+
+pub(crate) use bootstrap::maintain;
+pub(crate) use level::{Level, Seats};
+
+use crate::{core::Core, pipeline::Call, registry::Row};
+use classify::Schema;
+use http::{HeaderMap, HeaderValue};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, RwLock},
+    time::{Duration, Instant},
+};
+use strata_meta::{Status, WatchEvent};
+use tokio::sync::Notify;
+
+/// Seats of the whole server: upstream's reads and writes in flight.
+pub(crate) const SERVER_SEATS: u32 = 600;
+/// How long a request may wait for its turn (upstream: a quarter of the request's time).
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Objects of a list that cost a seat, and watchers of a write.
+const OBJECTS_PER_SEAT: usize = 100;
+const WATCHERS_PER_SEAT: usize = 10;
+/// A request never takes more than this, nor more than a part of its level's seats.
+const MOST_SEATS: u32 = 10;
+const MOST_SEATS_PER_MILLE: u32 = 150;
+/// What the events of a write cost: one seat for this long for every ten watchers.
+const EVENTS: Duration = Duration::from_millis(5);
+
+/// The server's priority levels and who goes where.
+pub(crate) struct Flow {
+    config: RwLock<Arc<Config>>,
+    objects: Mutex<config::Objects>,
+    /// Told when objects have changed.
+    pub(crate) changed: Notify,
+}
+
+/// One state of the configuration.
+#[derive(Default)]
+struct Config {
+    /// In the order they are tried.
+    schemas: Vec<Arc<Schema>>,
+    levels: HashMap<String, Arc<Level>>,
+}
+
+/// Where a request belongs.
+pub(crate) struct Admitted {
+    schema: Arc<Schema>,
+    /// Held until dropped.
+    seats: Option<Seats>,
+    /// Seats held on after the answer.
+    after: Option<(u32, Duration)>,
+}
+
+impl Flow {
+    /// With the mandatory objects only.
+    pub(crate) fn new() -> Self {
+        let flow = Self {
+            config: RwLock::default(),
+            objects: Mutex::default(),
+            changed: Notify::new(),
+        };
+        flow.rebuild();
+        flow
+    }
+
+    /// A change of a FlowSchema or a PriorityLevelConfiguration.
+    pub(crate) fn observe(&self, event: &WatchEvent) {
+        let Some(object) = event.object() else { return };
+        let gone = matches!(event, WatchEvent::Deleted(_));
+        let body = match object.to_value() {
+            Ok(value) => Some(value).filter(|_| !gone),
+            Err(error) => return tracing::error!(%error, "a flow control object cannot be read and is not followed"),
+        };
+        let mut objects = self.objects.lock().expect("no panic under this lock");
+        objects.set(&object.kind.kind, object.name(), body);
+        drop(objects);
+        self.rebuild();
+        self.changed.notify_one();
+    }
+
+    fn rebuild(&self) {
+        let objects = self.objects.lock().expect("no panic under this lock");
+        let mut config = self.config.write().expect("no panic under this lock");
+        *config = Arc::new(objects.config(&config));
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.read().expect("no panic under this lock").clone()
+    }
+
+    /// Waits for the request's turn. Errors: 429 when there is no room, or not soon enough.
+    pub(crate) async fn admit(&self, call: &Call, row: Option<&Row>) -> Result<Admitted, Status> {
+        let config = self.config();
+        let found = config
+            .schemas
+            .iter()
+            .find(|schema| schema.matches(&call.user, &call.info));
+        let schema = found
+            .ok_or_else(|| Status::internal("no flow schema matches the request"))?
+            .clone();
+        let level = schema.level.clone();
+        if level.is_exempt() {
+            schema.dispatched();
+            return Ok(Admitted {
+                schema,
+                seats: None,
+                after: None,
+            });
+        }
+        let most = level.widest();
+        let (width, after) = width(call, row, most);
+        let flow = schema.flow(&call.user, &call.info);
+        let asked = Instant::now();
+        match level.acquire(width, flow, QUEUE_TIMEOUT).await {
+            Ok(seats) => {
+                schema.dispatched();
+                schema.waited(asked.elapsed());
+                Ok(Admitted {
+                    schema,
+                    seats: Some(seats),
+                    after,
+                })
+            }
+            Err(refusal) => {
+                schema.rejected(refusal);
+                let mut status = Status::too_many_requests("Too many requests, please try again later.", 1);
+                status.code = 429;
+                Err(status)
+            }
+        }
+    }
+
+    /// Seats are lent to levels that want them by those that do not.
+    pub(crate) fn rebalance(&self) {
+        share::rebalance(self.config().levels.values());
+    }
+
+    /// Prometheus text under upstream's names.
+    pub(crate) fn render(&self, out: &mut String) {
+        let config = self.config();
+        let mut levels: Vec<&Arc<Level>> = config.levels.values().collect();
+        levels.sort_by(|a, b| a.name.cmp(&b.name));
+        for (name, read) in level::GAUGES {
+            let _ = writeln!(out, "# TYPE apiserver_flowcontrol_{name} gauge");
+            for level in &levels {
+                let _ = writeln!(
+                    out,
+                    "apiserver_flowcontrol_{name}{{priority_level=\"{}\"}} {}",
+                    level.name,
+                    read(level)
+                );
+            }
+        }
+        classify::render(&config.schemas, out);
+    }
+}
+
+/// The seats a request takes, and those it takes on after its answer.
+fn width(call: &Call, row: Option<&Row>, most: u32) -> (u32, Option<(u32, Duration)>) {
+    let Some(cache) = row.and_then(|row| row.cache.as_ref()) else {
+        return (1, None);
+    };
+    let seats = |count: usize, each: usize| u32::try_from(count.div_ceil(each)).unwrap_or(u32::MAX);
+    match call.info.verb {
+        // A watch from a revision reads nothing but what comes.
+        "watch"
+            if !matches!(call.query.get("resourceVersion"), "" | "0") && !call.query.is_true("sendInitialEvents") =>
+        {
+            (1, None)
+        }
+        "list" | "watch" if call.info.name.is_empty() => (seats(cache.len(), OBJECTS_PER_SEAT).clamp(1, most), None),
+        "create" | "update" | "patch" | "delete" => {
+            let watchers = cache.watchers();
+            if watchers < WATCHERS_PER_SEAT {
+                return (1, None);
+            }
+            let wanted = seats(watchers, WATCHERS_PER_SEAT);
+            let wide = wanted.min(most);
+            (1, Some((wide, EVENTS * wanted / wide)))
+        }
+        _ => (1, None),
+    }
+}
+
+impl Admitted {
+    /// Tells the client how its request was classified.
+    pub(crate) fn label(&self, headers: &mut HeaderMap) {
+        headers.insert("x-kubernetes-pf-flowschema-uid", self.schema.uid.clone());
+        headers.insert("x-kubernetes-pf-prioritylevel-uid", self.schema.level_uid.clone());
+    }
+
+    /// Whether the level lets everything through, so that other bounds hold.
+    pub(crate) fn is_exempt(&self) -> bool {
+        self.seats.is_none()
+    }
+
+    /// Gives the seats back, those for the work after an answer when that is done.
+    pub(crate) fn finish(mut self) {
+        let (Some(seats), Some((wide, time))) = (self.seats.take(), self.after) else {
+            return;
+        };
+        let seats = seats.widen(wide);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            drop(seats);
+        });
+    }
+}
+
+/// A uid as a header; nobody's when it is none.
+fn uid_header(uid: &str) -> HeaderValue {
+    HeaderValue::from_str(uid).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Keeps the objects and the limits up to date until the server stops.
+pub(crate) async fn keep(core: Arc<Core>) {
+    let mut period = tokio::time::interval(share::PERIOD);
+    loop {
+        tokio::select! {
+            () = core.cancel.cancelled() => return,
+            () = core.flow.changed.notified() => bootstrap::conditions(&core).await,
+            _ = period.tick() => core.flow.rebalance(),
+        }
+    }
+}
