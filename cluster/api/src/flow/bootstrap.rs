@@ -3,7 +3,7 @@
 use crate::{
     core::Core,
     json,
-    verbs::{Change, Part, apply_change, create_object, find},
+    verbs::{Change, Creation, Part, apply_change, create_object, find},
 };
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -215,7 +215,15 @@ async fn restore(core: &Arc<Core>, user: &UserInfo, object: &Value, must: bool) 
         .get(GROUP, "v1", plural)
         .ok_or_else(Status::path_not_found)?;
     let Ok(stored) = find(&row, "", name) else {
-        let made = create_object(core, user, &row, "", object.clone(), false, &mut Vec::new()).await;
+        let creation = Creation {
+            core,
+            user,
+            row: &row,
+            namespace: "",
+            manager: Some(MANAGER),
+            dry_run: false,
+        };
+        let made = create_object(&creation, object.clone(), &mut Vec::new()).await;
         return match made {
             Err(status) if !status.is_already_exists() => Err(status),
             _ => Ok(()),
@@ -256,7 +264,7 @@ async fn change(
         subresource: if part == Part::Status { "status" } else { "" },
         dry_run: false,
         demands_revision: false,
-        manager: MANAGER,
+        manager: Some(MANAGER),
     };
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {
