@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod matching;
 pub(crate) mod nodes;
+mod pod_security;
 mod pods;
 mod quota;
 mod request;
@@ -65,6 +66,7 @@ const MUTATING: &[(&str, Mutate)] = &[
 const VALIDATING: &[(&str, Validate)] = &[
     ("LimitRanger", Validate::Now(limits::check)),
     ("NodeRestriction", Validate::Now(nodes::restriction)),
+    ("PodSecurity", Validate::Now(pod_security::validate)),
     ("RBAC escalation", Validate::Now(escalation::validate)),
     ("PersistentVolumeClaimResize", Validate::Now(defaults::claim_resize)),
     ("RuntimeClass", Validate::Now(defaults::runtime_overhead)),
