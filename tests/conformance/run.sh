@@ -15,7 +15,8 @@ mkdir -p "$out"
 STRATA="$(realpath "$STRATA")"
 
 cleanup() {
-  if [ -n "${suite:-}" ]; then kill "$suite" 2>/dev/null && wait "$suite" || true; fi
+  # Ginkgo passes no signal on to its workers.
+  if [ -n "${suite:-}" ]; then kill -KILL "$suite" $(ps -o pid= --ppid "$suite") 2>/dev/null || true; fi
   "$STRATA" cluster delete "$name" --kubeconfig "$out/kubeconfig" >/dev/null 2>&1 || true
   if [ -n "${registry:-}" ]; then kill "$registry" 2>/dev/null || true; fi
 }
