@@ -10,12 +10,23 @@ pub(crate) struct FieldPath {
     pub(crate) path: &'static str,
     /// Such as `""` or `"false"`.
     pub(crate) absent: &'static str,
+    /// The selectable field that counts in its place when it is empty; "" for none.
+    pub(crate) fallback: &'static str,
 }
 
 impl FieldPath {
     /// A field whose absence reads as `absent`.
     pub(crate) const fn new(path: &'static str, absent: &'static str) -> Self {
-        Self { path, absent }
+        Self {
+            path,
+            absent,
+            fallback: "",
+        }
+    }
+
+    /// The same field, for which another counts when it is empty.
+    pub(crate) const fn or(self, fallback: &'static str) -> Self {
+        Self { fallback, ..self }
     }
 }
 
@@ -28,6 +39,11 @@ pub(crate) fn extract(body: &[u8], paths: &[FieldPath]) -> Result<Vec<Box<str>>,
         wanted,
         values: &mut values,
     })?;
+    for (i, path) in paths.iter().enumerate().filter(|(_, p)| !p.fallback.is_empty()) {
+        if let (true, Some(other)) = (values[i].is_empty(), paths.iter().position(|p| p.path == path.fallback)) {
+            values[i] = values[other].clone();
+        }
+    }
     Ok(values)
 }
 
@@ -148,9 +164,10 @@ mod tests {
             FieldPath::new("status.phase", ""),
             FieldPath::new("spec.hostNetwork", "false"),
             FieldPath::new("status.replicas", "0"),
+            FieldPath::new("spec.host", "").or("spec.nodeName"),
         ];
         let body = br#"{"metadata":{"a":[1,{"nodeName":"x"}]},"spec":{"nodeName":"n1","c":[{}]},"status":{"replicas":3,"phase":null}}"#;
         let values = extract(body, &paths).expect("json");
-        assert_eq!(values, ["n1", "", "false", "3"].map(Box::from));
+        assert_eq!(values, ["n1", "", "false", "3", "n1"].map(Box::from));
     }
 }

@@ -19,7 +19,7 @@ pub(super) static EVENTS: Row = Row {
         field("involvedObject.fieldPath"),
         field("reason"),
         field("reportingComponent"),
-        field("source.component"),
+        field("source.component").or("reportingComponent"),
         field("type"),
     ],
     create_on_update: true,
