@@ -3,7 +3,7 @@
 use crate::{
     admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
-    encode::value_response,
+    encode::{negotiate_untabled, value_response},
     json,
     pipeline::Call,
     registry::Row,
@@ -18,10 +18,10 @@ use strata_meta::{FieldSelector, Status, StatusCause};
 
 /// Answers a create of a kind that is not stored.
 pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
-    let form = call.form()?;
     if call.info.verb != "create" {
         return empty_list(call, row);
     }
+    let form = negotiate_untabled(&call.headers, call.query.is_true("pretty"))?;
     let options = WriteOptions::read(call, "CreateOptions")?;
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;

@@ -8,7 +8,7 @@ mod respond;
 mod table;
 
 pub(crate) use list::{ListMeta, encode_list};
-pub(crate) use negotiate::{Media, Negotiated, Shape, negotiate};
+pub(crate) use negotiate::{Media, Negotiated, Shape, negotiate, negotiate_untabled};
 pub(crate) use partial::write_partial;
 pub(crate) use respond::{json_response, object_response, status_response, text_response, value_response};
 pub(crate) use table::{table_header, table_row, write_table};

@@ -48,12 +48,21 @@ pub(crate) const JSON: Negotiated = Negotiated {
 
 /// Chooses by the Accept header. Errors: 406 when nothing in it can be served.
 pub(crate) fn negotiate(headers: &HeaderMap, pretty: bool) -> Result<Negotiated, Status> {
+    negotiate_among(headers, pretty, |_| true)
+}
+
+/// The same for an answer that is no stored object and so has no table.
+pub(crate) fn negotiate_untabled(headers: &HeaderMap, pretty: bool) -> Result<Negotiated, Status> {
+    negotiate_among(headers, pretty, |form| form.shape != Shape::Table)
+}
+
+fn negotiate_among(headers: &HeaderMap, pretty: bool, served: fn(&Negotiated) -> bool) -> Result<Negotiated, Status> {
     let mut any = false;
     let mut best: Option<(f32, Negotiated)> = None;
     for value in headers.get_all(ACCEPT) {
         for clause in value.to_str().unwrap_or("").split(',').filter(|c| !c.trim().is_empty()) {
             any = true;
-            let Some((mut quality, found)) = read_clause(clause) else {
+            let Some((mut quality, found)) = read_clause(clause).filter(|(_, form)| served(form)) else {
                 continue;
             };
             if found.media == Media::Protobuf {
@@ -158,6 +167,12 @@ mod tests {
             None
         );
         assert_eq!(read("text/html"), None);
+        let mut table_only = HeaderMap::new();
+        table_only.insert(
+            ACCEPT,
+            "application/json;as=Table;v=v1;g=meta.k8s.io".parse().expect("header"),
+        );
+        assert!(negotiate_untabled(&table_only, false).is_err());
         assert!(negotiate(&HeaderMap::new(), true).expect("anything goes").pretty);
     }
 }
