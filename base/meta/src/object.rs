@@ -82,6 +82,8 @@ pub struct Object {
     pub owners: Box<[OwnerReference]>,
     /// Whether a deletionTimestamp is set.
     pub deleting: bool,
+    /// Which edition of its kind's schema the body was written under; 0 for built-in kinds.
+    pub edition: u64,
     /// JSON from `metadata` on. See [`Object::write_json`].
     body: Bytes,
 }
@@ -121,8 +123,15 @@ impl Object {
             labels: meta.labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
             owners: meta.owner_references.into(),
             deleting: meta.deletion_timestamp.is_some(),
+            edition: 0,
             body,
         })
+    }
+
+    /// The same object, written under an edition of its kind's schema.
+    pub fn with_edition(mut self, edition: u64) -> Self {
+        self.edition = edition;
+        self
     }
 
     /// The stored body: JSON from `metadata` on.

@@ -5,7 +5,8 @@ use crate::{
     admission::Configured,
     aggregate::Aggregator,
     allocator::ServiceAllocator,
-    cache::{Cache, ResourceCache, key_of, prefix_of, value_of},
+    cache::{Cache, ResourceCache, StoredForm, key_of, prefix_of, value_of},
+    extension::Extensions,
     flow::Flow,
     metrics::Metrics,
     options::Dialer,
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use strata_auth::{Authenticator, AuthorizerChain, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
-use strata_meta::{GroupVersionKind, Object, ObjectKey, Revision, Status};
+use strata_meta::{Object, ObjectKey, Revision, Status};
 use strata_store::{Error as StoreError, Expect, LeaseId, Store};
 use strata_task::CancellationToken;
 use tokio::sync::Semaphore;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) registry: Registry,
+    pub(crate) extensions: Arc<Extensions>,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: AuthorizerChain,
     pub(crate) rbac: Arc<Rbac>,
@@ -102,6 +104,7 @@ impl Core {
             store: options.store,
             cache,
             registry,
+            extensions: Arc::default(),
             rbac,
             nodes,
             issuer: options.issuer,
@@ -168,8 +171,22 @@ impl Core {
         body: Bytes,
         expect: Expect,
     ) -> Result<Arc<Object>, WriteError> {
+        self.put_as(&resource.form(), resource, namespace, name, body, expect)
+            .await
+    }
+
+    /// Writes an object that is encoded in a form of its own, as [`Core::put`] does.
+    pub(crate) async fn put_as(
+        &self,
+        form: &StoredForm,
+        resource: &ResourceCache,
+        namespace: &str,
+        name: &str,
+        body: Bytes,
+        expect: Expect,
+    ) -> Result<Arc<Object>, WriteError> {
         let key = key_of(resource.prefix(), namespace, name);
-        let value = value_of(&body);
+        let value = value_of(form, &body);
         let revision = self
             .store
             .put(key, value, expect, self.lease_for(resource).await.map_err(write_error)?)
@@ -182,7 +199,7 @@ impl Core {
             .map_err(WriteError::Failed)?;
         match resource.get(namespace, name) {
             Some(object) if object.revision == revision => Ok(object),
-            _ => written(resource.kind(), revision, body),
+            _ => written(form, revision, body),
         }
     }
 
@@ -224,9 +241,10 @@ impl Core {
     }
 }
 
-fn written(kind: &Arc<GroupVersionKind>, revision: Revision, body: Bytes) -> Result<Arc<Object>, WriteError> {
-    let object = Object::from_body(kind.clone(), revision, body);
+fn written(form: &StoredForm, revision: Revision, body: Bytes) -> Result<Arc<Object>, WriteError> {
+    let object = Object::from_body(form.kind.clone(), revision, body);
     object
+        .map(|object| object.with_edition(form.edition))
         .map(Arc::new)
         .map_err(|e| WriteError::Failed(Status::internal(e)))
 }

@@ -102,6 +102,7 @@ impl InProcess {
             continue_token: params.continue_token.clone(),
         };
         let page = verbs::list_page(&self.core, cache, filter, query).await?;
+        let page = page.shown(&self.core, &row).await?;
         let items = page
             .items
             .map(|object| row.view(&object))
@@ -130,11 +131,12 @@ impl InProcess {
         let watch = verbs::open_watch(&self.core, cache, filter, revision, None, request.bookmarks).await?;
         let cancel = self.core.cancel.clone();
         let state = (watch, row);
+        let core = self.core.clone();
         Ok(stream::unfold(state, move |(mut watch, row)| {
-            let cancel = cancel.clone();
+            let (cancel, core) = (cancel.clone(), core.clone());
             async move {
                 let event = tokio::select! {
-                    event = next_event(&mut watch, &row) => event?,
+                    event = next_event(&core, &mut watch, &row) => event?,
                     () = cancel.cancelled() => return None,
                 };
                 Some((event, (watch, row)))
@@ -144,10 +146,10 @@ impl InProcess {
     }
 }
 
-async fn next_event(watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, Error>> {
+async fn next_event(core: &Core, watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, Error>> {
     Some(match watch.next().await? {
         Frame::Bookmark { revision, .. } => Ok(WatchEvent::Bookmark(revision)),
-        Frame::Event { kind, object, .. } => match row.view(&object) {
+        Frame::Event { kind, object, .. } => match row.ready(core, object).await.and_then(|o| row.view(&o)) {
             Err(status) => Err(status.into()),
             Ok(object) => Ok(match kind {
                 EventKind::Added => WatchEvent::Added(object),

@@ -24,6 +24,7 @@ mod codec;
 mod core;
 mod discovery;
 mod encode;
+mod extension;
 mod flow;
 mod health;
 mod impersonate;

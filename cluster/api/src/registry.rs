@@ -1,11 +1,15 @@
 //! Which resources are served: a row for each.
 
 use crate::{
-    cache::{Cache, ResourceCache, prefix_of},
+    cache::{Cache, ResourceCache, Selectable, StoredForm, prefix_of},
+    core::Core,
     encode::conversion::{Conversion, conversion_for},
+    extension::Custom,
     schema::RowSchema,
-    strategy::{Strategy, strategy_for},
+    strategy::{StrategyOf, strategy_for},
 };
+use bytes::Bytes;
+use serde_json::Value;
 use std::{
     collections::HashMap,
     sync::{Arc, RwLock},
@@ -39,7 +43,7 @@ pub(crate) struct Row {
     /// What is known of the fields of its objects.
     pub(crate) schema: RowSchema,
     /// The rules of the kind.
-    pub(crate) strategy: &'static dyn Strategy,
+    pub(crate) strategy: StrategyOf,
     /// Where objects are; absent for what is answered without being stored.
     pub(crate) cache: Option<Arc<ResourceCache>>,
     /// How objects are changed between the stored and the served version, when they differ.
@@ -77,8 +81,61 @@ impl Row {
         self.gvk.group_kind()
     }
 
+    /// Whether stored bytes are what this row serves, so that they are sent as they are.
+    pub(crate) fn serves_stored(&self, object: &Object) -> bool {
+        match &self.schema {
+            RowSchema::Builtin => self.conversion.is_none(),
+            RowSchema::Structural(custom) => custom.is_current(object),
+        }
+    }
+
+    /// Stored objects as this row serves them. Unlike [`Row::view`] it may ask a conversion webhook. Errors: 500.
+    pub(crate) async fn present(
+        &self,
+        core: &Core,
+        objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, strata_meta::Status> {
+        match &self.schema {
+            RowSchema::Builtin => objects.iter().map(|object| self.view(object)).collect(),
+            RowSchema::Structural(custom) => custom.present(core, objects).await,
+        }
+    }
+
+    /// Whether a webhook converts between its versions.
+    pub(crate) fn converts_elsewhere(&self) -> bool {
+        self.schema.custom().is_some_and(Custom::converts_elsewhere)
+    }
+
+    /// One stored object, made ready for [`Row::view`], which built-in kinds always are. Errors: 500.
+    pub(crate) async fn ready(&self, core: &Core, object: Arc<Object>) -> Result<Arc<Object>, strata_meta::Status> {
+        match &self.schema {
+            RowSchema::Structural(custom) if custom.needs_help(&object) => {
+                let mut shown = custom.present(core, vec![object]).await?;
+                shown
+                    .pop()
+                    .ok_or_else(|| strata_meta::Status::internal("a converted object was lost"))
+            }
+            _ => Ok(object),
+        }
+    }
+
+    /// A value that the pipeline is done with, as it is stored. Errors: 500.
+    pub(crate) async fn stored(&self, core: &Core, value: &Value) -> Result<(StoredForm, Bytes), strata_meta::Status> {
+        match (&self.schema, &self.cache) {
+            (RowSchema::Structural(custom), _) => custom.stored(core, value).await,
+            (RowSchema::Builtin, Some(cache)) => {
+                let body = strata_meta::encode_body(value).map_err(strata_meta::Status::internal)?;
+                Ok(((*cache.form()).clone(), body))
+            }
+            (RowSchema::Builtin, None) => Err(strata_meta::Status::method_not_allowed()),
+        }
+    }
+
     /// A stored object as this row serves it.
     pub(crate) fn view(&self, object: &Arc<Object>) -> Result<Arc<Object>, strata_meta::Status> {
+        if let RowSchema::Structural(custom) = &self.schema {
+            return custom.view(object);
+        }
         match self.conversion {
             None => Ok(object.clone()),
             Some(conversion) => {
@@ -191,7 +248,8 @@ fn row_of(kind: &KindInfo, cache: &Cache) -> Row {
         let prefix = prefix_of(kind.storage.0, kind.plural);
         cache.named(&prefix).unwrap_or_else(|| {
             let stored = Arc::new(GroupVersionKind::new(kind.storage.0, kind.storage.1, kind.kind));
-            let resource = ResourceCache::new(prefix, stored, strategy.selectable_fields(), cache.progress().clone());
+            let fields = strategy.selectable_fields().iter().map(Selectable::from);
+            let resource = ResourceCache::new(prefix, StoredForm::builtin(stored), fields, cache.progress().clone());
             let resource = Arc::new(resource);
             cache.add(resource.clone());
             resource
@@ -210,7 +268,7 @@ fn row_of(kind: &KindInfo, cache: &Cache) -> Row {
         subresources: kind.subresources.iter().map(subresource_of).collect(),
         storage_version_hash: kind.storage_version_hash.to_owned(),
         schema: RowSchema::Builtin,
-        strategy,
+        strategy: StrategyOf::Builtin(strategy),
         cache: stored,
         conversion: conversion_for(kind),
     }

@@ -1,5 +1,6 @@
 //! What a row knows of its objects' fields: from the built-in table, or from a schema read at run time.
 
+use crate::extension::Custom;
 use serde_json::Value;
 use std::sync::Arc;
 use strata_meta::{GroupVersionKind, Reason, Status};
@@ -11,7 +12,7 @@ pub(crate) enum RowSchema {
     /// In the built-in table.
     Builtin,
     /// In a CustomResourceDefinition.
-    Structural(Arc<Structural>),
+    Structural(Custom),
 }
 
 impl RowSchema {
@@ -19,7 +20,15 @@ impl RowSchema {
     pub(crate) fn structural(&self) -> Option<&Structural> {
         match self {
             Self::Builtin => None,
-            Self::Structural(schema) => Some(schema),
+            Self::Structural(custom) => Some(custom.structural()),
+        }
+    }
+
+    /// The definition's version behind a custom resource.
+    pub(crate) fn custom(&self) -> Option<&Custom> {
+        match self {
+            Self::Builtin => None,
+            Self::Structural(custom) => Some(custom),
         }
     }
 
@@ -72,7 +81,7 @@ impl RowSchema {
     pub(crate) fn structural_shared(&self) -> Option<&Arc<Structural>> {
         match self {
             Self::Builtin => None,
-            Self::Structural(schema) => Some(schema),
+            Self::Structural(custom) => Some(custom.structural()),
         }
     }
 }

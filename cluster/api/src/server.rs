@@ -4,7 +4,7 @@ use crate::{
     ApiOptions, Error, aggregate, bootstrap,
     cache::{self},
     core::Core,
-    flow,
+    extension, flow,
     inprocess::InProcess,
     pipeline::HttpHandler,
 };
@@ -47,6 +47,9 @@ impl ApiServer {
         server.follow(revision);
         server.keep_time();
         bootstrap::run(&server.core).await?;
+        server
+            .tasks
+            .spawn(extension::controller::run(server.core.clone(), server.cancel.clone()));
         server.core.set_started();
         server.tasks.spawn(aggregate::keep(server.core.clone()));
         server.tasks.spawn(flow::keep(server.core.clone()));
@@ -110,6 +113,13 @@ impl ApiServer {
             }));
         }
         self.observe_aggregation();
+        let server = Arc::downgrade(core);
+        core.resource("apiextensions.k8s.io", "customresourcedefinitions")
+            .observe(Box::new(move |event, _| {
+                if let Some(core) = server.upgrade() {
+                    core.extensions.observe(&core, event);
+                }
+            }));
         for plural in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
             let configured = core.configured.clone();
             core.resource("admissionregistration.k8s.io", plural)

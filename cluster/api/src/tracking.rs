@@ -39,7 +39,7 @@ impl Tracked {
     pub(crate) fn of(core: &Core, row: &Row) -> Self {
         match &row.schema {
             RowSchema::Builtin => Self::Builtin(&BUILTIN[&*row.gvk]),
-            RowSchema::Structural(schema) => Self::Custom(Box::new(custom(core, row, schema))),
+            RowSchema::Structural(version) => Self::Custom(Box::new(custom(core, row, version.structural()))),
         }
     }
 

@@ -30,10 +30,31 @@ impl FieldPath {
     }
 }
 
+/// A [`FieldPath`] that may come from a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selectable {
+    /// The dotted path.
+    pub(crate) path: Box<str>,
+    /// What an absent field counts as.
+    pub(crate) absent: Box<str>,
+    /// The selectable field that counts in its place when it is empty; "" for none.
+    pub(crate) fallback: Box<str>,
+}
+
+impl From<&FieldPath> for Selectable {
+    fn from(field: &FieldPath) -> Self {
+        Self {
+            path: field.path.into(),
+            absent: field.absent.into(),
+            fallback: field.fallback.into(),
+        }
+    }
+}
+
 /// The value of each path in a JSON body. Errors: the body is not JSON.
-pub(crate) fn extract(body: &[u8], paths: &[FieldPath]) -> Result<Vec<Box<str>>, serde_json::Error> {
-    let mut values: Vec<Box<str>> = paths.iter().map(|p| p.absent.into()).collect();
-    let wanted: Vec<(usize, &str)> = paths.iter().enumerate().map(|(i, p)| (i, p.path)).collect();
+pub(crate) fn extract(body: &[u8], paths: &[Selectable]) -> Result<Vec<Box<str>>, serde_json::Error> {
+    let mut values: Vec<Box<str>> = paths.iter().map(|p| p.absent.clone()).collect();
+    let wanted: Vec<(usize, &str)> = paths.iter().enumerate().map(|(i, p)| (i, &*p.path)).collect();
     let mut reader = serde_json::Deserializer::from_slice(body);
     reader.deserialize_map(Members {
         wanted,
@@ -166,6 +187,7 @@ mod tests {
             FieldPath::new("status.replicas", "0"),
             FieldPath::new("spec.host", "").or("spec.nodeName"),
         ];
+        let paths = paths.each_ref().map(Selectable::from);
         let body = br#"{"metadata":{"a":[1,{"nodeName":"x"}]},"spec":{"nodeName":"n1","c":[{}]},"status":{"replicas":3,"phase":null}}"#;
         let values = extract(body, &paths).expect("json");
         assert_eq!(values, ["n1", "", "false", "3", "n1"].map(Box::from));

@@ -11,10 +11,10 @@ mod resource;
 mod watch;
 
 pub(crate) use feeder::{key_of, load, prefix_of, run as feed, value_of};
-pub(crate) use fields::{FieldPath, extract};
+pub(crate) use fields::{FieldPath, Selectable, extract};
 pub(crate) use map::{Iter, Map};
 pub(crate) use progress::Progress;
-pub(crate) use resource::{ResourceCache, first_of};
+pub(crate) use resource::{ResourceCache, StoredForm, first_of};
 pub(crate) use watch::{EventKind, FieldRef, Filter, Frame, Start, Watch};
 
 use std::{
@@ -61,6 +61,14 @@ impl Cache {
     pub(crate) fn add(&self, resource: Arc<ResourceCache>) {
         let mut resources = self.resources.write().expect("no panic under this lock");
         resources.insert(resource.prefix().to_owned(), resource);
+    }
+
+    /// Takes out a resource that is no longer served, and ends its watches.
+    pub(crate) fn remove(&self, prefix: &str) {
+        let removed = self.resources.write().expect("no panic under this lock").remove(prefix);
+        if let Some(resource) = removed {
+            resource.close_watches();
+        }
     }
 
     /// The resource stored below a prefix.

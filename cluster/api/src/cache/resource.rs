@@ -1,7 +1,7 @@
 //! One resource's share of the cache.
 
 use super::{
-    Entry, FieldPath, Filter, Iter, Map, Progress, Start, Watch, extract,
+    Entry, Filter, Iter, Map, Progress, Selectable, Start, Watch, extract,
     watch::{Event, EventKind, Slot, WATCHER_QUEUE},
 };
 use bytes::Bytes;
@@ -25,10 +25,26 @@ const SNAPSHOTS: usize = 64;
 /// The objects of one resource, their recent history and their watchers.
 pub(crate) struct ResourceCache {
     prefix: String,
-    kind: Arc<GroupVersionKind>,
-    fields: &'static [FieldPath],
+    form: RwLock<Arc<StoredForm>>,
+    fields: RwLock<Arc<[Selectable]>>,
     progress: Arc<Progress>,
     state: RwLock<State>,
+}
+
+/// How objects of a resource are written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredForm {
+    /// The kind, in the version they are stored in.
+    pub(crate) kind: Arc<GroupVersionKind>,
+    /// The edition of its schema; 0 for built-in kinds.
+    pub(crate) edition: u64,
+}
+
+impl StoredForm {
+    /// A built-in kind's.
+    pub(crate) fn builtin(kind: Arc<GroupVersionKind>) -> Self {
+        Self { kind, edition: 0 }
+    }
 }
 
 /// Told every change, with the state before, before its writer is answered; must be quick.
@@ -56,19 +72,45 @@ pub(crate) struct Snapshot {
 }
 
 impl ResourceCache {
-    /// An empty resource stored in `kind` below `prefix`.
+    /// An empty resource stored in a form below `prefix`.
     pub(crate) fn new(
         prefix: String,
-        kind: Arc<GroupVersionKind>,
-        fields: &'static [FieldPath],
+        form: StoredForm,
+        fields: impl IntoIterator<Item = Selectable>,
         progress: Arc<Progress>,
     ) -> Self {
+        let state = State {
+            complete_after: progress.applied(),
+            last: progress.applied(),
+            ..State::default()
+        };
         Self {
             prefix,
-            kind,
-            fields,
+            form: RwLock::new(Arc::new(form)),
+            fields: RwLock::new(fields.into_iter().collect()),
             progress,
-            state: RwLock::default(),
+            state: RwLock::new(state),
+        }
+    }
+
+    /// Has objects written down in another form and selected by other fields from now on. Watches end: their
+    /// clients begin anew with what is served now, as upstream has them do.
+    pub(crate) fn reform(&self, form: StoredForm, fields: impl IntoIterator<Item = Selectable>) {
+        *self.form.write().expect("no panic under this lock") = Arc::new(form);
+        let fields: Arc<[Selectable]> = fields.into_iter().collect();
+        let mut current = self.fields.write().expect("no panic under this lock");
+        let other = *current != fields;
+        *current = fields;
+        drop(current);
+        let mut state = self.write();
+        state.watchers.clear();
+        if other {
+            let objects: Vec<Arc<Object>> = state.map.iter().map(|e| e.object).collect();
+            let entries = objects.into_iter().filter_map(|object| self.entry_of(object).ok());
+            state.map = Map::from_entries(entries.collect());
+            state.snapshots.clear();
+            state.ring.clear();
+            state.complete_after = state.last;
         }
     }
 
@@ -77,24 +119,43 @@ impl ResourceCache {
         &self.prefix
     }
 
+    /// How its objects are stored.
+    pub(crate) fn form(&self) -> Arc<StoredForm> {
+        self.form.read().expect("no panic under this lock").clone()
+    }
+
     /// The kind its objects are stored in.
-    pub(crate) fn kind(&self) -> &Arc<GroupVersionKind> {
-        &self.kind
+    pub(crate) fn kind(&self) -> Arc<GroupVersionKind> {
+        self.form().kind.clone()
     }
 
     /// The fields it can be selected by.
-    pub(crate) fn fields(&self) -> &'static [FieldPath] {
-        self.fields
+    pub(crate) fn fields(&self) -> Arc<[Selectable]> {
+        self.fields.read().expect("no panic under this lock").clone()
     }
 
-    /// Makes an entry of stored bytes.
-    pub(crate) fn entry(&self, revision: Revision, body: Bytes) -> Result<Entry, ObjectError> {
-        let object = Object::from_body(self.kind.clone(), revision, body)?;
-        self.entry_of(Arc::new(object))
+    /// Makes an entry of stored bytes; `written` is version and edition if the bytes say them.
+    pub(crate) fn entry(
+        &self,
+        revision: Revision,
+        body: Bytes,
+        written: Option<(&str, u64)>,
+    ) -> Result<Entry, ObjectError> {
+        let form = self.form();
+        let kind = match written {
+            Some((version, _)) if version != form.kind.version => {
+                let kind = GroupVersionKind::new(&form.kind.group, version, &form.kind.kind);
+                Arc::new(kind)
+            }
+            _ => form.kind.clone(),
+        };
+        let object = Object::from_body(kind, revision, body)?;
+        let edition = written.map_or(0, |(_, edition)| edition);
+        self.entry_of(Arc::new(object.with_edition(edition)))
     }
 
     fn entry_of(&self, object: Arc<Object>) -> Result<Entry, ObjectError> {
-        let fields = match self.fields {
+        let fields = match &*self.fields() {
             [] => None,
             paths => Some(extract(object.body(), paths)?.into()),
         };

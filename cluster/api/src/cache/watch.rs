@@ -114,7 +114,7 @@ impl Filter {
                 let have: &str = match field {
                     FieldRef::Name => object.name(),
                     FieldRef::Namespace => object.namespace(),
-                    FieldRef::Indexed(i) => entry.fields.as_ref().map_or("", |f| &f[*i]),
+                    FieldRef::Indexed(i) => entry.fields.as_ref().and_then(|f| f.get(*i)).map_or("", |f| f),
                 };
                 (have == value) == *equal
             })

@@ -112,7 +112,12 @@ impl<I: Iterator<Item = Arc<Object>>> Pieces<I> {
             }
             match self.form.shape {
                 Shape::Partial => write_partial(&mut self.buffer, &object, self.form.meta_version, true)?,
-                _ if self.row.conversion.is_some() => self.row.view(&object)?.write_json(&mut self.buffer, false),
+                // The items of a list of custom resources say what they are.
+                _ if !self.row.serves_stored(&object) => {
+                    let object = self.row.view(&object)?;
+                    object.write_json(&mut self.buffer, self.row.schema.is_custom());
+                }
+                _ if self.row.schema.is_custom() => object.write_json(&mut self.buffer, true),
                 _ => object.write_json(&mut self.buffer, false),
             }
         }

@@ -2,11 +2,12 @@
 
 use super::{ListMeta, Negotiated, write_partial};
 use crate::{
+    extension::PrinterColumn,
     registry::Row,
-    strategy::{CellContext, Column},
+    strategy::{CellContext, Column, NAME_COLUMN},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 use strata_meta::{Object, Status, Time};
 
 /// The whole table. `include` is the `includeObject` parameter: None, Metadata (default) or Object.
@@ -17,12 +18,11 @@ pub(crate) fn write_table(
     include: &str,
     items: impl Iterator<Item = Arc<Object>>,
 ) -> Result<Vec<u8>, Status> {
-    let columns = row.strategy.columns();
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(format!(r#"{{"kind":"Table","apiVersion":"meta.k8s.io/{}","#, form.meta_version).as_bytes());
     meta.write(&mut out);
     out.push(b',');
-    out.extend_from_slice(table_header(columns).as_bytes());
+    out.extend_from_slice(table_header(row).as_bytes());
     out.extend_from_slice(br#","rows":["#);
     for (i, object) in items.enumerate() {
         if i > 0 {
@@ -35,11 +35,14 @@ pub(crate) fn write_table(
 }
 
 /// `"columnDefinitions":[…]`.
-pub(crate) fn table_header(columns: &[Column]) -> String {
-    let definitions: Vec<Value> = columns
-        .iter()
-        .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority}))
-        .collect();
+pub(crate) fn table_header(row: &Row) -> String {
+    let definition = |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
+    let definitions: Vec<Value> = match row.strategy.printed() {
+        None => row.strategy.columns().iter().map(definition).collect(),
+        Some(columns) => iter::once(definition(&NAME_COLUMN))
+            .chain(columns.iter().map(PrinterColumn::definition))
+            .collect(),
+    };
     format!(r#""columnDefinitions":{}"#, Value::from(definitions))
 }
 
@@ -51,12 +54,22 @@ pub(crate) fn table_row(
     form: Negotiated,
     include: &str,
 ) -> Result<(), Status> {
-    let value = object.to_value().map_err(Status::internal)?;
+    let shown = if row.schema.is_custom() {
+        &row.view(object)?
+    } else {
+        object
+    };
+    let value = shown.to_value().map_err(Status::internal)?;
     let cx = CellContext {
         object: &value,
         now: Time::now(),
     };
-    let cells: Vec<Value> = row.strategy.columns().iter().map(|column| (column.cell)(&cx)).collect();
+    let cells: Vec<Value> = match row.strategy.printed() {
+        None => row.strategy.columns().iter().map(|column| (column.cell)(&cx)).collect(),
+        Some(columns) => iter::once((NAME_COLUMN.cell)(&cx))
+            .chain(columns.iter().map(|column| column.cell(&value, cx.now)))
+            .collect(),
+    };
     out.extend_from_slice(br#"{"cells":"#);
     serde_json::to_writer(&mut *out, &cells).map_err(Status::internal)?;
     match include {

@@ -59,6 +59,10 @@ pub(crate) const NAME: Column = Column {
     })
 };
 
+/// What the age of an object means.
+pub(crate) const AGE_MEANS: &str =
+    "CreationTimestamp is a timestamp representing the server time when this object was created.";
+
 /// How long ago the object was created.
 pub(crate) const AGE: Column = column(
     "Age",

@@ -29,10 +29,13 @@ mod signing_request;
 mod storage;
 mod workload;
 
-pub(crate) use columns::{Column, age, default_columns};
+pub(crate) use columns::{
+    AGE_MEANS, CREATED_AT as CREATED_AT_COLUMN, Column, NAME as NAME_COLUMN, age, default_columns,
+};
 
-use crate::{cache::FieldPath, validate::NameRule};
+use crate::{cache::FieldPath, extension::PrinterColumn, json, validate::NameRule};
 use serde_json::Value;
+use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_meta::{StatusCause, Time};
 
@@ -129,9 +132,42 @@ pub(crate) trait Strategy: Send + Sync {
         &[]
     }
 
+    /// Whether a change is one that `metadata.generation` counts.
+    fn changed(&self, new: &Value, old: &Value) -> bool {
+        !json::same(new, old, "spec")
+    }
+
+    /// What a deletion puts into an object before it is decided whether anything holds it.
+    fn prepare_delete(&self, _object: &mut Value) {}
+
+    /// The columns of a table, where a definition declares them.
+    fn printed(&self) -> Option<&[PrinterColumn]> {
+        None
+    }
+
     /// The columns of a table.
     fn columns(&self) -> &'static [Column] {
         default_columns()
+    }
+}
+
+/// The rules of a row: built in, or made of a definition.
+#[derive(Clone)]
+pub(crate) enum StrategyOf {
+    /// Of a built-in kind.
+    Builtin(&'static dyn Strategy),
+    /// Of a custom resource.
+    Custom(Arc<dyn Strategy>),
+}
+
+impl std::ops::Deref for StrategyOf {
+    type Target = dyn Strategy;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Builtin(strategy) => *strategy,
+            Self::Custom(strategy) => &**strategy,
+        }
     }
 }
 
@@ -149,6 +185,7 @@ static PLAIN: row::Row = row::ROW;
 /// The strategy of a resource.
 pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
     match (group, plural) {
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &crate::extension::CustomResourceDefinition,
         ("", "configmaps") => &config_map::ConfigMap,
         ("", "endpoints") => &endpoints::ENDPOINTS,
         ("" | "events.k8s.io", "events") => &event::EVENTS,

@@ -134,16 +134,16 @@ async fn create_once(
     }
     admission::validate(request, Some(&value), None, warnings).await?;
     warnings.extend(row.strategy.warnings(&value, None));
-    let body = strata_meta::encode_body(&value).map_err(Status::internal)?;
+    let (form, body) = row.stored(core, &value).await?;
     drop(value);
     if request.dry_run {
         if cache.get(namespace, &name).is_some() {
             return Err(Status::already_exists(&row.resource, &name));
         }
-        let object = Object::from_body(cache.kind().clone(), Revision(0), body);
-        return object.map(Arc::new).map_err(Status::internal);
+        let object = Object::from_body(form.kind, Revision(0), body).map_err(Status::internal)?;
+        return row.ready(core, Arc::new(object.with_edition(form.edition))).await;
     }
-    let put = |body| core.put(cache, namespace, &name, body, Expect::Absent);
+    let put = |body| core.put_as(&form, cache, namespace, &name, body, Expect::Absent);
     let mut written = put(body.clone()).await;
     // What is too large with its managers is kept without them (upstream too).
     if creation.manager.is_some()
@@ -153,7 +153,7 @@ async fn create_once(
         written = put(body).await;
     }
     match written {
-        Ok(object) => Ok(object),
+        Ok(object) => row.ready(core, object).await,
         Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.resource, &name)),
         Err(WriteError::Failed(status)) => Err(status),
     }
@@ -191,8 +191,8 @@ fn fill_system_fields(value: &mut Value) {
 }
 
 fn prepare(row: &Row, value: &mut Value, user: &UserInfo) {
-    let strategy = row.strategy;
-    if row.has_status() && !strategy.keeps_status_on_create() {
+    let strategy = &row.strategy;
+    if row.has_status() && !strategy.keeps_status_on_create() && !row.schema.is_custom() {
         let unset = strata_schema::unset_member(&row.gvk, "status");
         json::set(value, "status", unset.unwrap_or_else(|| json!({})));
     }

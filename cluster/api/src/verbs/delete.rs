@@ -3,6 +3,7 @@
 use super::{ListQuery, WriteOptions, find, list_page, request_filter};
 use crate::{
     admission::{self, Operation, Request},
+    cache::StoredForm,
     codec::{BodyMedia, body_media, read_body},
     core::{Core, WriteError},
     encode::{ListMeta, encode_list, json_response, object_response, value_response},
@@ -168,7 +169,11 @@ pub(crate) async fn delete_object(
                 }
                 let cache = core.stored(row)?;
                 let expect = Expect::Revision(stored.revision);
-                core.put(cache, stored.namespace(), name, body, expect)
+                let form = StoredForm {
+                    kind: stored.kind.clone(),
+                    edition: stored.edition,
+                };
+                core.put_as(&form, cache, stored.namespace(), name, body, expect)
                     .await
                     .map(Deleted::Pending)
             }
@@ -227,6 +232,7 @@ fn mark(row: &Row, value: &mut Value, options: &DeleteOptions) -> Mark {
     if deleting {
         return remark(row, value, asked, changed);
     }
+    row.strategy.prepare_delete(value);
     let grace = row.strategy.grace_period(value, asked);
     let held = !json::list(value, "metadata.finalizers").is_empty() || !row.strategy.may_go(value);
     if grace == 0 && !held {
@@ -311,17 +317,17 @@ pub(super) async fn finish_deletion(
     core: &Arc<Core>,
     row: &Arc<Row>,
     stored: &Arc<Object>,
-    last: Option<Bytes>,
+    last: Option<(StoredForm, Bytes)>,
 ) -> Result<Arc<Object>, WriteError> {
     let cache = core.stored(row).map_err(WriteError::Failed)?;
     let removed = core.remove(cache, stored).await?;
     match last {
         None => Ok(removed),
-        Some(body) => {
-            let object = Object::from_body(stored.kind.clone(), removed.revision, body);
-            object
-                .map(Arc::new)
-                .map_err(|e| WriteError::Failed(Status::internal(e)))
+        Some((form, body)) => {
+            let object = Object::from_body(form.kind, removed.revision, body);
+            let object = object.map_err(|e| WriteError::Failed(Status::internal(e)))?;
+            let object = Arc::new(object.with_edition(form.edition));
+            row.ready(core, object).await.map_err(WriteError::Failed)
         }
     }
 }
@@ -349,6 +355,9 @@ pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Bod
             Err(status) if status.is_not_found() => {}
             Err(status) => return Err(status),
         }
+    }
+    if row.converts_elsewhere() {
+        deleted = row.present(&call.core, deleted).await?;
     }
     let meta = ListMeta {
         revision: page.meta.revision,

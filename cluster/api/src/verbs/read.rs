@@ -30,6 +30,7 @@ pub(crate) async fn get(call: &Call, row: &Row) -> Result<Response<Body>, Status
         call.core.cache.progress().reach(revision).await?;
     }
     let object = find(row, &call.info.namespace, &call.info.name)?;
+    let object = row.ready(&call.core, object).await?;
     Ok(object_response(200, row, &object, form, call.include_object()))
 }
 
@@ -97,6 +98,20 @@ fn check_match(matching: &str, revision: &str, token: &str) -> Result<(), Status
 pub(crate) struct ListPage {
     pub(crate) meta: ListMeta,
     pub(crate) items: Box<dyn Iterator<Item = Arc<Object>> + Send>,
+}
+
+impl ListPage {
+    /// The page with its objects made ready to be shown. Errors: 500 when a conversion fails.
+    pub(crate) async fn shown(self, core: &Core, row: &Row) -> Result<Self, Status> {
+        if !row.converts_elsewhere() {
+            return Ok(self);
+        }
+        let objects = row.present(core, self.items.collect()).await?;
+        Ok(Self {
+            meta: self.meta,
+            items: Box::new(objects.into_iter()),
+        })
+    }
 }
 
 /// Finds the objects of a list. Errors: 410 for what is no longer known, 504 for what is not known yet.
@@ -208,6 +223,7 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, 
     let form = call.form()?;
     let filter = request_filter(row, &call.info, &call.query)?;
     let page = list_page(&call.core, call.core.stored(row)?, filter, list_query(call)?).await?;
+    let page = page.shown(&call.core, row).await?;
     if form.shape == Shape::Table {
         let bytes = write_table(row, &page.meta, form, call.include_object(), page.items)?;
         if form.media == Media::Json && !form.pretty {

@@ -14,7 +14,8 @@ pub(crate) fn filter(row: &Row, namespace: &str, labels: &str, fields: &str) -> 
     let labels =
         Selector::parse(labels).map_err(|e| Status::bad_request(format_args!("unable to parse requirement: {e}")))?;
     let fields = FieldSelector::parse(fields).map_err(Status::bad_request)?;
-    let paths = row.cache.as_ref().map_or(&[][..], |cache| cache.fields());
+    let paths = row.cache.as_ref().map(|cache| cache.fields());
+    let paths = paths.as_deref().unwrap_or(&[]);
     let mut resolved = Vec::new();
     for (path, equal, value) in fields.terms {
         let field = match path.as_str() {
@@ -22,7 +23,7 @@ pub(crate) fn filter(row: &Row, namespace: &str, labels: &str, fields: &str) -> 
             "metadata.namespace" => FieldRef::Namespace,
             other => {
                 let stored = stored_field(row, other);
-                let at = paths.iter().position(|p| p.path == stored);
+                let at = paths.iter().position(|p| *p.path == *stored);
                 FieldRef::Indexed(at.ok_or_else(|| unknown_field(row, other))?)
             }
         };

@@ -193,7 +193,8 @@ async fn attempt_change(
     make: &mut impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
 ) -> Result<Arc<Object>, Attempt> {
     let row = change.row;
-    let mut old = row.view(stored)?.to_value().map_err(Status::internal)?;
+    let shown = row.ready(change.core, stored.clone()).await?;
+    let mut old = row.view(&shown)?.to_value().map_err(Status::internal)?;
     let mut new = make(&old, warnings)?;
     if let Some(manager) = change.manager {
         new = tracking::account(change.core, row, manager, change.subresource, Some(&old), new);
@@ -228,23 +229,27 @@ async fn attempt_change(
     let same = is_same(&new, &old);
     drop(old);
     let goes = is_finished(row, &new);
-    let body = strata_meta::encode_body(&new).map_err(Status::internal)?;
+    let (form, body) = row.stored(change.core, &new).await?;
     drop(new);
     if change.dry_run {
-        let object = Object::from_body(stored.kind.clone(), stored.revision, body).map_err(Status::internal)?;
-        return Ok(Arc::new(object));
+        let object = Object::from_body(form.kind, stored.revision, body).map_err(Status::internal)?;
+        let object = Arc::new(object.with_edition(form.edition));
+        return Ok(row.ready(change.core, object).await?);
     }
     if goes {
-        return finish_deletion(change.core, row, stored, Some(body))
+        return finish_deletion(change.core, row, stored, Some((form, body)))
             .await
             .map_err(|e| overtaken(e, unconditional));
     }
-    if same || body == *stored.body() {
-        return Ok(stored.clone());
+    if (same || body == *stored.body()) && form.kind == stored.kind {
+        return Ok(shown);
     }
     let cache = change.core.stored(row)?;
     let expect = Expect::Revision(stored.revision);
-    let put = |body| change.core.put(cache, stored.namespace(), stored.name(), body, expect);
+    let put = |body| {
+        let (namespace, name) = (stored.namespace(), stored.name());
+        change.core.put_as(&form, cache, namespace, name, body, expect)
+    };
     let mut written = put(body.clone()).await;
     // What is too large with its managers is kept without them (upstream too).
     if change.manager.is_some()
@@ -253,7 +258,8 @@ async fn attempt_change(
     {
         written = put(body).await;
     }
-    written.map_err(|e| overtaken(e, unconditional))
+    let written = written.map_err(|e| overtaken(e, unconditional))?;
+    Ok(row.ready(change.core, written).await?)
 }
 
 /// Whether nothing changes but the times of managers.
@@ -369,14 +375,14 @@ fn copy_resources(from: &Value, to: &mut Value) {
 }
 
 fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
-    let strategy = change.row.strategy;
+    let strategy = &change.row.strategy;
     match change.part {
         Part::Main => strategy.prepare_update(new, old),
         Part::Status => strategy.prepare_subresource_update(change.subresource, new, old),
         _ => {}
     }
     let counted = matches!(change.part, Part::Main | Part::Member(_) | Part::Resize);
-    if counted && strategy.counts_generation() && !json::same(new, old, "spec") {
+    if counted && strategy.counts_generation() && strategy.changed(new, old) {
         let next = json::int(old, "metadata.generation").unwrap_or(0) + 1;
         json::set(new, "metadata.generation", next);
     }
@@ -384,7 +390,7 @@ fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
 
 fn check(change: &Change<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let row = change.row;
-    let strategy = row.strategy;
+    let strategy = &row.strategy;
     // A name that was accepted once stays: rules may have become stricter.
     let mut causes = validate::metadata(new, row.namespaced, validate::NameRule::PathSegment);
     causes.extend(validate::metadata_update(new, old));

@@ -86,7 +86,7 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>,
     };
     match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
         Ok(watch) => {
-            let body = stream_body(watch, writer, seconds, call.core.cancel.clone());
+            let body = stream_body(call.core.clone(), watch, writer, seconds);
             let mut response = json_response(200, body);
             if form.media == Media::Protobuf {
                 let media = HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
@@ -115,18 +115,20 @@ fn error_frame(status: &Status) -> Bytes {
 }
 
 struct Running {
+    core: Arc<Core>,
     watch: Watch,
     writer: Writer,
     deadline: Instant,
     cancel: CancellationToken,
 }
 
-fn stream_body(watch: Watch, writer: Writer, seconds: u64, cancel: CancellationToken) -> Body {
+fn stream_body(core: Arc<Core>, watch: Watch, writer: Writer, seconds: u64) -> Body {
     let running = Running {
+        cancel: core.cancel.clone(),
+        core,
         watch,
         writer,
         deadline: Instant::now() + Duration::from_secs(seconds),
-        cancel,
     };
     Body::stream(stream::unfold(Some(running), |state| async move {
         let mut running = state?;
@@ -134,6 +136,10 @@ fn stream_body(watch: Watch, writer: Writer, seconds: u64, cancel: CancellationT
             frame = running.watch.next() => frame?,
             () = tokio::time::sleep_until(running.deadline) => return None,
             () = running.cancel.cancelled() => return None,
+        };
+        let frame = match running.made_ready(frame).await {
+            Ok(frame) => frame,
+            Err(status) => return Some((Ok(error_frame(&status)), None)),
         };
         match running.piece(frame) {
             Ok(bytes) => Some((Ok::<Bytes, BoxError>(bytes), Some(running))),
@@ -143,9 +149,24 @@ fn stream_body(watch: Watch, writer: Writer, seconds: u64, cancel: CancellationT
 }
 
 impl Running {
+    /// A frame whose object can be shown.
+    async fn made_ready(&self, frame: Frame) -> Result<Frame, Status> {
+        match frame {
+            Frame::Event { kind, object, .. } if self.writer.row.converts_elsewhere() => {
+                let object = self.writer.row.ready(&self.core, object).await?;
+                let shared = None;
+                Ok(Frame::Event { kind, object, shared })
+            }
+            other => Ok(other),
+        }
+    }
+
     /// A frame and those that are ready behind it.
     fn piece(&mut self, first: Frame) -> Result<Bytes, Status> {
         let bytes = self.writer.frame(first)?;
+        if self.writer.row.converts_elsewhere() {
+            return Ok(bytes);
+        }
         let Some(second) = self.watch.ready() else {
             return Ok(bytes);
         };
@@ -196,7 +217,7 @@ impl Writer {
     fn json_frame(&mut self, frame: Frame) -> Result<Bytes, Status> {
         match frame {
             Frame::Event { kind, object, shared } => {
-                if self.form.shape == Shape::Object && self.row.conversion.is_none() {
+                if self.form.shape == Shape::Object && self.row.serves_stored(&object) {
                     return Ok(Frame::encode(kind, &object, shared.as_ref()));
                 }
                 self.wrapped(kind.as_str(), |writer, out| writer.object(out, &object))
@@ -240,7 +261,7 @@ impl Writer {
         let columns = if std::mem::replace(&mut self.header_sent, true) {
             r#""columnDefinitions":null"#.to_owned()
         } else {
-            table_header(self.row.strategy.columns())
+            table_header(&self.row)
         };
         let head = format!(
             r#"{{"kind":"Table","apiVersion":"meta.k8s.io/{version}","metadata":{{"resourceVersion":"{revision}"}},{columns},"rows":["#

@@ -18,7 +18,7 @@ mod validate;
 pub use decode::decode_embedded_metadata;
 pub use formats::supports as supports_format;
 pub use node::{Root, root as apply_root};
-pub use validate::compiled_pattern;
+pub use validate::{Shown, compiled_pattern};
 
 use serde_json::Value;
 use std::sync::Arc;

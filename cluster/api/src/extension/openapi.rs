@@ -1,0 +1,1 @@
+//! Custom resources in the OpenAPI documents. Made when asked for: only hashes are kept.
