@@ -78,7 +78,8 @@ impl Row {
 
     /// Group and kind, as validation names it.
     pub(crate) fn group_kind(&self) -> GroupKind {
-        self.gvk.group_kind()
+        // The stored one: an event is core's however it came.
+        self.cache.as_ref().map_or(&self.gvk, |cache| cache.kind()).group_kind()
     }
 
     /// Whether stored bytes are what this row serves, so that they are sent as they are.
@@ -243,7 +244,8 @@ fn is_stored(kind: &KindInfo) -> bool {
 }
 
 fn row_of(kind: &KindInfo, cache: &Cache) -> Row {
-    let strategy = strategy_for(kind.storage.0, kind.plural);
+    // By the served group: events are held to more in the newer one.
+    let strategy = strategy_for(kind.group, kind.plural);
     let stored = is_stored(kind).then(|| {
         let prefix = prefix_of(kind.storage.0, kind.plural);
         cache.named(&prefix).unwrap_or_else(|| {

@@ -75,7 +75,9 @@ fn autoscaler_to_v1(value: &mut Value) {
 }
 
 fn autoscaler_from_v1(value: &mut Value) {
-    if let Some(Value::Number(percent)) = json::remove(value, "spec.targetCPUUtilizationPercentage") {
+    // Without any target it is 80 %, as v2 defaults it.
+    let percent = json::remove(value, "spec.targetCPUUtilizationPercentage").unwrap_or_else(|| json!(80));
+    if let Value::Number(percent) = percent {
         let target = json!({"type": "Utilization", "averageUtilization": percent});
         json::set(
             value,

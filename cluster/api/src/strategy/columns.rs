@@ -201,6 +201,11 @@ pub(crate) fn default_columns() -> &'static [Column] {
     COLUMNS
 }
 
+/// The text, or `<unset>`.
+pub(crate) fn or_unset(text: &str) -> Value {
+    if text.is_empty() { "<unset>" } else { text }.into()
+}
+
 /// A text, or `<none>`.
 pub(crate) fn or_none(text: &str) -> Value {
     if text.is_empty() { "<none>" } else { text }.into()

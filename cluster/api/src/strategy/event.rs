@@ -8,7 +8,9 @@ use crate::{json, validate::Field};
 use serde_json::Value;
 use strata_meta::names;
 
-pub(super) static EVENTS: Row = Row {
+pub(super) static EVENTS: Row = EVENTS_CORE;
+
+const EVENTS_CORE: Row = Row {
     fields: &[
         field("involvedObject.kind"),
         field("involvedObject.namespace"),
@@ -58,7 +60,7 @@ pub(super) static EVENTS: Row = Row {
             ..columns::NAME
         },
     ],
-    validate,
+    validate: |event, causes| legacy(event, "reportingComponent", causes),
     ..ROW
 };
 
@@ -93,7 +95,68 @@ fn source(cx: &CellContext<'_>) -> Value {
     }
 }
 
-fn validate(event: &Value, causes: &mut Causes) {
+/// As served by events.k8s.io, which asks more of new events and lets only their series change.
+pub(super) static EVENTS_V1: Row = Row {
+    validate: |event, causes| legacy(event, "reportingController", causes),
+    validate_create: |event, causes| {
+        let root = Field::root(event);
+        series(&root.at("series"), causes);
+        root.at("eventTime").needs(causes);
+        let kind = root.at("type");
+        if !matches!(kind.text(), "Normal" | "Warning") {
+            causes.push(kind.invalid_as("", format_args!("has invalid value: {}", kind.text())));
+        }
+        for name in ["firstTimestamp", "lastTimestamp"] {
+            if root.at(name).is_set() {
+                causes.push(root.at(name).invalid_as("", "needs to be unset"));
+            }
+        }
+        if root.at("count").int().unwrap_or(0) != 0 {
+            causes.push(root.at("count").invalid_as("", "needs to be unset"));
+        }
+        let source = root.at("source");
+        if !source.at("component").is_empty() || !source.at("host").is_empty() {
+            causes.push(source.invalid_as("", "needs to be unset"));
+        }
+    },
+    validate_update: |new, old, causes| {
+        let (now, was) = (Field::root(new), Field::root(old));
+        if !json::same(new, old, "series") {
+            series(&now.at("series"), causes);
+        }
+        for (name, path) in [
+            ("involvedObject", "involvedObject"),
+            ("reason", "reason"),
+            ("message", "message"),
+            ("source", "source"),
+            ("firstTimestamp", "firstTimestamp"),
+            ("lastTimestamp", "lastTimestamp"),
+            ("count", "count"),
+            ("reason", "reason"),
+            ("type", "type"),
+            ("eventTime", "eventTime"),
+            ("action", "action"),
+            ("related", "related"),
+            ("reportingComponent", "reportingController"),
+            ("reportingInstance", "reportingInstance"),
+        ] {
+            now.at(name).named(path).unchanged(causes, &was.at(name));
+        }
+    },
+    ..EVENTS_CORE
+};
+
+fn series(series: &Field<'_>, causes: &mut Causes) {
+    if series.is_set() {
+        if series.at("count").int().unwrap_or(0) < 2 {
+            causes.push(series.at("count").invalid_as("", "should be at least 2"));
+        }
+        series.at("lastObservedTime").needs(causes);
+    }
+}
+
+/// What every event is held to.
+fn legacy(event: &Value, controller: &str, causes: &mut Causes) {
     let root = Field::root(event);
     let namespace = json::text(event, "metadata.namespace");
     let involved = root.at("involvedObject.namespace");
@@ -110,7 +173,9 @@ fn validate(event: &Value, causes: &mut Causes) {
     if !timed {
         return;
     }
-    root.at("reportingComponent").needs_text(causes, names::qualified_name);
+    let reporter = root.at("reportingComponent").named(controller);
+    reporter.needs(causes);
+    reporter.fits(causes, names::qualified_name);
     for (name, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
         let member = root.at(name);
         member.needs(causes);
@@ -121,12 +186,5 @@ fn validate(event: &Value, causes: &mut Causes) {
     let message = root.at("message");
     if message.text().len() > 1024 {
         causes.push(message.invalid_as("", "can have at most 1024 characters"));
-    }
-    let series = root.at("series");
-    if series.is_set() {
-        if series.at("count").int().unwrap_or(0) < 2 {
-            causes.push(series.at("count").invalid_as("", "should be at least 2"));
-        }
-        series.at("lastObservedTime").needs(causes);
     }
 }

@@ -8,11 +8,14 @@
 //! restored according to the subresource, `prepare_update`, generation, `validate` and `validate_update`.
 
 mod api_service;
+mod autoscaling;
 mod columns;
 mod config_map;
 mod csi;
+mod device;
 mod endpoints;
 mod event;
+mod flow;
 mod job;
 mod job_policy;
 mod listed;
@@ -188,7 +191,8 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         ("apiextensions.k8s.io", "customresourcedefinitions") => &crate::extension::CustomResourceDefinition,
         ("", "configmaps") => &config_map::ConfigMap,
         ("", "endpoints") => &endpoints::ENDPOINTS,
-        ("" | "events.k8s.io", "events") => &event::EVENTS,
+        ("", "events") => &event::EVENTS,
+        ("events.k8s.io", "events") => &event::EVENTS_V1,
         ("", "limitranges") => &policy::LIMIT_RANGES,
         ("", "namespaces") => &namespace::Namespace,
         ("", "nodes") => &node::Node,
@@ -207,20 +211,29 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         ("apps", "deployments") => &workload::DEPLOYMENTS,
         ("apps", "replicasets") => &workload::REPLICA_SETS,
         ("apps", "statefulsets") => &workload::STATEFUL_SETS,
-        ("autoscaling", "horizontalpodautoscalers") => &policy::AUTOSCALERS,
+        ("autoscaling", "horizontalpodautoscalers") => &autoscaling::AUTOSCALERS,
         ("batch", "cronjobs") => &job::CRON_JOBS,
         ("batch", "jobs") => &job::JOBS,
         ("certificates.k8s.io", "certificatesigningrequests") => &signing_request::SigningRequest,
         ("coordination.k8s.io", "leases") => &policy::LEASES,
         ("discovery.k8s.io", "endpointslices") => &endpoints::ENDPOINT_SLICES,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FLOW_SCHEMAS,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PRIORITY_LEVELS,
         ("networking.k8s.io", "ingressclasses") => &networking::INGRESS_CLASSES,
         ("networking.k8s.io", "ingresses") => &networking::INGRESSES,
+        ("networking.k8s.io", "ipaddresses") => &networking::ADDRESSES,
+        ("networking.k8s.io", "servicecidrs") => &networking::SERVICE_CIDRS,
+        ("node.k8s.io", "runtimeclasses") => &policy::RUNTIME_CLASSES,
         ("networking.k8s.io", "networkpolicies") => &networking::NETWORK_POLICIES,
         ("policy", "poddisruptionbudgets") => &policy::DISRUPTION_BUDGETS,
         ("rbac.authorization.k8s.io", "clusterrolebindings") => &rbac::CLUSTER_ROLE_BINDINGS,
         ("rbac.authorization.k8s.io", "clusterroles") => &rbac::CLUSTER_ROLES,
         ("rbac.authorization.k8s.io", "rolebindings") => &rbac::ROLE_BINDINGS,
         ("rbac.authorization.k8s.io", "roles") => &rbac::ROLES,
+        ("resource.k8s.io", "deviceclasses") => &device::CLASSES,
+        ("resource.k8s.io", "resourceclaims") => &device::CLAIMS,
+        ("resource.k8s.io", "resourceclaimtemplates") => &device::TEMPLATES,
+        ("resource.k8s.io", "resourceslices") => &device::SLICES,
         ("scheduling.k8s.io", "priorityclasses") => &policy::PRIORITY_CLASSES,
         ("storage.k8s.io", "csidrivers") => &csi::CSI_DRIVERS,
         ("storage.k8s.io", "csinodes") => &csi::CSI_NODES,

@@ -7,8 +7,10 @@ use super::{
 use crate::{
     json,
     validate::{
-        Field,
-        formats::{cidr, label_selector, port_name, port_number, port_number_or_name, wildcard_subdomain},
+        Field, NameRule,
+        formats::{
+            cidr, domain_prefixed_path, label_selector, port_name, port_number, port_number_or_name, wildcard_subdomain,
+        },
     },
 };
 use serde_json::Value;
@@ -66,6 +68,7 @@ pub(super) static INGRESS_CLASSES: Row = Row {
         }),
         columns::AGE,
     ],
+    validate: ingress_class,
     validate_update: |new, old, causes| {
         let (now, was) = (Field::root(new), Field::root(old));
         now.at("spec.controller").unchanged(causes, &was.at("spec.controller"));
@@ -85,6 +88,137 @@ pub(super) static NETWORK_POLICIES: Row = Row {
     validate: network_policy,
     ..ROW
 };
+
+pub(super) static SERVICE_CIDRS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("CIDRs", "string", "The ranges.", |cx| columns::joined(cx, "spec.cidrs")),
+        columns::AGE,
+    ],
+    validate_create: |object, causes| service_ranges(&Field::root(object).at("spec.cidrs"), causes),
+    validate_update: |new, old, causes| {
+        let (now, was) = (Field::root(new).at("spec.cidrs"), Field::root(old).at("spec.cidrs"));
+        let grows = was.len() == 1 && now.len() == 2;
+        if now.len() != was.len() && !grows {
+            causes.push(now.invalid("field is immutable"));
+            return;
+        }
+        for (range, before) in now.items().zip(was.items()) {
+            if range.text() != before.text() {
+                causes.push(range.invalid("field is immutable"));
+            }
+        }
+        if grows {
+            service_ranges(&now, causes);
+        }
+    },
+    ..ROW
+};
+
+pub(super) static ADDRESSES: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("ParentRef", "string", "What has the address.", |cx| {
+            let part = |name: &str| json::text(cx.object, &format!("spec.parentRef.{name}"));
+            let dot = if part("group").is_empty() { "" } else { "." };
+            let slash = if part("namespace").is_empty() { "" } else { "/" };
+            format!(
+                "{}{dot}{}{slash}{}/{}",
+                part("resource"),
+                part("group"),
+                part("namespace"),
+                part("name")
+            )
+            .into()
+        }),
+        columns::AGE,
+    ],
+    rule: NameRule::IpAddress,
+    validate_create: |object, causes| {
+        let parent = Field::root(object).at("spec.parentRef");
+        if !parent.is_set() {
+            causes.push(parent.required(""));
+            return;
+        }
+        parent.at("group").if_text(causes, names::dns1123_subdomain);
+        for name in ["resource", "name"] {
+            parent.at(name).needs_text(causes, names::path_segment);
+        }
+        parent.at("namespace").if_text(causes, names::path_segment);
+    },
+    validate_update: |new, old, causes| {
+        let (now, was) = (
+            Field::root(new).at("spec.parentRef"),
+            Field::root(old).at("spec.parentRef"),
+        );
+        if !json::equal(Some(now.value()), Some(was.value())) {
+            let text = |name: &str| Value::from(now.at(name).text());
+            let shown = format!(
+                "{{\"Group\":{},\"Resource\":{},\"Namespace\":{},\"Name\":{}}}",
+                text("group"),
+                text("resource"),
+                text("namespace"),
+                text("name")
+            );
+            causes.push(now.invalid_shown(shown, "field is immutable"));
+        }
+    },
+    ..ROW
+};
+
+fn ingress_class(object: &Value, causes: &mut Causes) {
+    const LONGEST: usize = 250;
+    let spec = Field::root(object).at("spec");
+    let (controller, parameters) = (spec.at("controller"), spec.at("parameters"));
+    if controller.text().len() > LONGEST {
+        causes.push(controller.too_long(LONGEST));
+    }
+    domain_prefixed_path(&controller, causes);
+    if !parameters.is_set() {
+        return;
+    }
+    parameters.at("apiGroup").where_set(causes, names::dns1123_subdomain);
+    for name in ["kind", "name"] {
+        parameters.at(name).needs_text(causes, names::path_segment);
+    }
+    let (scope, namespace) = (parameters.at("scope"), parameters.at("namespace"));
+    match scope.text() {
+        _ if !scope.is_set() => causes.push(scope.required("")),
+        "Namespace" if !namespace.is_set() => {
+            causes.push(namespace.required("`parameters.scope` is set to 'Namespace'"));
+        }
+        "Namespace" => namespace.problems(causes, names::dns1123_label(namespace.text())),
+        "Cluster" if namespace.is_set() => {
+            causes.push(namespace.forbidden("`parameters.scope` is set to 'Cluster'"));
+        }
+        _ => scope.if_one_of(causes, &["Cluster", "Namespace"]),
+    }
+}
+
+/// `spec.cidrs` of a ServiceCIDR: one of each family.
+fn service_ranges(list: &Field<'_>, causes: &mut Causes) {
+    let families: Vec<bool> = list.items().map(|range| range.text().contains(':')).collect();
+    match families.as_slice() {
+        [] => {
+            causes.push(list.required("at least one CIDR required"));
+            return;
+        }
+        [_] => {}
+        [first, second] if first != second => {}
+        more => {
+            let both = "i.e 192.168.0.0/24 and 2001:db8::/64";
+            if more.len() > 2 {
+                causes.push(list.invalid(format_args!("may only hold up to 2 values, {both}")));
+            } else {
+                let why = format!("may specify no more than one IP for each IP family, {both}");
+                causes.push(list.invalid(why));
+            }
+        }
+    }
+    for range in list.items() {
+        range.problems(causes, cidr(range.text()));
+    }
+}
 
 fn hosts(cx: &CellContext<'_>) -> Value {
     let rules = json::list(cx.object, "spec.rules").iter();
@@ -142,7 +276,7 @@ fn ingress(object: &Value, causes: &mut Causes) {
         }
         tls.at("secretName").if_text(causes, names::dns1123_subdomain);
     }
-    spec.at("ingressClassName").if_text(causes, names::dns1123_subdomain);
+    spec.at("ingressClassName").where_set(causes, names::dns1123_subdomain);
 }
 
 fn ingress_path(entry: &Field<'_>, causes: &mut Causes) {

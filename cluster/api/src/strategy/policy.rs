@@ -1,5 +1,5 @@
-//! Kinds that bound what others do: ResourceQuota, LimitRange, PodDisruptionBudget, PriorityClass,
-//! HorizontalPodAutoscaler; and the small ones that are watched all the time: Lease, ServiceAccount.
+//! Kinds that bound what others do: ResourceQuota, LimitRange, PodDisruptionBudget, PriorityClass;
+//! and the small ones that are watched all the time: Lease, ServiceAccount.
 
 use super::{
     Causes, CellContext, columns,
@@ -9,12 +9,13 @@ use crate::{
     json,
     validate::{
         Field,
-        formats::{at_most_all, count_or_percent, label_selector},
-        pod::{amount, resource_name},
+        formats::{at_most_all, count_or_percent, label_selector, labels},
+        pod::{amount, container_resource_name, is_standard_quota_resource, resource_name, tolerations},
     },
 };
 use serde_json::Value;
-use strata_meta::names;
+use std::collections::BTreeSet;
+use strata_meta::{StatusCause, names};
 
 pub(super) static LEASES: Row = Row {
     unconditional: false,
@@ -26,6 +27,8 @@ pub(super) static LEASES: Row = Row {
         }),
         columns::AGE,
     ],
+    prepare_create: drop_gated_fields,
+    prepare_update: |new, _| drop_gated_fields(new),
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
         let seconds = spec.at("leaseDurationSeconds");
@@ -33,13 +36,16 @@ pub(super) static LEASES: Row = Row {
             causes.push(seconds.invalid("must be greater than 0"));
         }
         spec.at("leaseTransitions").not_negative(causes);
-        let preferred = spec.at("preferredHolder");
-        if !preferred.is_empty() && spec.at("strategy").is_empty() {
-            causes.push(preferred.forbidden("may only be specified if `strategy` is defined"));
-        }
     },
     ..ROW
 };
+
+/// Coordinated leader election is behind a feature gate that is off by default.
+fn drop_gated_fields(object: &mut Value) {
+    for name in ["spec.strategy", "spec.preferredHolder"] {
+        json::remove(object, name);
+    }
+}
 
 pub(super) static SERVICE_ACCOUNTS: Row = Row {
     columns: &[columns::NAME, columns::AGE],
@@ -86,7 +92,10 @@ pub(super) static PRIORITY_CLASSES: Row = Row {
             causes.push(value.forbidden("maximum allowed value of a user defined priority is 1000000000"));
         }
         let policies = ["PreemptLowerPriority", "Never"];
-        root.at("preemptionPolicy").if_one_of(causes, &policies);
+        let policy = root.at("preemptionPolicy");
+        if policy.is_set() {
+            policy.needs_one_of(causes, &policies);
+        }
     },
     validate_update: |new, old, causes| {
         let (now, was) = (Field::root(new), Field::root(old));
@@ -98,6 +107,58 @@ pub(super) static PRIORITY_CLASSES: Row = Row {
     },
     ..ROW
 };
+
+pub(super) static RUNTIME_CLASSES: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Handler", "string", "Which runtime runs the pods.", |cx| {
+            columns::text(cx, "handler")
+        }),
+        columns::AGE,
+    ],
+    validate: |object, causes| {
+        let root = Field::root(object);
+        root.at("handler").needs_text(causes, names::dns1123_label);
+        let overhead = root.at("overhead.podFixed");
+        for (name, value) in overhead.entries() {
+            let value = value.named(format!("overhead.limits[{name}]"));
+            container_resource_name(name, &value, causes);
+            amount(name, &value, causes);
+        }
+        let scheduling = root.at("scheduling");
+        labels(&scheduling.at("nodeSelector"), causes);
+        let list = scheduling.at("tolerations");
+        tolerations(&list, causes);
+        let mut seen = Vec::new();
+        for toleration in list.items() {
+            let key = ["key", "operator", "value", "effect"].map(|name| toleration.at(name).text());
+            if seen.contains(&key) {
+                let cause = toleration.duplicate();
+                let message = format!("Duplicate value: {}", go_toleration(&toleration));
+                causes.push(StatusCause { message, ..cause });
+            }
+            seen.push(key);
+        }
+    },
+    validate_update: |new, old, causes| {
+        let (now, was) = (Field::root(new), Field::root(old));
+        now.at("handler").unchanged(causes, &was.at("handler"));
+    },
+    ..ROW
+};
+
+/// A toleration as upstream prints it: by Go's names.
+fn go_toleration(toleration: &Field<'_>) -> String {
+    let text = |name: &str| Value::from(toleration.at(name).text());
+    format!(
+        "{{\"Key\":{},\"Operator\":{},\"Value\":{},\"Effect\":{},\"TolerationSeconds\":{}}}",
+        text("key"),
+        text("operator"),
+        text("value"),
+        text("effect"),
+        toleration.at("tolerationSeconds").value()
+    )
+}
 
 pub(super) static DISRUPTION_BUDGETS: Row = Row {
     counts: true,
@@ -141,37 +202,6 @@ pub(super) static DISRUPTION_BUDGETS: Row = Row {
     ..ROW
 };
 
-pub(super) static AUTOSCALERS: Row = Row {
-    columns: &[
-        columns::NAME,
-        columns::column("Reference", "string", "What is scaled.", |cx| {
-            let part = |path| json::text(cx.object, path);
-            format!(
-                "{}/{}",
-                part("spec.scaleTargetRef.kind"),
-                part("spec.scaleTargetRef.name")
-            )
-            .into()
-        }),
-        columns::column("Targets", "string", "What is measured, and what it should be.", targets),
-        columns::column("MinPods", "string", "The fewest pods.", |cx| {
-            match json::int(cx.object, "spec.minReplicas") {
-                Some(n) => n.to_string().into(),
-                None => "<unset>".into(),
-            }
-        }),
-        columns::column("MaxPods", "string", "The most pods.", |cx| {
-            columns::count(cx, "spec.maxReplicas")
-        }),
-        columns::column("Replicas", "string", "How many there are.", |cx| {
-            columns::count(cx, "status.currentReplicas")
-        }),
-        columns::AGE,
-    ],
-    validate: autoscaler,
-    ..ROW
-};
-
 pub(super) static QUOTAS: Row = Row {
     returns_deleted: true,
     columns: &[
@@ -187,35 +217,28 @@ pub(super) static QUOTAS: Row = Row {
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
         for (name, value) in spec.at("hard").entries() {
-            let counted = name.starts_with("count/") && names::qualified_name(&name.replacen('/', ".", 1)).is_empty();
-            let classed = name.contains(".storageclass.storage.k8s.io/");
-            if !counted && !classed {
-                resource_name(name, &value, causes);
-            }
-            amount(name, &value, causes);
+            quota_resource(name, &value, causes);
         }
-        let scopes = [
-            "BestEffort",
-            "CrossNamespacePodAffinity",
-            "NotBestEffort",
-            "NotTerminating",
-            "PriorityClass",
-            "Terminating",
-            "VolumeAttributesClass",
-        ];
-        let list = spec.at("scopes");
-        for scope in list.items().filter(|s| !scopes.contains(&s.text())) {
-            let why = "unsupported scope";
-            causes.push(list.named(list.path()).invalid_as(scope.text(), why));
-        }
-        let has = |name: &str| list.items().any(|s| s.text() == name);
-        if has("BestEffort") && has("NotBestEffort") || has("Terminating") && has("NotTerminating") {
-            causes.push(list.invalid("conflicting scopes"));
+        quota_scopes(&spec, causes);
+        if spec.at("scopeSelector").is_set() {
+            quota_selector(&spec, causes);
         }
     },
     validate_update: |new, old, causes| {
-        let (now, was) = (Field::root(new), Field::root(old));
-        now.at("spec.scopes").unchanged(causes, &was.at("spec.scopes"));
+        let scopes = |quota: &Value| -> BTreeSet<String> {
+            let list = json::list(quota, "spec.scopes").iter();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        if scopes(new) != scopes(old) {
+            causes.push(Field::root(new).at("spec.scopes").invalid("field is immutable"));
+        }
+    },
+    validate_status: |new, _, causes| {
+        for list in ["status.hard", "status.used"] {
+            for (name, value) in Field::root(new).at(list).entries() {
+                quota_resource(name, &value, causes);
+            }
+        }
     },
     ..ROW
 };
@@ -245,107 +268,119 @@ fn used(cx: &CellContext<'_>, limits: bool) -> Value {
     texts.join(", ").into()
 }
 
-/// k8s.io/kubernetes/pkg/printers/internalversion `formatHPAMetrics`.
-fn targets(cx: &CellContext<'_>) -> Value {
-    const MOST: usize = 2;
-    let current = json::list(cx.object, "status.currentMetrics");
-    let text = |value: Option<&Value>| value.map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
-    let unknown = || "<unknown>".to_owned();
-    let shown = |(i, metric): (usize, &Value)| {
-        let (kind, member) = match json::text(metric, "type") {
-            "External" => ("", "external"),
-            "Pods" => ("", "pods"),
-            "Object" => ("", "object"),
-            "Resource" => (json::text(metric, "resource.name"), "resource"),
-            "ContainerResource" => (json::text(metric, "containerResource.name"), "containerResource"),
-            _ => return "<unknown type>".to_owned(),
-        };
-        let target = |name: &str| json::get(metric, &format!("{member}.target.{name}"));
-        let now = |name: &str| {
-            text(
-                current
-                    .get(i)
-                    .and_then(|c| json::get(c, &format!("{member}.current.{name}"))),
-            )
-        };
-        let colon = if kind.is_empty() {
-            String::new()
-        } else {
-            format!("{kind}: ")
-        };
-        if let Some(average) = text(target("averageValue")) {
-            let mark = if matches!(member, "external" | "object") {
-                " (avg)"
-            } else {
-                ""
-            };
-            return format!("{colon}{}/{average}{mark}", now("averageValue").unwrap_or_else(unknown));
-        }
-        if kind.is_empty() {
-            let wanted = text(target("value")).unwrap_or_default();
-            return format!("{}/{wanted}", now("value").unwrap_or_else(unknown));
-        }
-        let percent = |value: Option<String>| value.map(|v| format!("{v}%"));
-        let wanted = percent(text(target("averageUtilization"))).unwrap_or_else(|| "<auto>".to_owned());
-        format!(
-            "{colon}{}/{wanted}",
-            percent(now("averageUtilization")).unwrap_or_else(unknown)
-        )
-    };
-    let texts: Vec<String> = json::list(cx.object, "spec.metrics")
-        .iter()
-        .enumerate()
-        .map(shown)
-        .collect();
-    if texts.is_empty() {
-        return "<none>".into();
+fn quota_resource(name: &str, value: &Field<'_>, causes: &mut Causes) {
+    let counted = name.starts_with("count/") && names::qualified_name(&name.replacen('/', ".", 1)).is_empty();
+    let classed = name.contains(".storageclass.storage.k8s.io/");
+    if !counted && !classed {
+        resource_name(name, value, causes);
     }
-    let joined = texts[..texts.len().min(MOST)].join(", ");
-    match texts.len().saturating_sub(MOST) {
-        0 => joined.into(),
-        more => format!("{joined} + {more} more...").into(),
+    amount(name, value, causes);
+}
+
+const SCOPES: &[&str] = &[
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
+
+/// Whether a scope can be of a resource that quotas know by name.
+fn scope_fits(scope: &str, resource: &str) -> bool {
+    const COMPUTE: &[&str] = &[
+        "cpu",
+        "memory",
+        "limits.cpu",
+        "limits.memory",
+        "requests.cpu",
+        "requests.memory",
+    ];
+    match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
+        _ if SCOPES.contains(&scope) => resource == "pods" || COMPUTE.contains(&resource),
+        _ => true,
     }
 }
 
-fn autoscaler(object: &Value, causes: &mut Causes) {
-    let spec = Field::root(object).at("spec");
-    let (least, most) = (spec.at("minReplicas"), spec.at("maxReplicas"));
-    if least.int().is_some_and(|n| n < 1) {
-        causes.push(least.invalid("must be greater than or equal to 1"));
-    }
-    let most_number = most.int().unwrap_or(0);
-    if most_number < 1 {
-        causes.push(most.invalid_as(most_number, "must be greater than 0"));
-    }
-    if least.int().is_some_and(|n| most_number < n) {
-        causes.push(most.invalid_as(most_number, "must be greater than or equal to `minReplicas`"));
-    }
-    for name in ["kind", "name"] {
-        spec.at("scaleTargetRef")
-            .at(name)
-            .needs_text(causes, names::path_segment);
-    }
-    for metric in spec.at("metrics").items() {
-        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
-        let kind = metric.at("type");
-        if kind.is_empty() {
-            causes.push(kind.required("must specify a metric source type"));
-            continue;
+fn standard_resources<'v>(spec: &Field<'v>) -> Vec<&'v str> {
+    let names = spec.at("hard").entries().map(|(name, _)| name);
+    names.filter(|name| is_standard_quota_resource(name)).collect()
+}
+
+fn conflicting(has: impl Fn(&str) -> bool) -> usize {
+    let pairs = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
+    pairs.iter().filter(|(a, b)| has(a) && has(b)).count()
+}
+
+fn quota_scopes(spec: &Field<'_>, causes: &mut Causes) {
+    let list = spec.at("scopes");
+    let resources = standard_resources(spec);
+    for scope in list.items() {
+        if !SCOPES.contains(&scope.text()) {
+            causes.push(list.invalid("unsupported scope"));
         }
-        kind.if_one_of(causes, &kinds);
-        let member = match kind.text() {
-            "ContainerResource" => "containerResource",
-            "External" => "external",
-            "Object" => "object",
-            "Pods" => "pods",
-            _ => "resource",
-        };
-        let source = metric.at(member);
-        if !source.is_set() {
-            let why = "must populate information for the given metric source";
-            causes.push(source.required(why));
+        for _ in resources.iter().filter(|name| !scope_fits(scope.text(), name)) {
+            causes.push(list.invalid("unsupported scope applied to resource"));
         }
     }
+    for _ in 0..conflicting(|name| list.items().any(|s| s.text() == name)) {
+        causes.push(list.invalid("conflicting scopes"));
+    }
+}
+
+fn quota_selector(spec: &Field<'_>, causes: &mut Causes) {
+    let list = spec.at("scopeSelector.matchExpressions");
+    let resources = standard_resources(spec);
+    for entry in list.items() {
+        // Upstream names the list.
+        let at = |name: &str| entry.at(name).named(format!("{}.{name}", list.path()));
+        let (scope, operator, values) = (at("scopeName"), at("operator"), at("values"));
+        if !SCOPES.contains(&scope.text()) {
+            causes.push(scope.invalid_as(scope.text(), "unsupported scope"));
+        }
+        for _ in resources.iter().filter(|name| !scope_fits(scope.text(), name)) {
+            causes.push(list.invalid_shown(go_selector(&list), "unsupported scope applied to resource"));
+        }
+        let valued = matches!(scope.text(), "PriorityClass" | "VolumeAttributesClass");
+        if SCOPES.contains(&scope.text()) && !valued && operator.text() != "Exists" {
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            causes.push(operator.invalid_as(operator.text(), why));
+        }
+        match operator.text() {
+            "In" | "NotIn" if values.is_empty() => causes.push(
+                values.required("must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"),
+            ),
+            "Exists" | "DoesNotExist" if !values.is_empty() => causes.push(
+                values.invalid("must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"),
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => causes.push(operator.invalid_as(other, "not a valid selector operator")),
+        }
+    }
+    for _ in 0..conflicting(|name| list.items().any(|e| e.at("scopeName").text() == name)) {
+        causes.push(
+            spec.at("scopes")
+                .invalid_as(spec.at("scopes").value().clone(), "conflicting scopes"),
+        );
+    }
+}
+
+/// A scope selector as upstream prints it: by Go's names.
+fn go_selector(list: &Field<'_>) -> String {
+    let entry = |entry: Field<'_>| {
+        let text = |name: &str| Value::from(entry.at(name).text());
+        format!(
+            "{{\"ScopeName\":{},\"Operator\":{},\"Values\":{}}}",
+            text("scopeName"),
+            text("operator"),
+            entry.at("values").value()
+        )
+    };
+    let entries: Vec<String> = list.items().map(entry).collect();
+    format!("{{\"MatchExpressions\":[{}]}}", entries.join(","))
 }
 
 fn limit_range(object: &Value, causes: &mut Causes) {
@@ -353,7 +388,8 @@ fn limit_range(object: &Value, causes: &mut Causes) {
     for (i, limit) in Field::root(object).at("spec.limits").items().enumerate() {
         let limit = limit.named(format!("spec.limits[{i}]"));
         let kind = limit.at("type");
-        kind.needs(causes);
+        let problems = names::qualified_name(kind.text());
+        causes.extend(problems.iter().map(|why| kind.invalid_as(kind.text(), why)));
         if seen.contains(&kind.text()) {
             causes.push(kind.duplicate());
         }

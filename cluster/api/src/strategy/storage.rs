@@ -14,7 +14,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use strata_meta::{Quantity, StatusCause};
+use strata_meta::{Quantity, StatusCause, Time};
 
 pub(super) static VOLUMES: Row = Row {
     returns_deleted: true,
@@ -49,17 +49,45 @@ pub(super) static VOLUMES: Row = Row {
             "VolumeAttributesClass",
             "string",
             "VolumeAttributesClass of the pv",
-            |cx| or_unset(cx, "spec.volumeAttributesClassName"),
+            |cx| columns::or_unset(json::text(cx.object, "spec.volumeAttributesClassName")),
         ),
         columns::column("Reason", "string", "Why the status is what it is.", |cx| {
             columns::text(cx, "status.reason")
         }),
         columns::AGE,
         columns::wide("VolumeMode", "string", "Filesystem or Block.", |cx| {
-            or_unset(cx, "spec.volumeMode")
+            columns::or_unset(json::text(cx.object, "spec.volumeMode"))
         }),
     ],
-    prepare_create: |object| json::set(object, "status", json!({"phase": "Pending"})),
+    prepare_create: |object| {
+        json::set(
+            object,
+            "status",
+            json!({"phase": "Pending", "lastPhaseTransitionTime": Time::now()}),
+        );
+    },
+    warnings: |new, _| {
+        const OLD: &[(&str, &str)] = &[
+            ("cephfs", "spec.cephfs: deprecated in v1.28, non-functional in v1.31+"),
+            (
+                "photonPersistentDisk",
+                "spec.photonPersistentDisk: deprecated in v1.11, non-functional in v1.16+",
+            ),
+            ("scaleIO", "spec.scaleIO: deprecated in v1.16, non-functional in v1.22+"),
+            (
+                "storageos",
+                "spec.storageOS: deprecated in v1.22, non-functional in v1.25+",
+            ),
+            (
+                "glusterfs",
+                "spec.glusterfs: deprecated in v1.25, non-functional in v1.26+",
+            ),
+            ("rbd", "spec.rbd: deprecated in v1.28, non-functional in v1.31+"),
+        ];
+        let spec = Field::root(new).at("spec");
+        let given = OLD.iter().filter(|(name, _)| spec.at(name).is_set());
+        given.map(|(_, why)| (*why).to_owned()).collect()
+    },
     validate: volume,
     validate_update: |new, old, causes| {
         let (now, was) = (Field::root(new).at("spec"), Field::root(old).at("spec"));
@@ -112,14 +140,27 @@ pub(super) static CLAIMS: Row = Row {
             "VolumeAttributesClass",
             "string",
             "VolumeAttributesClass of the pvc",
-            |cx| or_unset(cx, "spec.volumeAttributesClassName"),
+            |cx| columns::or_unset(json::text(cx.object, "spec.volumeAttributesClassName")),
         ),
         columns::AGE,
         columns::wide("VolumeMode", "string", "Filesystem or Block.", |cx| {
-            or_unset(cx, "spec.volumeMode")
+            columns::or_unset(json::text(cx.object, "spec.volumeMode"))
         }),
     ],
-    prepare_create: |object| json::set(object, "status", json!({"phase": "Pending"})),
+    prepare_create: |object| {
+        json::set(object, "status", json!({"phase": "Pending"}));
+        agree_on_source(object);
+    },
+    warnings: |new, _| {
+        let storage = Field::root(new).at("spec.resources.requests.storage");
+        match storage.quantity().filter(|q| q.milli_value() % 1000 != 0) {
+            Some(amount) => vec![format!(
+                "spec.resources.requests[storage]: fractional byte value {:?} is invalid, must be an integer",
+                amount.to_string()
+            )],
+            None => Vec::new(),
+        }
+    },
     validate: |object, causes| claim_spec(&Field::root(object).at("spec"), causes),
     validate_update: claim_update,
     ..ROW
@@ -206,13 +247,6 @@ fn topologies(list: &Field<'_>, causes: &mut Causes) {
     }
 }
 
-fn or_unset(cx: &CellContext<'_>, path: &str) -> Value {
-    match json::text(cx.object, path) {
-        "" => "<unset>".into(),
-        text => text.into(),
-    }
-}
-
 fn bound(cx: &CellContext<'_>) -> bool {
     !json::text(cx.object, "spec.volumeName").is_empty()
 }
@@ -241,6 +275,31 @@ fn modes(cx: &CellContext<'_>, path: &str) -> Value {
 
 fn volume(object: &Value, causes: &mut Causes) {
     volume_spec(&Field::root(object).at("spec"), causes);
+}
+
+/// `dataSource` and `dataSourceRef` say the same, unless the latter says more (KEP-1495). A
+/// `dataSource` that is neither a claim nor a snapshot is dropped.
+fn agree_on_source(claim: &mut Value) {
+    let populates = |source: &Value| {
+        matches!(
+            (json::text(source, "apiGroup"), json::text(source, "kind")),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    if json::get(claim, "spec.dataSource").is_some_and(|source| !populates(source)) {
+        json::remove(claim, "spec.dataSource");
+    }
+    let (source, reference) = (
+        json::get(claim, "spec.dataSource").cloned(),
+        json::get(claim, "spec.dataSourceRef").cloned(),
+    );
+    match (source, reference) {
+        (Some(source), None) => json::set(claim, "spec.dataSourceRef", source),
+        (None, Some(reference)) if json::text(&reference, "namespace").is_empty() => {
+            json::set(claim, "spec.dataSource", reference);
+        }
+        _ => {}
+    }
 }
 
 fn claim_update(new: &Value, old: &Value, causes: &mut Causes) {

@@ -390,7 +390,7 @@ fn smaller_kinds_are_checked() {
             ],
         ),
         (
-            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": 3, "maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
+            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": 3, "maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}),
             &["spec.maxReplicas: Invalid value: 2: must be greater than or equal to `minReplicas`"],
         ),
         (
@@ -504,7 +504,7 @@ fn tables_show_what_kubectl_users_know() {
             "Name=x Status=Pending Volume=v Capacity= Access Modes= StorageClass=fast VolumeAttributesClass=<unset> Age=5m [VolumeMode=Filesystem]",
         ),
         (
-            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
+            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}),
             "Name=x Reference=Deployment/d Targets=cpu: <unknown>/80% MinPods=1 MaxPods=3 Replicas=0 Age=5m",
         ),
         (

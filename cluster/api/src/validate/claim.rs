@@ -44,12 +44,20 @@ pub(crate) fn claim_spec(spec: &Field<'_>, causes: &mut Vec<StatusCause>) {
         }
         field.at("name").needs(causes);
         field.at("kind").needs(causes);
+        if !field.at("apiGroup").is_empty() {
+            field.at("apiGroup").if_text(causes, names::dns1123_subdomain);
+        }
         if field.at("apiGroup").is_empty() && field.at("kind").text() != "PersistentVolumeClaim" {
             causes.push(field.invalid_as(
                 field.at("kind").text(),
                 "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
             ));
         }
+    }
+    let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
+    let said = |field: &Field<'_>| ["apiGroup", "kind", "name"].map(|name| field.at(name).text().to_owned());
+    if source.is_set() && reference.is_set() && said(&source) != said(&reference) {
+        causes.push(spec.invalid_as("", "must match dataSourceRef"));
     }
     spec.at("volumeAttributesClassName")
         .if_text(causes, names::dns1123_subdomain);

@@ -221,6 +221,19 @@ impl<'v> Field<'v> {
         }
     }
 
+    /// A text that fits a rule where it is given at all, though it be empty.
+    pub(crate) fn where_set(&self, causes: &mut Vec<StatusCause>, rule: fn(&str) -> Vec<String>) {
+        if self.is_set() {
+            self.problems(causes, rule(self.text()));
+        }
+    }
+
+    /// A text that must fit a rule; where it is absent, as the empty text.
+    pub(crate) fn fits(&self, causes: &mut Vec<StatusCause>, rule: fn(&str) -> Vec<String>) {
+        let text = self.text();
+        causes.extend(rule(text).into_iter().map(|why| self.invalid_as(text, why)));
+    }
+
     /// A text that must be there and fit a rule.
     pub(crate) fn needs_text(&self, causes: &mut Vec<StatusCause>, rule: fn(&str) -> Vec<String>) {
         if self.is_empty() {

@@ -99,6 +99,17 @@ pub(crate) fn ip(text: &str) -> Vec<String> {
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
+/// Problems of an address that must be written in the one canonical way.
+pub(crate) fn canonical_ip(text: &str) -> Vec<String> {
+    match text.parse::<IpAddr>() {
+        Err(_) => ip(text),
+        Ok(address) if address.to_string() != text => {
+            vec![format!("must be in canonical form (\"{address}\")")]
+        }
+        Ok(_) => Vec::new(),
+    }
+}
+
 /// Problems of an address that traffic is sent to.
 pub(crate) fn endpoint_ip(text: &str) -> Vec<String> {
     let Ok(address) = text.parse::<IpAddr>() else {
@@ -211,6 +222,17 @@ pub(crate) fn domain_prefixed_path(field: &Field<'_>, causes: &mut Vec<StatusCau
         let why = "Invalid path (e.g. 'my-path', regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
         causes.push(field.invalid_as(path, why));
     }
+}
+
+/// Problems of an identifier as C has them.
+pub(crate) fn c_identifier(text: &str) -> Vec<String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if text.bytes().all(fits) && !text.is_empty() && !text.as_bytes()[0].is_ascii_digit() {
+        return Vec::new();
+    }
+    vec![
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')".to_owned(),
+    ]
 }
 
 /// A label selector as one can match with it; `None` when there is none or it is malformed.

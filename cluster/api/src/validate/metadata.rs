@@ -17,6 +17,8 @@ pub(crate) enum NameRule {
     Label,
     /// Anything that can stand in a path: RBAC.
     PathSegment,
+    /// An IP address in its canonical form: IPAddress.
+    IpAddress,
 }
 
 impl NameRule {
@@ -30,6 +32,7 @@ impl NameRule {
         match self {
             Self::Subdomain => names::dns1123_subdomain(&shown),
             Self::Label => names::dns1123_label(&shown),
+            Self::IpAddress => super::formats::canonical_ip(name),
             Self::PathSegment if is_prefix => names::path_segment(name)
                 .into_iter()
                 .filter(|p| p.starts_with("may not contain"))

@@ -13,8 +13,10 @@ mod update;
 mod volumes;
 mod warnings;
 
-pub(crate) use resources::{amount, resource_name};
-pub(crate) use scheduling::{node_selector, taint_effect};
+pub(crate) use resources::{
+    amount, container_resource_name, is_extended_resource, is_standard_quota_resource, resource_name,
+};
+pub(crate) use scheduling::{node_selector, taint_effect, tolerations};
 pub(crate) use update::{ephemeral_containers_update, pod_update, resize, status_update};
 
 use super::{

@@ -46,6 +46,18 @@ const STANDARD: &[&str] = &[
     "services.loadbalancers",
 ];
 
+/// Whether a name is one that a container may ask for as an extended resource.
+pub(crate) fn is_extended_resource(name: &str) -> bool {
+    is_extended(name)
+}
+
+/// Whether a quota counts or sums the resource by a name of its own.
+pub(crate) fn is_standard_quota_resource(name: &str) -> bool {
+    is_huge_page(name)
+        || name.starts_with("requests.hugepages-")
+        || STANDARD.contains(&name) && !matches!(name, "storage")
+}
+
 /// What every resource's name must be.
 pub(crate) fn resource_name(name: &str, field: &Field<'_>, causes: &mut Causes) -> bool {
     let problems = names::qualified_name(name);
@@ -62,7 +74,7 @@ pub(crate) fn resource_name(name: &str, field: &Field<'_>, causes: &mut Causes) 
 }
 
 /// The name of a resource that a container asks for.
-pub(super) fn container_resource_name(name: &str, field: &Field<'_>, causes: &mut Causes) {
+pub(crate) fn container_resource_name(name: &str, field: &Field<'_>, causes: &mut Causes) {
     resource_name(name, field, causes);
     if !name.contains('/') {
         if !is_container_resource(name) {
