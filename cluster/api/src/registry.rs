@@ -79,7 +79,8 @@ impl Row {
     /// Group and kind, as validation names it.
     pub(crate) fn group_kind(&self) -> GroupKind {
         // The stored one: an event is core's however it came.
-        self.cache.as_ref().map_or(&self.gvk, |cache| cache.kind()).group_kind()
+        let stored = self.cache.as_ref().map(|cache| cache.kind());
+        stored.unwrap_or_else(|| self.gvk.clone()).group_kind()
     }
 
     /// Whether stored bytes are what this row serves, so that they are sent as they are.
