@@ -4,7 +4,10 @@ use crate::{GroupVersionKind, ObjectMeta, OwnerReference, Uid};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 /// A point in the history of the store; `metadata.resourceVersion` is its decimal text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +89,24 @@ pub struct Object {
     pub edition: u64,
     /// JSON from `metadata` on. See [`Object::write_json`].
     body: Bytes,
+    /// See [`Object::protobuf`].
+    protobuf: Encoded,
+}
+
+/// An encoding made when it is first asked for. A copy of the object begins without one: it may be changed.
+#[derive(Default)]
+struct Encoded(OnceLock<Box<Bytes>>);
+
+impl Clone for Encoded {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.get().map(|bytes| bytes.len()))
+    }
 }
 
 /// Why bytes are not an object.
@@ -125,6 +146,7 @@ impl Object {
             deleting: meta.deletion_timestamp.is_some(),
             edition: 0,
             body,
+            protobuf: Encoded::default(),
         })
     }
 
@@ -179,6 +201,16 @@ impl Object {
             out.extend_from_slice(br#"","#);
         }
         out.extend_from_slice(&self.body[BODY_PREFIX.len()..]);
+    }
+
+    /// The object's own protobuf message, which `encode` makes once for everybody who asks.
+    pub fn protobuf<E>(&self, encode: impl FnOnce(&Self) -> Result<Bytes, E>) -> Result<Bytes, E> {
+        if let Some(bytes) = self.protobuf.0.get() {
+            return Ok(Bytes::clone(bytes));
+        }
+        let bytes = encode(self)?;
+        // Another may have been first; both are the same.
+        Ok(Bytes::clone(self.protobuf.0.get_or_init(|| Box::new(bytes))))
     }
 
     /// The whole object as JSON, with its type.

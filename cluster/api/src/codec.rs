@@ -31,7 +31,7 @@ impl FieldValidation {
             "Ignore" => Ok(Self::Ignore),
             "Strict" => Ok(Self::Strict),
             other => {
-                let cause = StatusCause::not_supported("fieldValidation", other, &["", "Ignore", "Warn", "Strict"]);
+                let cause = StatusCause::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]);
                 Err(invalid_options(options, cause))
             }
         }
@@ -140,7 +140,7 @@ fn decode_as(
     let decoded = match media {
         BodyMedia::Json => {
             let identity = strata_schema::identify(bytes).map_err(|e| unrecognised(&e.to_string()))?;
-            check_identity(gvk, &identity)?;
+            check_identity(gvk, &identity, bytes)?;
             schema.decode(gvk, bytes)
         }
         BodyMedia::Yaml => {
@@ -150,16 +150,21 @@ fn decode_as(
                 api_version: text("apiVersion"),
                 kind: text("kind"),
             };
-            check_identity(gvk, &identity)?;
+            check_identity(gvk, &identity, bytes)?;
             schema.decode_value(gvk, value)
         }
         BodyMedia::Protobuf => {
+            if !protobuf::is_protobuf(bytes) {
+                return Err(unrecognised(
+                    "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+                ));
+            }
             let envelope = protobuf::open(bytes).map_err(|e| unrecognised(&e.to_string()))?;
             let identity = Identity {
                 api_version: envelope.api_version,
                 kind: envelope.kind,
             };
-            check_identity(gvk, &identity)?;
+            check_identity(gvk, &identity, bytes)?;
             protobuf::decode_to_json(bytes, Some(gvk)).map(|value| Decoded {
                 value,
                 strict: Vec::new(),
@@ -207,13 +212,15 @@ fn cannot_be_handled(found: &GroupVersionKind, wanted: &GroupVersionKind, why: i
 }
 
 /// A body may leave out what it is, but not say something else.
-fn check_identity(wanted: &GroupVersionKind, identity: &Identity) -> Result<(), Status> {
+fn check_identity(wanted: &GroupVersionKind, identity: &Identity, body: &[u8]) -> Result<(), Status> {
     let Some(version) = GroupVersion::parse(&identity.api_version)
         .or_else(|| identity.api_version.is_empty().then(|| wanted.group_version()))
     else {
         let text = &identity.api_version;
         return Err(Status::bad_request(format_args!(
-            "unexpected GroupVersion string: {text}"
+            "the object provided is unrecognized (must be of type {}): unexpected GroupVersion string: {text} ({})",
+            wanted.kind,
+            summary(body)
         )));
     };
     let kind = if identity.kind.is_empty() {
@@ -226,9 +233,8 @@ fn check_identity(wanted: &GroupVersionKind, identity: &Identity) -> Result<(), 
         return Ok(());
     }
     if Schema::builtin().type_of(&found).is_none() {
-        let why = format!(
-            "no kind {kind:?} is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        );
+        let why =
+            format!("no kind {kind:?} is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\"");
         return Err(cannot_be_handled(&found, wanted, why));
     }
     if found.kind != wanted.kind {
@@ -287,7 +293,7 @@ mod tests {
             ),
             (
                 r#"{"apiVersion":"v9","kind":"ConfigMap"}"#,
-                r#"ConfigMap in version "v9" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v9" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+                r#"ConfigMap in version "v9" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v9" in scheme "pkg/runtime/scheme.go:111""#,
             ),
             (
                 r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"a":1}}"#,

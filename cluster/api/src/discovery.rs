@@ -3,7 +3,7 @@
 use crate::{
     aggregate,
     core::Core,
-    encode::{json_response, status_response, value_response},
+    encode::{Media, acceptable, json_response, status_response, value_response},
     openapi_v2,
     pipeline::Call,
     registry::{Row, Rows, Subresource},
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use strata_http::Body;
-use strata_meta::{GroupVersion, Status};
+use strata_meta::{GroupVersion, GroupVersionKind, Status};
+use strata_schema::protobuf;
 
 /// Answers if the path is one of these. Errors: 406, 405.
 pub(crate) fn serve(call: &Call) -> Result<Option<Response<Body>>, Status> {
@@ -25,31 +26,47 @@ pub(crate) fn serve(call: &Call) -> Result<Option<Response<Body>>, Status> {
     let rows = call.core.registry.rows();
     let value = match parts.as_slice() {
         [""] => Some(root(&call.core, &rows)),
-        ["api"] => return get_only(call, || versions_or_groups(call, &rows, true)),
-        ["apis"] => return get_only(call, || versions_or_groups(call, &rows, false)),
+        // The two roots look at the path alone.
+        ["api"] => return versions_or_groups(call, &rows, true).map(Some),
+        ["apis"] => return versions_or_groups(call, &rows, false).map(Some),
         ["api", version] => resources(&rows, "", version),
         ["apis", group] => group_value(&call.core, &rows, group),
         ["apis", group, version] => resources(&rows, group, version),
         ["openapi", ..] => return get_only(call, || openapi(call, &parts[1..])),
         [".well-known", "openid-configuration"] => {
-            let keys = format!("{}/openid/v1/jwks", call.core.issuer.issuer());
-            Some(call.core.issuer.discovery_document(&keys))
+            let keys = format!("https://{}/openid/v1/jwks", call.core.advertise);
+            return get_only(call, || {
+                issuer_document(&call.core.issuer.discovery_document(&keys), "application/json")
+            });
         }
-        ["openid", "v1", "jwks"] => Some(call.core.issuer.key_set()),
+        ["openid", "v1", "jwks"] => {
+            return get_only(call, || {
+                issuer_document(&call.core.issuer.key_set(), "application/jwk-set+json")
+            });
+        }
         _ => None,
     };
     let Some(value) = value else {
         return Ok(None);
     };
-    get_only(call, || {
-        let mut response = value_response(200, &value, call.form()?);
-        if path == "openid/v1/jwks" {
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-        }
-        Ok(response)
-    })
+    if parts[0].is_empty() {
+        return get_only(call, || Ok(value_response(200, &value, call.form()?)));
+    }
+    if call.method != Method::GET {
+        return Err(Status::method_not_allowed());
+    }
+    acceptable(&call.headers, false)?;
+    Ok(Some(value_response(200, &value, call.form()?)))
+}
+
+/// What verifies tokens; seldom changes.
+fn issuer_document(value: &Value, media: &'static str) -> Result<Response<Body>, Status> {
+    let bytes = serde_json::to_vec(value).map_err(Status::internal)?;
+    let mut response = json_response(200, Body::full(bytes));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert("cache-control", HeaderValue::from_static("public, max-age=3600"));
+    Ok(response)
 }
 
 fn get_only(
@@ -68,6 +85,7 @@ fn root(core: &Core, rows: &Rows) -> Value {
         "/api".into(),
         "/api/v1".into(),
         "/apis".into(),
+        "/apis/".into(),
     ];
     for group in groups(core, rows).iter().filter(|g| !g.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
@@ -80,12 +98,14 @@ fn root(core: &Core, rows: &Rows) -> Value {
             "/metrics",
             "/openapi/v2",
             "/openapi/v3",
+            "/openapi/v3/",
             "/openid/v1/jwks",
             "/readyz",
             "/version",
         ]
         .map(str::to_owned),
     );
+    paths.sort();
     json!({"paths": paths})
 }
 
@@ -178,7 +198,12 @@ fn resources(rows: &Rows, group: &str, version: &str) -> Option<Value> {
         return None;
     }
     let group_version = GroupVersion::new(group, version).to_string();
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}))
+    let mut value = json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": list});
+    // The oldest document of the kind says no version.
+    if !group.is_empty() {
+        value["apiVersion"] = json!("v1");
+    }
+    Some(value)
 }
 
 fn resource_value(row: &Row) -> Value {
@@ -210,19 +235,23 @@ fn subresource_value(row: &Row, sub: &Subresource) -> Value {
     value
 }
 
-/// Which aggregated form the client prefers to the plain one.
-fn aggregated_version(call: &Call) -> Option<&'static str> {
-    let accepts = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    for clause in accepts.flat_map(|v| v.split(',')) {
-        let has = |part: &str| clause.split(';').any(|p| p.trim() == part);
-        let json = has("application/json") || has("*/*");
-        if json && has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") {
-            match (has("v=v2"), has("v=v2beta1")) {
-                (true, _) => return Some("v2"),
-                (_, true) => return Some("v2beta1"),
-                _ => {}
-            }
-        } else if json && !clause.contains("as=") {
+/// Which encoding of the aggregated form the client prefers to the plain one.
+fn aggregated_media(call: &Call) -> Option<Media> {
+    let accept = call.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    for clause in accept.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = match parts.next() {
+            Some("application/json" | "application/*" | "*/*") => Media::Json,
+            Some("application/yaml") => Media::Yaml,
+            Some(protobuf::MEDIA_TYPE) => Media::Protobuf,
+            _ => continue,
+        };
+        let parameters: Vec<&str> = parts.collect();
+        let has = |part: &str| parameters.contains(&part);
+        if has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") && has("v=v2") {
+            return Some(media);
+        }
+        if !parameters.iter().any(|p| p.starts_with("as=")) {
             return None;
         }
     }
@@ -230,8 +259,8 @@ fn aggregated_version(call: &Call) -> Option<&'static str> {
 }
 
 fn versions_or_groups(call: &Call, rows: &Rows, core: bool) -> Result<Response<Body>, Status> {
-    if let Some(version) = aggregated_version(call) {
-        return aggregated(call, rows, core, version);
+    if let Some(media) = aggregated_media(call) {
+        return aggregated(call, rows, core, media);
     }
     let value = if core {
         let address = call.core.advertise.to_string();
@@ -248,7 +277,7 @@ fn versions_or_groups(call: &Call, rows: &Rows, core: bool) -> Result<Response<B
     Ok(value_response(200, &value, call.form()?))
 }
 
-fn aggregated(call: &Call, rows: &Rows, core: bool, version: &str) -> Result<Response<Body>, Status> {
+fn aggregated(call: &Call, rows: &Rows, core: bool, media: Media) -> Result<Response<Body>, Status> {
     let items: Vec<Value> = groups(&call.core, rows)
         .iter()
         .filter(|g| g.name.is_empty() == core)
@@ -268,18 +297,31 @@ fn aggregated(call: &Call, rows: &Rows, core: bool, version: &str) -> Result<Res
                     json!({"version": v, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            let metadata = if core {
-                json!({"creationTimestamp": null})
-            } else {
-                json!({"name": group.name, "creationTimestamp": null})
-            };
+            let metadata = if core { json!({}) } else { json!({"name": group.name}) };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
-    let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
-    let bytes = serde_json::to_vec(&value).map_err(Status::internal)?;
-    let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-    cacheable(call, bytes, &media)
+    let value = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
+    let (bytes, name) = match media {
+        Media::Json => (
+            serde_json::to_vec(&value).map_err(Status::internal)?,
+            "application/json",
+        ),
+        Media::Yaml => {
+            let text = serde_saphyr::to_string(&value).map_err(Status::internal)?;
+            (text.into_bytes(), "application/yaml")
+        }
+        Media::Protobuf => {
+            let gvk = GroupVersionKind::new("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList");
+            let bytes = protobuf::encode_from_json(&gvk, &value).map_err(Status::internal)?;
+            (bytes, protobuf::MEDIA_TYPE)
+        }
+    };
+    cacheable(
+        call,
+        bytes,
+        &format!("{name};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+    )
 }
 
 fn aggregated_resource(row: &Arc<Row>) -> Value {
@@ -329,7 +371,10 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_str(media).map_err(Status::internal)?);
+    match known {
+        true => headers.remove(CONTENT_TYPE),
+        false => headers.insert(CONTENT_TYPE, HeaderValue::from_str(media).map_err(Status::internal)?),
+    };
     headers.insert("vary", HeaderValue::from_static("Accept"));
     headers.insert("cache-control", HeaderValue::from_static("public"));
     Ok(response)

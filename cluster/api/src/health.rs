@@ -4,7 +4,7 @@ use crate::{
     encode::{text_response, value_response},
     pipeline::Call,
 };
-use http::{HeaderValue, Method, Response, header::CONTENT_TYPE};
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 use strata_http::Body;
 
@@ -55,11 +55,6 @@ pub(crate) fn serve(call: &Call) -> Option<Response<Body>> {
             checks(call, endpoint, check)?
         }
     };
-    if !matches!(call.method, Method::GET | Method::HEAD) {
-        return Some(crate::encode::status_response(
-            &strata_meta::Status::method_not_allowed(),
-        ));
-    }
     Some(response)
 }
 

@@ -4,7 +4,7 @@ use crate::{
     aggregate,
     core::Core,
     discovery,
-    encode::{Negotiated, negotiate, status_response, text_response},
+    encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     health,
     impersonate::impersonated,
     registry::Row,
@@ -13,7 +13,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
 use std::{
     sync::{
         Arc,
@@ -45,6 +45,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     /// The headers.
     pub(crate) headers: HeaderMap,
+    /// Whether the objects have no protobuf form: those of custom resources.
+    pub(crate) is_custom: bool,
     /// Sentences for the `Warning` header.
     pub(crate) warnings: Vec<String>,
 }
@@ -52,12 +54,42 @@ pub(crate) struct Call {
 impl Call {
     /// The form of the answer. Errors: 406.
     pub(crate) fn form(&self) -> Result<Negotiated, Status> {
-        negotiate(&self.headers, self.query.is_true("pretty"))
+        self.negotiated(false, true)
     }
 
-    /// The `includeObject` parameter of tables.
-    pub(crate) fn include_object(&self) -> &str {
-        self.query.get("includeObject")
+    /// The form of an answer that is no stored object and so has no table. Errors: 406.
+    pub(crate) fn untabled_form(&self) -> Result<Negotiated, Status> {
+        self.negotiated(false, false)
+    }
+
+    /// The form of a watch. Errors: 406.
+    pub(crate) fn stream_form(&self) -> Result<Negotiated, Status> {
+        self.negotiated(true, true)
+    }
+
+    fn negotiated(&self, stream: bool, tables: bool) -> Result<Negotiated, Status> {
+        let offer = Offer {
+            transforms: self.info.is_resource,
+            tables,
+            protobuf: !self.is_custom,
+            stream,
+        };
+        let pretty = self
+            .query
+            .bool("pretty")
+            .filter(|_| !self.query.get("pretty").is_empty());
+        negotiate(&self.headers, pretty, offer)
+    }
+
+    /// The `includeObject` parameter of tables. Errors: 400.
+    pub(crate) fn include_object(&self) -> Result<&str, Status> {
+        match self.query.get("includeObject") {
+            known @ ("" | "Metadata" | "Object" | "None") => Ok(known),
+            other if self.form()?.shape == Shape::Table => Err(Status::bad_request(format_args!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            ))),
+            _ => Ok(""),
+        }
     }
 }
 
@@ -97,7 +129,9 @@ impl Handler for HttpHandler {
                 Ok(user) => serve(core, user, request, Origin::Network).await,
                 Err(why) => {
                     tracing::debug!(address = %peer.address, %why, "not authenticated");
-                    status_response(&Status::unauthorized())
+                    let mut refused = failure_response(&Status::unauthorized(), request.headers());
+                    stamp(refused.headers_mut(), request.headers());
+                    refused
                 }
             }
         })
@@ -130,6 +164,7 @@ pub(crate) async fn serve(
         method: request.method().clone(),
         headers: request.headers().clone(),
         warnings: Vec::new(),
+        is_custom: false,
         info,
         core,
     };
@@ -141,8 +176,9 @@ pub(crate) async fn serve(
         false => None,
     };
     let served = row.is_some();
+    call.is_custom = row.as_ref().is_some_and(|row| row.schema.is_custom());
     let outcome = bounded(&mut call, row, request, origin).await;
-    let mut response = outcome.unwrap_or_else(|status| status_response(&status));
+    let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     for warning in &call.warnings {
         let quoted = warning
             .replace('\\', "\\\\")
@@ -152,11 +188,7 @@ pub(crate) async fn serve(
             response.headers_mut().append("warning", value);
         }
     }
-    let headers = response.headers_mut();
-    headers.insert("audit-id", audit_id(&call.headers));
-    headers
-        .entry("cache-control")
-        .or_insert(HeaderValue::from_static("no-cache, private"));
+    stamp(response.headers_mut(), &call.headers);
     tracing::debug!(
         target: "strata::audit",
         user = %call.user.name,
@@ -169,6 +201,14 @@ pub(crate) async fn serve(
         .metrics
         .record(&call.info, served, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// What every answer carries.
+fn stamp(headers: &mut HeaderMap, asked: &HeaderMap) {
+    headers.insert("audit-id", audit_id(asked));
+    headers
+        .entry("cache-control")
+        .or_insert(HeaderValue::from_static("no-cache, private"));
 }
 
 /// How logs name the request: as the client does, or a name of its own.
@@ -265,13 +305,19 @@ async fn authorised(
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
-    call.core.authorize(&call.user, &call.info, &call.query)?;
+    if let Err(status) = call.core.authorize(&call.user, &call.info, &call.query) {
+        let mut refused = failure_response(&status, &call.headers);
+        refused
+            .headers_mut()
+            .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        return Ok(refused);
+    }
     if let Some(remote) = call.core.aggregator.of(&call.info.path) {
         return aggregate::forward(call, &remote, request).await;
     }
     match (call.info.is_resource, row) {
         (true, Some(row)) => dispatch(call, &row, request).await,
-        (true, None) => Ok(not_found()),
+        (true, None) => unknown_resource(call),
         (false, _) => plain(call),
     }
 }
@@ -279,6 +325,21 @@ async fn authorised(
 /// What upstream answers for paths that nothing serves.
 pub(crate) fn not_found() -> Response<Body> {
     text_response(404, "404 page not found\n")
+}
+
+/// Within a group that is served it is the resource that is missing, elsewhere the path.
+fn unknown_resource(call: &Call) -> Result<Response<Body>, Status> {
+    let known = call
+        .core
+        .registry
+        .rows()
+        .iter()
+        .any(|row| row.gvk.group == call.info.group);
+    if known {
+        Err(Status::path_not_found())
+    } else {
+        Ok(not_found())
+    }
 }
 
 fn plain(call: &Call) -> Result<Response<Body>, Status> {
@@ -291,14 +352,39 @@ fn plain(call: &Call) -> Result<Response<Body>, Status> {
     }
 }
 
+/// What upstream's router checks before anything else. Errors: 406, 415.
+fn routed(call: &Call) -> Result<(), Status> {
+    acceptable(&call.headers, matches!(call.info.verb, "list" | "watch"))?;
+    if call.info.verb != "patch" {
+        return Ok(());
+    }
+    let media = call
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let known = match media.split(';').next().unwrap_or("").trim() {
+        "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => true,
+        "application/strategic-merge-patch+json" => !call.is_custom,
+        _ => false,
+    };
+    if known {
+        return Ok(());
+    }
+    let mut status = Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type");
+    status.details = Some(Box::default());
+    Err(status)
+}
+
 async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>) -> Result<Response<Body>, Status> {
     let sub = call.info.subresource.clone();
     if !sub.is_empty() {
-        let Some(served) = row.subresource(&sub) else {
-            return Ok(not_found());
-        };
-        if !served.verbs.iter().any(|v| v == call.info.verb) {
+        let served = row.subresource(&sub).ok_or_else(Status::path_not_found)?;
+        if call.method == Method::HEAD || !served.verbs.iter().any(|v| v == call.info.verb) {
             return Err(Status::method_not_allowed());
+        }
+        if !call.info.is_long_running() {
+            routed(call)?;
         }
         return subresource::serve(call, row, request).await;
     }
@@ -308,9 +394,19 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>
         return if call.info.name.is_empty() {
             Err(Status::method_not_allowed())
         } else {
-            Ok(not_found())
+            Err(Status::path_not_found())
         };
     }
+    let at_a_name = !call.info.name.is_empty();
+    let has_route = match call.info.verb {
+        "create" => !at_a_name,
+        "update" | "patch" => at_a_name,
+        _ => call.method != Method::HEAD,
+    };
+    if !has_route {
+        return Err(Status::method_not_allowed());
+    }
+    routed(call)?;
     if !row.allows(call.info.verb) {
         return Err(Status::method_not_allowed());
     }

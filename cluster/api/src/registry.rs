@@ -133,6 +133,18 @@ impl Row {
         }
     }
 
+    /// How upstream's sentences name the type that stands for a kind of this row's group.
+    pub(crate) fn go_type(&self, kind: &str) -> String {
+        if self.schema.is_custom() {
+            return "*unstructured.Unstructured".to_owned() + if kind == self.list_kind { "List" } else { "" };
+        }
+        let package = match self.gvk.group.split('.').next() {
+            None | Some("" | "events") => "core",
+            Some(first) => first,
+        };
+        format!("*{package}.{kind}")
+    }
+
     /// A stored object as this row serves it.
     pub(crate) fn view(&self, object: &Arc<Object>) -> Result<Arc<Object>, strata_meta::Status> {
         if let RowSchema::Structural(custom) = &self.schema {

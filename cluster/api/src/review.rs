@@ -3,7 +3,7 @@
 use crate::{
     admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
-    encode::{negotiate_untabled, value_response},
+    encode::value_response,
     json,
     pipeline::Call,
     registry::Row,
@@ -21,7 +21,7 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     if call.info.verb != "create" {
         return empty_list(call, row);
     }
-    let form = negotiate_untabled(&call.headers, call.query.is_true("pretty"))?;
+    let form = call.untabled_form()?;
     let options = WriteOptions::read(call, "CreateOptions")?;
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;

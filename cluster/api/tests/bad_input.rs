@@ -150,7 +150,7 @@ async fn every_mistake_has_upstreams_answer() {
             json!({"metadata": {"name": "d"}}),
             422,
             "Invalid",
-            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \"Some\": supported values: \"All\"",
+            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"Some\"]: supported values: \"All\"",
         ),
         case(
             post.clone(),

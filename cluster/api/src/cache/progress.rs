@@ -71,7 +71,7 @@ impl Progress {
 fn too_large(asked: Revision, current: Revision) -> Status {
     let mut status = Status::failure(
         Reason::Timeout,
-        format_args!("Too large resource version: {asked}, current: {current}"),
+        format_args!("Timeout: Too large resource version: {asked}, current: {current}"),
     );
     status.details = Some(Box::new(strata_meta::StatusDetails {
         causes: vec![strata_meta::StatusCause {

@@ -43,6 +43,7 @@ pub(crate) struct Event {
     /// When it was applied here.
     pub(crate) at: Instant,
     frame: OnceLock<Bytes>,
+    protobuf: OnceLock<Box<Bytes>>,
 }
 
 impl Event {
@@ -54,7 +55,17 @@ impl Event {
             previous,
             at: Instant::now(),
             frame: OnceLock::new(),
+            protobuf: OnceLock::new(),
         }
+    }
+
+    /// The whole watch frame in protobuf form, which `encode` makes once for everybody.
+    pub(crate) fn protobuf_frame<E>(&self, encode: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+        if let Some(bytes) = self.protobuf.get() {
+            return Ok(Bytes::clone(bytes));
+        }
+        let bytes = encode()?;
+        Ok(Bytes::clone(self.protobuf.get_or_init(|| Box::new(bytes))))
     }
 
     /// The whole watch frame, encoded once for everybody.

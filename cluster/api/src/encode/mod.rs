@@ -1,14 +1,20 @@
 //! How answers are written: negotiation, lists, tables, partial metadata, other versions.
 
 pub(crate) mod conversion;
+mod frames;
+mod gzip;
 mod list;
 mod negotiate;
 mod partial;
+mod protobuf;
 mod respond;
 mod table;
 
-pub(crate) use list::{ListMeta, encode_list};
-pub(crate) use negotiate::{Media, Negotiated, Shape, negotiate, negotiate_untabled};
+pub(crate) use frames::FrameWriter;
+pub(crate) use list::{ListMeta, list_response};
+pub(crate) use negotiate::{Media, Negotiated, Offer, PLAIN, Shape, acceptable, negotiate};
 pub(crate) use partial::write_partial;
-pub(crate) use respond::{json_response, object_response, status_response, text_response, value_response};
+pub(crate) use respond::{
+    bytes_response, failure_response, json_response, object_response, status_response, text_response, value_response,
+};
 pub(crate) use table::{table_header, table_row, write_table};

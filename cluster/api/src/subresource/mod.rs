@@ -42,7 +42,7 @@ pub(crate) async fn serve(
             "get" => {
                 let object = verbs::find(row, &call.info.namespace, &call.info.name)?;
                 let object = row.ready(&call.core, object).await?;
-                Ok(object_response(200, row, &object, call.form()?, call.include_object()))
+                Ok(object_response(200, row, &object, call.form()?, call.include_object()?))
             }
             "update" => verbs::update(call, row, part, request.into_body().into()).await,
             "patch" => verbs::patch(call, row, part, request.into_body().into()).await,

@@ -71,7 +71,7 @@ pub(super) async fn apply_patch(
             match create_object(&creation, new, &mut call.warnings).await {
                 Err(status) if status.is_already_exists() => continue,
                 Err(status) => return Err(status),
-                Ok(object) => return Ok(object_response(201, row, &object, form, call.include_object())),
+                Ok(object) => return Ok(object_response(201, row, &object, form, call.include_object()?)),
             }
         }
         let change = Change {
@@ -92,7 +92,7 @@ pub(super) async fn apply_patch(
         match applied.await {
             Err(status) if status.is_not_found() && part == Part::Main => {}
             Err(status) => return Err(status),
-            Ok(object) => return Ok(object_response(200, row, &object, form, call.include_object())),
+            Ok(object) => return Ok(object_response(200, row, &object, form, call.include_object()?)),
         }
     }
     Err(Status::conflict(

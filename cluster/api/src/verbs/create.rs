@@ -41,7 +41,7 @@ pub(crate) async fn create(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
         dry_run: options.dry_run,
     };
     let made = create_object(&creation, value, &mut call.warnings).await?;
-    Ok(object_response(201, row, &made, form, call.include_object()))
+    Ok(object_response(201, row, &made, form, call.include_object()?))
 }
 
 /// How an object comes to be.

@@ -6,7 +6,7 @@ use crate::{
     cache::StoredForm,
     codec::{BodyMedia, body_media, read_body},
     core::{Core, WriteError},
-    encode::{ListMeta, encode_list, json_response, object_response, value_response},
+    encode::{ListMeta, list_response, object_response, value_response},
     json,
     pipeline::Call,
     registry::Row,
@@ -126,7 +126,7 @@ pub(crate) async fn delete(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
             value_response(200, &success(&row.resource, &object), form)
         }
         Deleted::Gone(object) | Deleted::Pending(object) => {
-            object_response(200, row, &object, form, call.include_object())
+            object_response(200, row, &object, form, call.include_object()?)
         }
     })
 }
@@ -363,5 +363,5 @@ pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Bod
         revision: page.meta.revision,
         ..ListMeta::default()
     };
-    Ok(json_response(200, encode_list(row, &meta, form, deleted.into_iter())?))
+    list_response(row, &meta, form, call.include_object()?, deleted.into_iter())
 }

@@ -4,6 +4,7 @@ use crate::{
     codec::{FieldValidation, invalid_options},
     pipeline::Call,
 };
+use serde_json::json;
 use strata_meta::{Status, StatusCause};
 
 /// Bytes of a field manager's name.
@@ -22,15 +23,17 @@ impl WriteOptions {
     /// Reads the query; `kind` names the options in errors (`CreateOptions`). Errors: 422.
     pub(crate) fn read(call: &Call, kind: &str) -> Result<Self, Status> {
         let mut dry_run = false;
-        for value in call.query.all("dryRun") {
-            if value != "All" {
-                return Err(invalid_options(
-                    kind,
-                    StatusCause::not_supported("dryRun", value, &["All"]),
-                ));
-            }
-            dry_run = true;
+        let asked: Vec<&str> = call.query.all("dryRun").filter(|value| !value.is_empty()).collect();
+        if asked.iter().any(|value| *value != "All") {
+            // The whole list is the value that is not supported.
+            let cause = StatusCause {
+                reason: "FieldValueNotSupported".into(),
+                message: format!("Unsupported value: {}: supported values: \"All\"", json!(asked)),
+                field: "dryRun".into(),
+            };
+            return Err(invalid_options(kind, cause));
         }
+        dry_run |= !asked.is_empty();
         let manager = call.query.get("fieldManager");
         if manager.len() > LONGEST_MANAGER {
             let cause = StatusCause {

@@ -76,7 +76,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         Ok(new)
     })
     .await?;
-    Ok(object_response(200, row, &patched, form, call.include_object()))
+    Ok(object_response(200, row, &patched, form, call.include_object()?))
 }
 
 impl Patch {

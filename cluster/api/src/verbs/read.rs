@@ -5,12 +5,11 @@ use crate::{
     cache::{Filter, Map, ResourceCache, first_of},
     codec::invalid_options,
     core::Core,
-    encode::{ListMeta, Media, Shape, encode_list, json_response, object_response, value_response, write_table},
+    encode::{ListMeta, list_response, object_response},
     pipeline::Call,
     registry::Row,
 };
 use http::Response;
-use http_body_util::BodyExt;
 use serde_json::Value;
 use std::sync::Arc;
 use strata_http::Body;
@@ -31,7 +30,7 @@ pub(crate) async fn get(call: &Call, row: &Row) -> Result<Response<Body>, Status
     }
     let object = find(row, &call.info.namespace, &call.info.name)?;
     let object = row.ready(&call.core, object).await?;
-    Ok(object_response(200, row, &object, form, call.include_object()))
+    Ok(object_response(200, row, &object, form, call.include_object()?))
 }
 
 /// What a list asks for besides selectors.
@@ -224,21 +223,7 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, 
     let filter = request_filter(row, &call.info, &call.query)?;
     let page = list_page(&call.core, call.core.stored(row)?, filter, list_query(call)?).await?;
     let page = page.shown(&call.core, row).await?;
-    if form.shape == Shape::Table {
-        let bytes = write_table(row, &page.meta, form, call.include_object(), page.items)?;
-        if form.media == Media::Json && !form.pretty {
-            return Ok(json_response(200, Body::full(bytes)));
-        }
-        let value: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-        return Ok(value_response(200, &value, form));
-    }
-    let body = encode_list(row, &page.meta, form, page.items)?;
-    if form.media == Media::Json && !form.pretty {
-        return Ok(json_response(200, body));
-    }
-    let bytes = body.collect().await.map_err(Status::internal)?.to_bytes();
-    let value: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-    Ok(value_response(200, &value, form))
+    list_response(row, &page.meta, form, call.include_object()?, page.items)
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
             dry_run: options.dry_run,
         };
         let made = create_object(&creation, value, &mut call.warnings).await?;
-        return Ok(object_response(201, row, &made, form, call.include_object()));
+        return Ok(object_response(201, row, &made, form, call.include_object()?));
     }
     let manager = field_manager(call);
     let change = Change {
@@ -109,7 +109,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
         manager: Some(&manager),
     };
     let updated = apply_change(&change, &mut call.warnings, |_, _| Ok(value.clone())).await?;
-    Ok(object_response(200, row, &updated, form, call.include_object()))
+    Ok(object_response(200, row, &updated, form, call.include_object()?))
 }
 
 /// The object is the one the path names. Errors: 400.

@@ -11,7 +11,7 @@ mod wire;
 use crate::{Error, Schema};
 use serde_json::Value;
 use strata_meta::{GroupVersion, GroupVersionKind};
-use wire::{Reader, put_bytes, put_message};
+use wire::{Reader, put_bytes, put_length, put_message, varint_length};
 
 /// The media type of what is made here.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -126,16 +126,42 @@ pub fn seal(gvk: &GroupVersionKind, message: &[u8]) -> Vec<u8> {
 pub fn encode_list<'a>(
     list: &GroupVersionKind,
     metadata: &Value,
-    items: impl Iterator<Item = &'a [u8]>,
+    items: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Result<Vec<u8>, Error> {
+    let mut out = list_head(list, metadata, items.clone().map(<[u8]>::len))?;
+    items.for_each(|item| put_item(&mut out, item));
+    out.extend_from_slice(LIST_TAIL);
+    Ok(out)
+}
+
+/// What stands before the items of a list: everything but the items and [`LIST_TAIL`], for items of these sizes.
+pub fn list_head(
+    list: &GroupVersionKind,
+    metadata: &Value,
+    sizes: impl Iterator<Item = usize>,
 ) -> Result<Vec<u8>, Error> {
     let list_meta = GroupVersionKind::new("meta.k8s.io", "v1", "ListMeta");
-    let mut message = Vec::new();
-    put_bytes(&mut message, 1, &encode_message(&list_meta, metadata)?);
-    for item in items {
-        put_bytes(&mut message, 2, item);
-    }
-    Ok(seal(list, &message))
+    let mut metadata_field = Vec::new();
+    put_bytes(&mut metadata_field, 1, &encode_message(&list_meta, metadata)?);
+    // An item's field: a tag of one byte, its length, itself.
+    let items: usize = sizes.map(|size| 1 + varint_length(size as u64) + size).sum();
+    let mut out = MAGIC.to_vec();
+    put_message(&mut out, 1, |out| {
+        put_bytes(out, 1, list.api_version().as_bytes());
+        put_bytes(out, 2, list.kind.as_bytes());
+    });
+    put_length(&mut out, 2, metadata_field.len() + items);
+    out.extend_from_slice(&metadata_field);
+    Ok(out)
 }
+
+/// Writes an item of a list: its own message.
+pub fn put_item(out: &mut Vec<u8>, message: &[u8]) {
+    put_bytes(out, 2, message);
+}
+
+/// What stands behind the items of a list: contentEncoding and contentType, both empty.
+pub const LIST_TAIL: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
 
 /// One frame of a watch: the event's type and its object with envelope, length in front.
 /// Errors: the frame is 4 GiB or longer.

@@ -111,6 +111,17 @@ fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u64) {
     put_varint(out, u64::from(number) << 3 | wire_type);
 }
 
+/// How many bytes a number takes.
+pub(super) fn varint_length(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// Writes the beginning of a field of bytes.
+pub(super) fn put_length(out: &mut Vec<u8>, number: u32, length: usize) {
+    put_tag(out, number, 2);
+    put_varint(out, length as u64);
+}
+
 pub(super) fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
     put_tag(out, number, 0);
     put_varint(out, value);
