@@ -70,6 +70,11 @@ impl Quantity {
         scaled(self.nano, NANO / 1000)
     }
 
+    /// The exact amount in billionths of a unit.
+    pub fn nano_value(&self) -> i128 {
+        self.nano
+    }
+
     /// Whether the amount is zero.
     pub fn is_zero(&self) -> bool {
         self.nano == 0
