@@ -1,7 +1,8 @@
 // Golden answers of the upstream Go libraries, for the schema crate's tests.
 //
 // Run it in this folder with `go run . OUTPUT-FOLDER`; it reads cases.json and writes one file of
-// answers for each subject. The answers are checked in, so that the tests need no Go.
+// answers for each subject. The answers are checked in, so that the tests need no Go. With
+// `go run . random SEED COUNT` it prints random sequences of applies and updates with their answers.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -28,6 +30,8 @@ type cases struct {
 	Strategic []strategicCase `json:"strategic"`
 	ThreeWay  []threeWayCase  `json:"threeWay"`
 	Apply     []applyCase     `json:"apply"`
+	Custom    []customKind    `json:"custom"`
+	Random    []randomKind    `json:"random"`
 }
 
 type decodeCase struct {
@@ -55,17 +59,31 @@ type threeWayCase struct {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fail(fmt.Errorf("usage: go run . OUTPUT-FOLDER"))
-	}
 	var all cases
 	if err := json.Unmarshal(input, &all); err != nil {
 		fail(err)
 	}
+	if len(os.Args) == 4 && os.Args[1] == "random" {
+		seed, err := strconv.ParseInt(os.Args[2], 10, 64)
+		if err != nil {
+			fail(err)
+		}
+		count, err := strconv.Atoi(os.Args[3])
+		if err != nil {
+			fail(err)
+		}
+		os.Stdout.Write(lines(randomCases(all.Random, all.Custom, seed, count)))
+		return
+	}
+	if len(os.Args) != 2 {
+		fail(fmt.Errorf("usage: go run . OUTPUT-FOLDER | random SEED COUNT"))
+	}
 	write("decode.json", decodeAnswers(all.Decode))
 	write("defaults.json", defaultsAnswers(all.Defaults))
 	write("strategic.json", strategicAnswers(all.Strategic, all.ThreeWay))
-	write("apply.json", applyAnswers(all.Apply))
+	write("apply.json", applyAnswers(all.Apply, all.Custom))
+	write("apply-random.json", randomCases(all.Random, all.Custom, 1, 80))
+	write("custom.json", all.Custom)
 }
 
 func fail(err error) {
@@ -75,6 +93,12 @@ func fail(err error) {
 
 // One answer is one line.
 func write[T any](name string, answers []T) {
+	if err := os.WriteFile(filepath.Join(os.Args[1], name), lines(answers), 0o644); err != nil {
+		fail(err)
+	}
+}
+
+func lines[T any](answers []T) []byte {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
@@ -85,9 +109,7 @@ func write[T any](name string, answers []T) {
 		}
 	}
 	text.WriteString("]\n")
-	if err := os.WriteFile(filepath.Join(os.Args[1], name), text.Bytes(), 0o644); err != nil {
-		fail(err)
-	}
+	return text.Bytes()
 }
 
 func parse(kind string) schema.GroupVersionKind {

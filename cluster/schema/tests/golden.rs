@@ -1,9 +1,9 @@
-//! Compares with answers that the upstream Go libraries gave (see `tests/golden/`).
+//! Compares with answers that the upstream Go libraries gave (see `tests/golden/`): decoding,
+//! defaults, strategic merge patches.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use strata_meta::{GroupVersion, GroupVersionKind};
-use strata_schema::apply::{self, ApplyError, BuiltinKind, Filter, Write};
 use strata_schema::{Error, apply_defaults, decode, decode_value, identify, strategic_merge};
 
 /// The answers of one subject.
@@ -88,103 +88,6 @@ fn strategic_patches_merge_as_the_go_library_merges_them() {
                 "{} {}\n  on   {}\n  go   {} {}\n  ours {ours} {outcome:?}",
                 case.kind, case.patch, case.original, case.result, case.error
             )),
-        }
-    }
-    report(differences);
-}
-
-#[derive(serde::Deserialize)]
-struct ApplyCase {
-    name: String,
-    kind: String,
-    steps: Vec<ApplyStep>,
-}
-
-#[derive(serde::Deserialize)]
-struct ApplyStep {
-    operation: String,
-    manager: String,
-    #[serde(default)]
-    force: bool,
-    #[serde(default)]
-    subresource: String,
-    object: Value,
-    #[serde(default)]
-    result: Value,
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    causes: Vec<String>,
-}
-
-/// Managed fields by manager and without the time of the write, as the answers have them.
-fn without_times(mut object: Value) -> Value {
-    if let Some(entries) = object["metadata"]
-        .get_mut("managedFields")
-        .and_then(Value::as_array_mut)
-    {
-        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-            entry.remove("time");
-        }
-        entries.sort_by_key(|entry| entry["manager"].as_str().map(str::to_owned));
-    }
-    object
-}
-
-/// What a step makes of the object, or the error and its causes.
-fn carry_out(write: &Write<'_>, live: Option<&Value>, step: &ApplyStep) -> Result<Value, (String, Vec<String>)> {
-    let decoded = |object: &Value| decode_value(write.kind.gvk(), object.clone()).expect("valid").value;
-    let outcome = match step.operation.as_str() {
-        "apply" => apply::apply(write, live, &step.object, step.force),
-        "set" => Ok(decoded(&step.object)),
-        _ => apply::update(write, live, decoded(&step.object)).map_err(|(why, _)| ApplyError::Invalid(why)),
-    };
-    outcome.map_err(|error| match error {
-        ApplyError::Conflict { message, causes } => (
-            message,
-            causes
-                .iter()
-                .map(|cause| format!("{}: {}", cause.field, cause.message))
-                .collect(),
-        ),
-        other => (other.to_string(), Vec::new()),
-    })
-}
-
-#[test]
-fn configurations_apply_as_the_go_library_applies_them() {
-    let now = strata_meta::Time::from_second(0);
-    let mut differences = Vec::new();
-    for case in answers::<ApplyCase>("apply.json") {
-        let gvk = parse_kind(&case.kind);
-        let kind = BuiltinKind::new(&gvk).expect("known");
-        let mut live: Option<Value> = None;
-        for (at, step) in case.steps.iter().enumerate() {
-            let write = Write {
-                kind: &kind,
-                manager: &step.manager,
-                subresource: &step.subresource,
-                filter: &Filter::default(),
-                now,
-            };
-            match carry_out(&write, live.as_ref(), step) {
-                Ok(object) if step.error.is_empty() => {
-                    let ours = without_times(object.clone());
-                    if ours != step.result {
-                        differences.push(format!("{} [{at}]\n  go   {}\n  ours {ours}", case.name, step.result));
-                    }
-                    live = Some(object);
-                }
-                Ok(object) => differences.push(format!("{} [{at}]\n  go   {}\n  ours {object}", case.name, step.error)),
-                Err((error, causes)) => {
-                    if error != step.error || causes != step.causes {
-                        differences.push(format!(
-                            "{} [{at}]\n  go   {} {:?}\n  ours {error} {causes:?}",
-                            case.name, step.error, step.causes
-                        ));
-                    }
-                }
-            }
         }
     }
     report(differences);

@@ -90,7 +90,7 @@ impl Managers {
         if updaters.len() <= MAX_UPDATERS {
             return;
         }
-        updaters.sort_by_key(|id| (self.0[id].time.map_or(0, |time| time.as_second()), id.clone()));
+        updaters.sort_by_cached_key(|id| (self.0[id].time.map_or(0, |time| time.as_second()), id.text()));
         let mut surplus = updaters.len() - MAX_UPDATERS;
         let mut first_of: BTreeMap<String, Id> = BTreeMap::new();
         for id in updaters {
@@ -158,6 +158,23 @@ impl Id {
             version: if applied { String::new() } else { version.to_owned() },
             subresource: subresource.to_owned(),
         }
+    }
+}
+
+impl Id {
+    /// What upstream knows the entry by; it sorts by this text.
+    pub(super) fn text(&self) -> String {
+        let operation = if self.applied { "Apply" } else { "Update" };
+        let mut text = format!(
+            "{{\"manager\":{},\"operation\":{operation:?}",
+            Value::from(self.manager.as_str())
+        );
+        for (name, value) in [("apiVersion", &self.version), ("subresource", &self.subresource)] {
+            if !value.is_empty() {
+                text.push_str(&format!(",\"{name}\":{}", Value::from(value.as_str())));
+            }
+        }
+        text + "}"
     }
 }
 

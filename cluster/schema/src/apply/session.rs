@@ -192,22 +192,22 @@ impl<'a> Session<'a> {
         managers
             .0
             .retain(|id, managed| Some(id) == writer || in_version(&managed.version).is_some());
-        let mut held = Vec::new();
+        let mut held: Vec<Held> = Vec::new();
         for (id, managed) in &mut managers.0 {
             let Some(changes) = in_version(&managed.version).filter(|_| Some(id) != writer) else {
                 continue;
             };
             if !force {
-                for changed in [&changes.modified, &changes.added] {
-                    let paths = managed.set.intersection(changed).paths();
-                    held.extend(paths.into_iter().map(|path| Held { by: id.clone(), path }));
-                }
+                let changed = changes.modified.clone().union(&changes.added);
+                let paths = managed.set.intersection(&changed).paths();
+                held.extend(paths.into_iter().map(|path| Held { by: id.clone(), path }));
             }
             for changed in [&changes.modified, &changes.added, &changes.removed] {
                 managed.set.subtract(changed);
             }
         }
         if !held.is_empty() {
+            held.sort_by_cached_key(|held| held.by.text());
             return Err(Refusal::Held(held));
         }
         managers.0.retain(|_, managed| !managed.set.is_empty());
