@@ -1,6 +1,6 @@
 //! From the bytes of a body to a value of the expected kind.
 
-use crate::{registry::Row, schema::RowSchema};
+use crate::{registry::Row, schema::RowSchema, yaml};
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
@@ -144,7 +144,9 @@ fn decode_as(
             schema.decode(gvk, bytes)
         }
         BodyMedia::Yaml => {
-            let value: Value = serde_saphyr::from_slice(bytes).map_err(|e| unrecognised(&format!("yaml: {e}")))?;
+            let document = yaml::read(bytes).map_err(|e| unrecognised(&format!("yaml: {e}")))?;
+            let repeated = document.strict_error();
+            let value = document.value;
             let text = |name| value.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
             let identity = Identity {
                 api_version: text("apiVersion"),

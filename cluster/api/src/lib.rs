@@ -50,6 +50,7 @@ mod verbs;
     reason = "conversion and authentication use the rest of it"
 )]
 mod webhook;
+mod yaml;
 
 pub use health::GIT_VERSION;
 pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, Target};

@@ -5,12 +5,13 @@ use super::{
     update::check_address,
 };
 use crate::{
-    codec::invalid_options,
+    codec::{FieldValidation, invalid_options},
     encode::object_response,
     json,
     pipeline::Call,
     registry::Row,
     tracking::{self, Tracked},
+    yaml,
 };
 use http::Response;
 use serde_json::Value;
@@ -35,7 +36,7 @@ pub(super) async fn apply_patch(
         let cause = StatusCause::required("fieldManager", "is required for apply patch");
         return Err(invalid_options("PatchOptions", cause));
     }
-    let config = read_config(call, row, part, bytes)?;
+    let config = read_config(call, row, part, bytes, options.validation)?;
     let manager = field_manager(call);
     let force = call.query.is_true("force");
     let subresource = call.info.subresource.clone();
@@ -110,9 +111,22 @@ fn copy_revision(config: &Value, new: &mut Value) {
     }
 }
 
-fn read_config(call: &Call, row: &Row, part: Part, bytes: &[u8]) -> Result<Value, Status> {
-    let config: Value =
-        serde_saphyr::from_slice(bytes).map_err(|e| Status::bad_request(format_args!("error decoding YAML: {e}")))?;
+fn read_config(
+    call: &mut Call,
+    row: &Row,
+    part: Part,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let document = yaml::read(bytes).map_err(|e| Status::bad_request(format_args!("error decoding YAML: {e}")))?;
+    match (validation, document.strict_error()) {
+        (FieldValidation::Strict, Some(why)) => {
+            return Err(Status::bad_request(format_args!("error strict decoding YAML: {why}")));
+        }
+        (FieldValidation::Warn, Some(why)) => call.warnings.push(why),
+        _ => {}
+    }
+    let config = document.value;
     if !config.is_object() {
         return Err(Status::bad_request(
             "error decoding YAML: the configuration is no object",

@@ -79,7 +79,7 @@ impl DeleteOptions {
                 let raw = protobuf::open(&bytes).map_err(Status::bad_request)?.raw;
                 protobuf::decode_message(&kind, raw).map_err(Status::bad_request)?
             }
-            (false, BodyMedia::Yaml) => serde_saphyr::from_slice(&bytes).map_err(Status::bad_request)?,
+            (false, BodyMedia::Yaml) => crate::yaml::read(&bytes).map_err(Status::bad_request)?.value,
         };
         if bytes.is_empty() {
             if let Ok(seconds) = query.get("gracePeriodSeconds").parse::<i64>() {
