@@ -4,7 +4,7 @@ use crate::{
     aggregate,
     core::Core,
     encode::{Media, acceptable, json_response, status_response, value_response},
-    openapi_v2,
+    extension, openapi_v2,
     pipeline::Call,
     registry::{Row, Rows, Subresource},
 };
@@ -393,7 +393,11 @@ fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
             elsewhere(group, version).map(|(_, document)| (*document).clone())
         }
         ["v3", "api", version] => strata_schema::openapi_v3(&GroupVersion::new("", version)),
-        ["v3", "apis", group, version] => strata_schema::openapi_v3(&GroupVersion::new(group, version)),
+        ["v3", "apis", group, version] => {
+            let version = GroupVersion::new(group, version);
+            let custom = || extension::openapi::document(&call.core.registry.rows(), &version);
+            strata_schema::openapi_v3(&version).or_else(custom)
+        }
         _ => None,
     };
     let Some(value) = value else {
@@ -406,6 +410,12 @@ fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
 /// The server's own documents and those of others.
 fn openapi_index(call: &Call) -> Value {
     let mut index = strata_schema::openapi_v3_index();
+    for (version, hash) in extension::openapi::versions(&call.core.registry.rows()) {
+        let path = strata_schema::document_path(&version);
+        if index["paths"].get(&path).is_none() {
+            index["paths"][&path] = json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")});
+        }
+    }
     for remote in call.core.aggregator.all() {
         if let Some((hash, _)) = call.core.aggregator.documents.get(&remote).openapi {
             let path = remote.path();

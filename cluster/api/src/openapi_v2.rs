@@ -1,8 +1,9 @@
 //! The OpenAPI v2 document: the definitions of the v3 documents in the older form, which kubectl falls back to.
 //!
-//! It is made when asked for and not kept: clients keep it by its tag. Its paths are left out; v3 has them.
+//! It is made when asked for and not kept: clients keep it by its tag. Of its paths only those of
+//! custom resources are there, as far as clients look at them; v3 has them all.
 
-use crate::{json, registry::Rows};
+use crate::{extension, json, registry::Rows};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use strata_meta::GroupVersion;
@@ -26,10 +27,11 @@ pub(crate) fn document(rows: &Rows, elsewhere: Vec<Arc<Value>>) -> Value {
             }
         }
     }
+    definitions.extend(extension::openapi::definitions(rows));
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": crate::health::GIT_VERSION},
-        "paths": {},
+        "paths": extension::openapi::paths(rows),
         "definitions": definitions,
     })
 }

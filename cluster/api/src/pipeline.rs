@@ -377,6 +377,9 @@ fn routed(call: &Call) -> Result<(), Status> {
 }
 
 async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>) -> Result<Response<Body>, Status> {
+    if let Some(custom) = row.schema.custom() {
+        call.warnings.extend(custom.version().deprecation.clone());
+    }
     let sub = call.info.subresource.clone();
     if !sub.is_empty() {
         let served = row.subresource(&sub).ok_or_else(Status::path_not_found)?;

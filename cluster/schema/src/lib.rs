@@ -26,6 +26,9 @@ pub use decode::{
 pub use defaults::apply_defaults;
 pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
-pub use openapi::{document_path, openapi_v3, openapi_v3_hash, openapi_v3_index};
+pub use openapi::{
+    DescribedKind, DescribedSubresource, document_path, openapi_custom_name, openapi_v3, openapi_v3_custom,
+    openapi_v3_hash, openapi_v3_index,
+};
 pub use patch::strategic_merge;
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};

@@ -26,6 +26,10 @@ fn check(request: &Request<'_>, new: Option<&Value>) -> Result<(), Status> {
         }
         return Ok(());
     }
+    let defined = request.row.schema.custom();
+    if request.operation == Operation::Create && defined.is_some_and(|custom| custom.definition.terminating) {
+        return Err(request.forbidden("create not allowed while custom resource definition is terminating"));
+    }
     if !request.row.namespaced || request.operation != Operation::Create {
         return Ok(());
     }

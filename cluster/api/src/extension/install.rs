@@ -173,19 +173,16 @@ fn row(definition: &Arc<Definition>, at: usize, resource: &GroupResource, cache:
     let custom = Custom::new(definition.clone(), at);
     let version = custom.version();
     let owned = |list: &[&str]| list.iter().map(|verb| (*verb).to_owned()).collect::<Vec<_>>();
-    let verbs = match definition.terminating {
-        true => owned(&["delete", "deletecollection", "get", "list", "patch", "update", "watch"]),
-        false => owned(&[
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "create",
-            "update",
-            "watch",
-        ]),
-    };
+    let verbs = owned(&[
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "create",
+        "update",
+        "watch",
+    ]);
     let subresource = |name: &str, gvk: GroupVersionKind| Subresource {
         name: name.to_owned(),
         gvk,

@@ -26,8 +26,10 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
     let object = find(row, &namespace, &name)?;
     if call.info.verb == "get" {
+        let object = row.view(&row.ready(&call.core, object).await?)?;
         let value = object.to_value().map_err(Status::internal)?;
-        let scale = scale_of(&value);
+        needs_replicas(row, &value)?;
+        let scale = scale_of(row, &value);
         return Ok(match form.shape {
             Shape::Table => value_response(200, &table_of(&scale, form), form),
             _ => value_response(200, &scale, form),
@@ -64,15 +66,37 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         let scale = match &put {
             Some(scale) => scale.clone(),
             None => {
-                let patched = patch_value(&gvk(), &headers, &bytes, &scale_of(old))?;
+                let patched = patch_value(&gvk(), &headers, &bytes, &scale_of(row, old))?;
                 decode_patched(&RowSchema::Builtin, &gvk(), patched, options.validation, said)?
             }
         };
         scaled(row, old, &scale, put.is_some())
     })
     .await?;
-    let value = updated.to_value().map_err(Status::internal)?;
-    Ok(value_response(200, &scale_of(&value), form))
+    let value = row.view(&updated)?.to_value().map_err(Status::internal)?;
+    Ok(value_response(200, &scale_of(row, &value), form))
+}
+
+/// Where a row's numbers are: the wanted one, the present one, and the selector as text, `""` where it is structured.
+fn paths(row: &Row) -> (&str, &str, &str) {
+    match row.schema.custom().and_then(|custom| custom.version().scale.as_ref()) {
+        None => ("spec.replicas", "status.replicas", ""),
+        Some(scale) => (
+            scale.spec.trim_start_matches('.'),
+            scale.status.trim_start_matches('.'),
+            scale.selector.trim_start_matches('.'),
+        ),
+    }
+}
+
+/// A custom resource without a number cannot be shown as a scale. Errors: 500.
+fn needs_replicas(row: &Row, value: &Value) -> Result<(), Status> {
+    let (spec, ..) = paths(row);
+    if row.schema.is_custom() && json::get(value, spec).is_none() {
+        let why = format!("the spec replicas field {:?} does not exist", format!(".{spec}"));
+        return Err(Status::internal(why));
+    }
+    Ok(())
 }
 
 /// Admits a change of the scale; what a webhook makes of the replicas goes into `new`. Errors: the first refusal.
@@ -82,9 +106,10 @@ pub(crate) async fn admit_scale(
     old: &Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
-    let before = scale_of(old);
-    let admitted = admission::admit(request, scale_of(new), Some(&before), warnings).await?;
-    json::set(new, "spec.replicas", json::int(&admitted, "spec.replicas").unwrap_or(0));
+    let row = request.row;
+    let before = scale_of(row, old);
+    let admitted = admission::admit(request, scale_of(row, new), Some(&before), warnings).await?;
+    json::set(new, paths(row).0, json::int(&admitted, "spec.replicas").unwrap_or(0));
     Ok(())
 }
 
@@ -130,11 +155,12 @@ fn scaled(row: &Row, old: &Value, scale: &Value, keeps_revision: bool) -> Result
         );
         return Err(Status::conflict(&row.resource, name, why));
     }
-    json::set(&mut new, "spec.replicas", replicas);
+    json::set(&mut new, paths(row).0, replicas);
     Ok(new)
 }
 
-fn scale_of(value: &Value) -> Value {
+fn scale_of(row: &Row, value: &Value) -> Value {
+    let (spec_path, status_path, selector_path) = paths(row);
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(member) = value["metadata"].get(field) {
@@ -142,6 +168,10 @@ fn scale_of(value: &Value) -> Value {
         }
     }
     let selector = match json::get(value, "spec.selector") {
+        _ if row.schema.is_custom() => match selector_path {
+            "" => String::new(),
+            path => json::text(value, path).to_owned(),
+        },
         None => String::new(),
         Some(s) if s.get("matchLabels").is_some() || s.get("matchExpressions").is_some() => {
             serde_json::from_value::<LabelSelector>(s.clone())
@@ -159,10 +189,10 @@ fn scale_of(value: &Value) -> Value {
         }
     };
     let mut spec = json!({});
-    if let Some(replicas) = json::int(value, "spec.replicas").filter(|r| *r != 0) {
+    if let Some(replicas) = json::int(value, spec_path).filter(|r| *r != 0) {
         spec["replicas"] = json!(replicas);
     }
-    let mut status = json!({"replicas": json::int(value, "status.replicas").unwrap_or(0)});
+    let mut status = json!({"replicas": json::int(value, status_path).unwrap_or(0)});
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }

@@ -65,19 +65,92 @@ pub fn openapi_v3(version: &GroupVersion) -> Option<Value> {
     }
     let mut paths = Map::new();
     for kind in &kinds {
-        paths::add_resource(kind, &mut paths);
+        paths::add_resource(&described(kind), &mut paths);
     }
     #[allow(unused_mut)]
     let mut schemas = schemas::reachable(schema, &kinds);
     #[cfg(feature = "descriptions")]
     descriptions::describe(&version.group, &version.version, &mut schemas);
+    Some(document(paths, schemas))
+}
+
+/// A kind as a document describes it.
+pub struct DescribedKind<'a> {
+    /// Its group.
+    pub group: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Its kind.
+    pub kind: &'a str,
+    /// Its plural name.
+    pub plural: &'a str,
+    /// Whether its objects lie in namespaces.
+    pub namespaced: bool,
+    /// Verbs of the resource itself.
+    pub verbs: Vec<&'a str>,
+    /// Its subresources.
+    pub subresources: Vec<DescribedSubresource<'a>>,
+}
+
+/// A subresource as a document describes it.
+pub struct DescribedSubresource<'a> {
+    /// The last part of its path.
+    pub name: &'a str,
+    /// Group of the body.
+    pub group: &'a str,
+    /// Version of the body.
+    pub version: &'a str,
+    /// Kind of the body.
+    pub kind: &'a str,
+    /// Verbs.
+    pub verbs: Vec<&'a str>,
+}
+
+fn described(kind: &KindInfo) -> DescribedKind<'_> {
+    let subresources = kind.subresources.iter().map(|sub| DescribedSubresource {
+        name: sub.name,
+        group: sub.group,
+        version: sub.version,
+        kind: sub.kind,
+        verbs: sub.verbs.clone(),
+    });
+    DescribedKind {
+        group: kind.group,
+        version: kind.version,
+        kind: kind.kind,
+        plural: kind.plural,
+        namespaced: kind.namespaced,
+        verbs: kind.verbs.clone(),
+        subresources: subresources.collect(),
+    }
+}
+
+/// The document of kinds that are defined at run time; `schemas` are those of the kinds and their lists.
+pub fn openapi_v3_custom(kinds: &[DescribedKind<'_>], schemas: Map<String, Value>) -> Value {
+    let mut paths = Map::new();
+    for kind in kinds {
+        paths::add_resource(kind, &mut paths);
+    }
+    let mut all = schemas::shared();
+    if let Some(all) = all.as_object_mut() {
+        all.extend(schemas);
+    }
+    document(paths, all)
+}
+
+/// The name of the schema of a kind that is defined at run time.
+pub fn openapi_custom_name(gvk: &strata_meta::GroupVersionKind) -> String {
+    schemas::custom_definition(gvk)
+}
+
+fn document(paths: Map<String, Value>, schemas: Value) -> Value {
     let security = json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}});
-    Some(json!({
+    json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": security},
-    }))
+    })
 }
 
 /// Groups and versions served by default, core first.

@@ -1,6 +1,6 @@
 //! The paths of a resource and its subresources, and what each operation takes and gives.
 
-use crate::{KindInfo, Subresource};
+use super::{DescribedKind, DescribedSubresource};
 use serde_json::{Map, Value, json};
 
 /// Query parameters: name and type.
@@ -99,7 +99,7 @@ struct Body<'a> {
 }
 
 /// Adds every path of a resource.
-pub(super) fn add_resource(kind: &KindInfo, paths: &mut Map<String, Value>) {
+pub(super) fn add_resource(kind: &DescribedKind<'_>, paths: &mut Map<String, Value>) {
     let root = match kind.group.is_empty() {
         true => format!("/api/{}", kind.version),
         false => format!("/apis/{}/{}", kind.group, kind.version),
@@ -118,7 +118,7 @@ pub(super) fn add_resource(kind: &KindInfo, paths: &mut Map<String, Value>) {
         &["name"]
     };
     add(paths, &collection, namespace, ON_COLLECTION, &kind.verbs, body);
-    if kind.namespaced && kind.allows("list") {
+    if kind.namespaced && kind.verbs.contains(&"list") {
         add(
             paths,
             &format!("{root}/{}", kind.plural),
@@ -135,7 +135,7 @@ pub(super) fn add_resource(kind: &KindInfo, paths: &mut Map<String, Value>) {
     }
 }
 
-fn add_subresource(item: &str, names: &[&str], sub: &Subresource, paths: &mut Map<String, Value>) {
+fn add_subresource(item: &str, names: &[&str], sub: &DescribedSubresource<'_>, paths: &mut Map<String, Value>) {
     let path = format!("{item}/{}", sub.name);
     let body = Body {
         group: sub.group,
@@ -228,8 +228,11 @@ fn describe(operation: &Operation, body: Body<'_>) -> Value {
         "post" | "put" => json!({"*/*": {"schema": own}}),
         "delete" => json!({"*/*": {"schema": meta_reference("DeleteOptions")}}),
         "patch" => {
+            let custom = strata_meta::GroupVersionKind::new(body.group, body.version, body.kind);
+            let custom = crate::Schema::builtin().type_of(&custom).is_none();
             let types = PATCH_TYPES
                 .iter()
+                .filter(|kind| !custom || !kind.contains("strategic"))
                 .map(|kind| ((*kind).to_owned(), json!({"schema": meta_reference("Patch")})));
             Value::Object(types.collect())
         }

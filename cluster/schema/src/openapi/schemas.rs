@@ -32,6 +32,26 @@ pub(super) fn reachable(schema: &Schema, kinds: &[&KindInfo]) -> Value {
     Value::Object(found.schemas.into_iter().collect())
 }
 
+/// What the documents of all kinds refer to.
+pub(super) fn shared() -> Value {
+    let mut found = Found {
+        schema: Schema::builtin(),
+        schemas: BTreeMap::new(),
+    };
+    found.root(&GroupVersionKind::new("autoscaling", "v1", "Scale"));
+    for name in COMMON {
+        found.root(&GroupVersionKind::new("meta.k8s.io", "v1", name));
+    }
+    found.schemas.insert(format!("{META}.Patch"), json!({"type": "object"}));
+    Value::Object(found.schemas.into_iter().collect())
+}
+
+/// The name of a kind that is defined at run time.
+pub(super) fn custom_definition(gvk: &GroupVersionKind) -> String {
+    let parts: Vec<&str> = gvk.group.rsplit('.').collect();
+    format!("{}.{}.{}", parts.join("."), gvk.version, gvk.kind)
+}
+
 struct Found<'s> {
     schema: &'s Schema,
     schemas: BTreeMap<String, Value>,
@@ -245,6 +265,7 @@ pub(super) fn definition_of(gvk: &GroupVersionKind) -> String {
     let schema = Schema::builtin();
     match schema.type_of(gvk) {
         Some(id) => definition(schema.type_info(id)),
+        None if gvk.group.contains('.') => custom_definition(gvk),
         None => special_definition(&Shape::Raw).0.to_owned(),
     }
 }
