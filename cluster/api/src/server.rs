@@ -120,7 +120,7 @@ impl ApiServer {
                     core.extensions.observe(&core, event);
                 }
             }));
-        for plural in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+        for plural in crate::admission::Configured::RESOURCES {
             let configured = core.configured.clone();
             core.resource("admissionregistration.k8s.io", plural)
                 .observe(Box::new(move |event, _| configured.apply(plural, event)));

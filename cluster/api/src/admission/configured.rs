@@ -1,6 +1,6 @@
 //! Webhooks as they are configured now: read when a configuration changes, before its writer is answered.
 
-use super::hooks::Hook;
+use super::{hooks::Hook, policy::Policies};
 use std::{
     collections::BTreeMap,
     sync::{Arc, RwLock},
@@ -14,16 +14,34 @@ pub(crate) struct Configured {
     pub(super) mutating: Hooks,
     /// ValidatingWebhookConfigurations.
     pub(super) validating: Hooks,
+    /// MutatingAdmissionPolicies and their bindings.
+    pub(super) mutating_policies: Policies,
+    /// ValidatingAdmissionPolicies and their bindings.
+    pub(super) validating_policies: Policies,
     /// Whose turn it is to take from a namespace's quotas.
     pub(super) quota_turns: super::quota::Turns,
 }
 
 impl Configured {
+    /// The resources that configure admission.
+    pub(crate) const RESOURCES: [&'static str; 6] = [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ];
+
     /// Takes note of a change of a configuration of `plural`.
     pub(crate) fn apply(&self, plural: &str, event: &WatchEvent) {
         match plural {
             "mutatingwebhookconfigurations" => self.mutating.apply(event),
-            _ => self.validating.apply(event),
+            "validatingwebhookconfigurations" => self.validating.apply(event),
+            "mutatingadmissionpolicies" => self.mutating_policies.apply(false, event),
+            "mutatingadmissionpolicybindings" => self.mutating_policies.apply(true, event),
+            "validatingadmissionpolicies" => self.validating_policies.apply(false, event),
+            _ => self.validating_policies.apply(true, event),
         }
     }
 }

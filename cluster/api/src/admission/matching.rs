@@ -112,6 +112,8 @@ pub(super) struct Matcher {
     pub(super) rules: Vec<Rule>,
     excluded: Vec<Rule>,
     equivalent: bool,
+    /// Whether no rules at all mean every request.
+    all_without_rules: bool,
 }
 
 /// A selector that was read once; one that cannot be read fails each request it would be asked about.
@@ -149,6 +151,15 @@ impl Matcher {
             rules,
             excluded: Rule::read_all(value, "excludeResourceRules"),
             equivalent: json::text(value, "matchPolicy") != "Exact",
+            all_without_rules: false,
+        }
+    }
+
+    /// Reads the MatchResources of a policy or binding, where no rules mean all.
+    pub(super) fn read_policy(value: &Value) -> Self {
+        Self {
+            all_without_rules: true,
+            ..Self::read(value)
         }
     }
 
@@ -172,7 +183,10 @@ impl Matcher {
         if self.first_form(request, &excluded).is_some() {
             return Ok(None);
         }
-        let form = self.first_form(request, &|subject| self.rules.iter().any(|rule| rule.matches(subject)));
+        let every = self.all_without_rules && self.rules.is_empty();
+        let form = self.first_form(request, &|subject| {
+            every || self.rules.iter().any(|rule| rule.matches(subject))
+        });
         if form.is_some() {
             in_namespace?;
         }

@@ -4,10 +4,12 @@
 //! last; a change of theirs has everything asked once more (reinvocation).
 
 mod certificates;
+mod conditions;
 mod configured;
 mod connect;
 mod defaults;
 mod escalation;
+pub(crate) mod expressions;
 mod hooks;
 mod lifecycle;
 mod limits;
@@ -15,6 +17,7 @@ mod matching;
 pub(crate) mod nodes;
 mod pod_security;
 mod pods;
+mod policy;
 mod quota;
 mod request;
 mod service_account;
@@ -33,6 +36,8 @@ type Outcome = Result<(), Status>;
 enum Mutate {
     /// At once; asked only when there is a new state.
     Now(fn(&Request<'_>, &mut Value, Option<&Value>) -> Outcome),
+    /// At once, knowing of the rounds.
+    Round(fn(&Request<'_>, &mut Round, &mut Value, Option<&Value>) -> Outcome),
     /// After waiting for something.
     Later(
         for<'a> fn(&'a Request<'a>, &'a mut Round, Option<&'a mut Value>, Option<&'a Value>) -> BoxFuture<'a, Outcome>,
@@ -59,6 +64,7 @@ const MUTATING: &[(&str, Mutate)] = &[
     ("RuntimeClass", Mutate::Now(defaults::runtime_class)),
     ("DefaultIngressClass", Mutate::Now(defaults::ingress_class)),
     ("PodTopologyLabels", Mutate::Now(defaults::topology_labels)),
+    ("MutatingAdmissionPolicy", Mutate::Round(policy::mutate)),
     ("MutatingAdmissionWebhook", Mutate::Later(hooks::mutate)),
 ];
 
@@ -75,6 +81,7 @@ const VALIDATING: &[(&str, Validate)] = &[
         Validate::Now(certificates::signer),
     ),
     ("CertificateSubjectRestriction", Validate::Now(certificates::subject)),
+    ("ValidatingAdmissionPolicy", Validate::Now(policy::validate)),
     ("ValidatingAdmissionWebhook", Validate::Later(hooks::validate)),
     ("ResourceQuota", Validate::Later(quota::take)),
 ];
@@ -88,6 +95,8 @@ pub(crate) struct Round {
     wanted: bool,
     /// What webhooks remember.
     hooks: hooks::Memory,
+    /// What mutating policies remember.
+    policies: policy::Memory,
 }
 
 /// Lets plugins change a new state. Errors: the first refusal.
@@ -102,7 +111,8 @@ pub(crate) async fn mutate(
         for (name, plugin) in MUTATING {
             let outcome = match (plugin, &mut new) {
                 (Mutate::Now(plugin), Some(new)) => plugin(request, new, old),
-                (Mutate::Now(_), None) => Ok(()),
+                (Mutate::Round(plugin), Some(new)) => plugin(request, &mut round, new, old),
+                (Mutate::Now(_) | Mutate::Round(_), None) => Ok(()),
                 (Mutate::Later(plugin), new) => plugin(request, &mut round, new.as_deref_mut(), old).await,
             };
             request.take_warnings(warnings);

@@ -5,7 +5,7 @@
 
 mod call;
 mod mutating;
-mod review;
+pub(super) mod review;
 #[cfg(test)]
 mod tests;
 mod validating;
@@ -13,10 +13,16 @@ mod validating;
 pub(super) use mutating::{Memory, mutate};
 pub(super) use validating::validate;
 
-use super::{Request, matching::Matcher};
+use super::{
+    Request,
+    conditions::{Conditions, authorizer},
+    expressions::Inputs,
+    matching::{Form, Matcher},
+};
 use crate::{json, webhook::ClientConfig};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use strata_meta::Status;
 
 /// Upstream's default for `timeoutSeconds`.
 const TIMEOUT_SECONDS: i64 = 10;
@@ -31,6 +37,7 @@ pub(super) struct Hook {
     uid: String,
     client: Result<ClientConfig, String>,
     matcher: Matcher,
+    conditions: Conditions,
     ignores_failure: bool,
     without_side_effects: bool,
     reinvoked: bool,
@@ -59,12 +66,35 @@ impl Hook {
             uid: format!("{configuration}/{at}"),
             client: ClientConfig::from_value(value.get("clientConfig").unwrap_or(&none)),
             matcher: Matcher::read(value),
+            conditions: Conditions::read(value, false),
             ignores_failure: json::text(value, "failurePolicy") == "Ignore",
             without_side_effects: matches!(json::text(value, "sideEffects"), "None" | "NoneOnDryRun"),
             reinvoked: json::text(value, "reinvocationPolicy") == "IfNeeded",
             timeout: Duration::from_secs(seconds.unsigned_abs()),
             seconds,
             versions: versions.filter_map(Value::as_str).map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl Hook {
+    /// The form in which the webhook is to be asked, if it is to be asked at all. Errors: 403 when a match condition
+    /// fails and failures are not ignored, and what [`Matcher::form`] says.
+    fn form(&self, request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<Option<Form>, Status> {
+        let Some(form) = self.matcher.form(request, new, old)? else {
+            return Ok(None);
+        };
+        if self.conditions.is_empty() {
+            return Ok(Some(form));
+        }
+        let (object, before) = (review::shown(request, &form, new), review::shown(request, &form, old));
+        let attributes = review::attributes(request, &form);
+        let mut inputs = Inputs::new(&object, &before, &attributes, &[]);
+        inputs.authorizer = Some(authorizer(request));
+        match self.conditions.hold(&inputs, self.ignores_failure) {
+            Ok(true) => Ok(Some(form)),
+            Ok(false) => Ok(None),
+            Err(why) => Err(request.forbidden_object(new, why)),
         }
     }
 }

@@ -53,7 +53,7 @@ pub(in crate::admission) fn mutate<'a>(
         }
         for (at, hook) in hooks.iter().enumerate() {
             let present = (!absent).then_some(&*object);
-            let Some(form) = hook.matcher.form(request, present, old)? else {
+            let Some(form) = hook.form(request, present, old)? else {
                 continue;
             };
             if round.again && !round.hooks.invoked_again.contains(&hook.uid) {

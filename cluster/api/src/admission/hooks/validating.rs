@@ -19,7 +19,7 @@ pub(in crate::admission) fn validate<'a>(
         }
         let mut asked: Vec<(Arc<Hook>, Form)> = Vec::new();
         for hook in request.core.configured.validating.all().iter() {
-            if let Some(form) = hook.matcher.form(request, new, old)? {
+            if let Some(form) = hook.form(request, new, old)? {
                 asked.push((hook.clone(), form));
             }
         }

@@ -1,0 +1,286 @@
+//! ValidatingAdmissionPolicy.
+
+use super::{Binding, Policy, Seen, Validation, is_exempt, params};
+use crate::admission::{
+    Request,
+    expressions::{Budget, Failure, Inputs, OUT_OF_BUDGET},
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use strata_cel::limits::{MAX_MESSAGE_EXPRESSION_BYTES, RUNTIME_COST_BUDGET};
+use strata_meta::{Reason, Status, StatusCause};
+
+/// Longest value of an audit annotation.
+const MAX_ANNOTATION: usize = 10 * 1024;
+
+/// A rule that does not let a request pass.
+struct Refusal {
+    /// The rule's place among the policy's.
+    index: usize,
+    message: String,
+    reason: String,
+}
+
+/// Why the request as a whole is refused: by whom, and what is said.
+struct Denial {
+    by: String,
+    message: String,
+    reason: String,
+}
+
+/// Asks every policy that is bound. Errors: the first denial.
+pub(in crate::admission) fn validate(
+    request: &Request<'_>,
+    new: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    let bound = request.core.configured.validating_policies.bound();
+    if bound.is_empty() || is_exempt(request) {
+        return Ok(());
+    }
+    let mut denials = Vec::new();
+    for (policy, bindings) in bound.iter() {
+        let form = match policy.matcher.form(request, new, old) {
+            Ok(Some(form)) => form,
+            Ok(None) => continue,
+            Err(status) => {
+                unconfigured(policy, None, &status.message, &mut denials);
+                continue;
+            }
+        };
+        let seen = Seen::new(request, &form, new, old)?;
+        let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for binding in bindings {
+            let applies = match &binding.matcher {
+                None => Ok(true),
+                Some(matcher) => matcher.form(request, new, old).map(|form| form.is_some()),
+            };
+            match applies {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(status) => {
+                    unconfigured(policy, Some(binding), &status.message, &mut denials);
+                    continue;
+                }
+            }
+            match params::collect(request, policy, binding) {
+                Err(why) => unconfigured(policy, Some(binding), &why, &mut denials),
+                Ok(all) => {
+                    for param in &all {
+                        ask(request, policy, binding, (&seen, param), &mut notes, &mut denials);
+                    }
+                }
+            }
+        }
+        for (key, values) in notes {
+            request.annotate(format!("{}/{key}", policy.name), values.join(", "));
+        }
+    }
+    denials
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |first| Err(refused(request, new, &first)))
+}
+
+fn unconfigured(policy: &Policy, binding: Option<&Binding>, why: &str, denials: &mut Vec<Denial>) {
+    if policy.ignores_failure {
+        return;
+    }
+    let what = if binding.is_some() { "binding" } else { "policy" };
+    denials.push(Denial {
+        by: by(policy, binding),
+        message: format!("failed to configure {what}: {why}"),
+        reason: String::new(),
+    });
+}
+
+fn by(policy: &Policy, binding: Option<&Binding>) -> String {
+    match binding {
+        Some(binding) => format!(
+            "ValidatingAdmissionPolicy '{}' with binding '{}'",
+            policy.name, binding.name
+        ),
+        None => format!("ValidatingAdmissionPolicy '{}'", policy.name),
+    }
+}
+
+fn refused(request: &Request<'_>, new: Option<&Value>, denial: &Denial) -> Status {
+    let message = format!("{} denied request: {}", denial.by, denial.message);
+    let mut status = request.forbidden_object(new, &message);
+    let reason = match denial.reason.as_str() {
+        "" => "Invalid",
+        reason => reason,
+    };
+    status.reason = Reason::parse(reason);
+    status.code = match reason {
+        "Forbidden" => 403,
+        "Unauthorized" => 401,
+        "RequestEntityTooLarge" => 413,
+        _ => 422,
+    };
+    if let Some(details) = &mut status.details {
+        details.causes.push(StatusCause {
+            reason: String::new(),
+            message,
+            field: String::new(),
+        });
+    }
+    status
+}
+
+/// One policy with one parameter: what it refuses is denied, noted or warned about as the binding says.
+fn ask(
+    request: &Request<'_>,
+    policy: &Policy,
+    binding: &Binding,
+    (seen, param): (&Seen, &Value),
+    notes: &mut BTreeMap<String, Vec<String>>,
+    denials: &mut Vec<Denial>,
+) {
+    let refusals = match evaluate(request, policy, seen, param, notes, &mut |message| {
+        denials.push(Denial {
+            by: by(policy, Some(binding)),
+            message,
+            reason: String::new(),
+        });
+    }) {
+        Ok(refusals) => refusals,
+        Err(_) if policy.ignores_failure => return,
+        Err(message) => vec![Refusal {
+            index: 0,
+            message,
+            reason: String::new(),
+        }],
+    };
+    for refusal in refusals {
+        for action in &binding.actions {
+            match action.as_str() {
+                "Deny" => denials.push(Denial {
+                    by: by(policy, Some(binding)),
+                    message: refusal.message.clone(),
+                    reason: refusal.reason.clone(),
+                }),
+                "Audit" => {
+                    let note = json!([{"message": refusal.message, "policy": policy.name, "binding": binding.name,
+                        "expressionIndex": refusal.index, "validationActions": binding.actions}]);
+                    request.annotate(
+                        "validation.policy.admission.k8s.io/validation_failure",
+                        note.to_string(),
+                    );
+                }
+                _ => request.warn(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                    policy.name, binding.name, refusal.message
+                )),
+            }
+        }
+    }
+}
+
+/// What a policy refuses. Errors: what kept it from being evaluated at all.
+fn evaluate(
+    request: &Request<'_>,
+    policy: &Policy,
+    seen: &Seen,
+    param: &Value,
+    notes: &mut BTreeMap<String, Vec<String>>,
+    annotation_failed: &mut dyn FnMut(String),
+) -> Result<Vec<Refusal>, String> {
+    if !policy.conditions.is_empty() {
+        let inputs = seen.condition_inputs(request, param);
+        if !policy.conditions.hold(&inputs, policy.ignores_failure)? {
+            return Ok(Vec::new());
+        }
+    }
+    let inputs = seen.inputs(request, policy, param);
+    let budget = Budget::new(RUNTIME_COST_BUDGET);
+    let mut results = Vec::new();
+    for validation in &policy.validations {
+        let outcome = match inputs.run(&validation.expression, &budget) {
+            Ok(value) => Ok(value.as_bool() == Some(true)),
+            Err(Failure::Failed(why)) => Err(why),
+            Err(Failure::Budget) => return Err(OUT_OF_BUDGET.to_owned()),
+        };
+        results.push((validation, outcome));
+    }
+    let mut refusals = Vec::new();
+    let mut refuse = |index: usize, message: String, reason: &str| {
+        refusals.push(Refusal {
+            index,
+            message,
+            reason: reason.to_owned(),
+        });
+    };
+    for (index, (validation, outcome)) in results.into_iter().enumerate() {
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => {
+                let reason = match validation.reason.as_str() {
+                    "" => "Invalid",
+                    reason => reason,
+                };
+                match message(&inputs, validation, &budget) {
+                    Ok(message) => refuse(index, message, reason),
+                    Err(why) if !policy.ignores_failure => refuse(index, why, ""),
+                    Err(_) => {}
+                }
+            }
+            Err(why) if !policy.ignores_failure => refuse(index, why, ""),
+            Err(_) => {}
+        }
+    }
+    annotate(&inputs, policy, notes, annotation_failed)?;
+    Ok(refusals)
+}
+
+/// What is said about a rule that does not hold. Errors: there is no budget left to say it.
+fn message<'a>(inputs: &Inputs<'a>, validation: &'a Validation, budget: &Budget) -> Result<String, String> {
+    let computed = match &validation.message_expression {
+        None => None,
+        Some(expression) => match inputs.run(expression, budget) {
+            Ok(value) => value.as_str().map(|text| text.trim().to_owned()),
+            Err(Failure::Failed(why)) => {
+                tracing::debug!(why, "a message expression failed");
+                None
+            }
+            Err(Failure::Budget) => return Err(format!("failed messageExpression: {OUT_OF_BUDGET}")),
+        },
+    };
+    let fits = |text: &String| !text.is_empty() && text.len() <= MAX_MESSAGE_EXPRESSION_BYTES && !text.contains('\n');
+    if let Some(text) = computed.filter(fits) {
+        return Ok(text);
+    }
+    Ok(match validation.message.trim() {
+        "" => format!("failed expression: {}", validation.expression.source.trim()),
+        message => message.to_owned(),
+    })
+}
+
+fn annotate<'a>(
+    inputs: &Inputs<'a>,
+    policy: &'a Policy,
+    notes: &mut BTreeMap<String, Vec<String>>,
+    failed: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let budget = Budget::new(RUNTIME_COST_BUDGET);
+    for (key, expression) in &policy.annotations {
+        match inputs.run(expression, &budget) {
+            Ok(value) => {
+                let text = value.as_str().unwrap_or("").trim();
+                let mut end = text.len().min(MAX_ANNOTATION);
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                let values = notes.entry(key.clone()).or_default();
+                if !text.is_empty() && !values.iter().any(|v| v == &text[..end]) {
+                    values.push(text[..end].to_owned());
+                }
+            }
+            Err(Failure::Failed(_)) if policy.ignores_failure => {}
+            Err(Failure::Failed(why)) => failed(why),
+            Err(Failure::Budget) => return Err(OUT_OF_BUDGET.to_owned()),
+        }
+    }
+    notes.retain(|_, values| !values.is_empty());
+    Ok(())
+}
