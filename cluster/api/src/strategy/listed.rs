@@ -1,7 +1,7 @@
 //! Kinds that differ from the plainest one only in their columns or an answer or two.
 
 use super::{
-    Strategy, columns,
+    Strategy, admission, columns,
     row::{ROW, Row},
 };
 use crate::json;
@@ -21,6 +21,7 @@ static WEBHOOKS: Row = Row {
         ),
         columns::AGE,
     ],
+    validate: admission::webhooks,
     ..COUNTED
 };
 
@@ -41,6 +42,7 @@ static POLICIES: Row = Row {
         ),
         columns::AGE,
     ],
+    validate: admission::validating_policy,
     ..COUNTED
 };
 
@@ -60,12 +62,25 @@ static POLICY_BINDINGS: Row = Row {
         }),
         columns::AGE,
     ],
+    validate: admission::validating_binding,
+    ..COUNTED
+};
+
+static MUTATING_POLICIES: Row = Row {
+    validate: admission::mutating_policy,
+    ..COUNTED
+};
+
+static MUTATING_BINDINGS: Row = Row {
+    validate: admission::mutating_binding,
     ..COUNTED
 };
 
 pub(super) fn strategy_for(group: &str, plural: &str) -> Option<&'static dyn Strategy> {
     Some(match (group, plural) {
         (_, "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => &WEBHOOKS,
+        (_, "mutatingadmissionpolicies") => &MUTATING_POLICIES,
+        (_, "mutatingadmissionpolicybindings") => &MUTATING_BINDINGS,
         (_, "validatingadmissionpolicies") => &POLICIES,
         (_, "validatingadmissionpolicybindings") => &POLICY_BINDINGS,
         (

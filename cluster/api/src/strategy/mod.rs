@@ -7,6 +7,7 @@
 //! Order on create: defaults, `prepare_create`, `validate`, `validate_create`, `warnings`. On update: spec or status
 //! restored according to the subresource, `prepare_update`, generation, `validate` and `validate_update`.
 
+mod admission;
 mod api_service;
 mod autoscaling;
 mod columns;

@@ -1,0 +1,218 @@
+//! Admission policies and match conditions, from the configuration to the refusal.
+
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod support;
+
+use serde_json::{Value, json};
+use strata_client::{Client, Patch, Resource, resources::*};
+use support::TestServer;
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+const fn resource(plural: &'static str, kind: &'static str) -> Resource {
+    Resource::new(GROUP, "v1", plural, kind, false)
+}
+
+const POLICIES: Resource = resource("validatingadmissionpolicies", "ValidatingAdmissionPolicy");
+const BINDINGS: Resource = resource("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding");
+const MUTATING: Resource = resource("mutatingadmissionpolicies", "MutatingAdmissionPolicy");
+const MUTATING_BINDINGS: Resource = resource("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding");
+
+fn rules(operations: &[&str]) -> Value {
+    json!({"resourceRules": [{"operations": operations, "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]})
+}
+
+async fn policy(client: &Client, resources: (Resource, Resource), spec: Value, binding: Value) {
+    let named = json!({"metadata": {"name": "p"}, "spec": spec});
+    client.create(resources.0, "", &named).await.unwrap();
+    let mut binding = binding;
+    binding["policyName"] = json!("p");
+    let named = json!({"metadata": {"name": "b"}, "spec": binding});
+    client.create(resources.1, "", &named).await.unwrap();
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"metadata": {"name": name}, "data": data})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validating_policy_refuses_with_variables_params_and_messages() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    client
+        .create(CONFIG_MAPS, "default", &map("params", json!({"most": "2"})))
+        .await
+        .unwrap();
+    let spec = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConstraints": rules(&["CREATE", "UPDATE"]),
+        "matchConditions": [{"name": "not-kube", "expression": "!request.userInfo.username.startsWith('system:')"}],
+        "variables": [
+            {"name": "size", "expression": "has(object.data) ? object.data.size() : 0"},
+            {"name": "most", "expression": "int(params.data.most)"},
+        ],
+        "validations": [
+            {"expression": "variables.size <= variables.most", "messageExpression": "'too many: ' + string(variables.size)", "reason": "Forbidden"},
+            {"expression": "authorizer.group('').resource('pods').check('create').allowed()"},
+            {"expression": "namespaceObject.metadata.name == 'default'", "message": "elsewhere"},
+        ],
+        "auditAnnotations": [{"key": "size", "valueExpression": "string(variables.size)"}],
+    });
+    let binding = json!({"validationActions": ["Deny"], "paramRef": {"name": "params", "namespace": "default", "parameterNotFoundAction": "Deny"}});
+    policy(&client, (POLICIES, BINDINGS), spec, binding).await;
+    client
+        .create(CONFIG_MAPS, "default", &map("small", json!({"a": "1", "b": "2"})))
+        .await
+        .unwrap();
+    let large = map("large", json!({"a": "1", "b": "2", "c": "3"}));
+    let error = client.create(CONFIG_MAPS, "default", &large).await.unwrap_err();
+    let status = error.status().unwrap();
+    assert_eq!(
+        status.message,
+        "configmaps \"large\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: too many: 3"
+    );
+    assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"));
+    client
+        .create(NAMESPACES, "", &json!({"metadata": {"name": "other"}}))
+        .await
+        .unwrap();
+    let error = client
+        .create(CONFIG_MAPS, "other", &map("x", json!({})))
+        .await
+        .unwrap_err();
+    let status = error.status().unwrap();
+    assert!(
+        status.message.ends_with("denied request: elsewhere"),
+        "{}",
+        status.message
+    );
+    assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
+    client
+        .delete(CONFIG_MAPS, "default", "params", Default::default())
+        .await
+        .unwrap();
+    let error = client
+        .create(CONFIG_MAPS, "default", &map("late", json!({})))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no params found for policy binding"),
+        "{error}"
+    );
+    client.delete(BINDINGS, "", "b", Default::default()).await.unwrap();
+    client.create(CONFIG_MAPS, "default", &large).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutating_policy_applies_and_patches() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let spec = json!({
+        "matchConstraints": rules(&["CREATE"]),
+        "reinvocationPolicy": "Never",
+        "variables": [{"name": "tier", "expression": "'gold'"}],
+        "mutations": [
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+                "Object{metadata: Object.metadata{labels: Object.metadata.labels{tier: variables.tier}}}"}},
+            {"patchType": "JSONPatch", "jsonPatch": {"expression":
+                "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('x.io/y'), value: 'z'}]"}},
+        ],
+    });
+    policy(&client, (MUTATING, MUTATING_BINDINGS), spec, json!({})).await;
+    let made = client
+        .create(CONFIG_MAPS, "default", &map("m", json!({"x": "y"})))
+        .await
+        .unwrap();
+    let made = made.to_value().unwrap();
+    assert_eq!(made["metadata"]["labels"], json!({"tier": "gold", "x.io/y": "z"}));
+    assert_eq!(made["data"], json!({"x": "y"}));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_configurations_are_refused() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let hook = json!({"name": "a.b.c", "clientConfig": {"url": "https://127.0.0.1/"}, "sideEffects": "None",
+        "admissionReviewVersions": ["v1"]});
+    let webhooks = resource("validatingwebhookconfigurations", "ValidatingWebhookConfiguration");
+    for (change, expected) in [
+        (
+            json!({"name": "short"}),
+            "should be a domain with at least three segments separated by dots",
+        ),
+        (
+            json!({"sideEffects": "Some"}),
+            "supported values: \"None\", \"NoneOnDryRun\"",
+        ),
+        (
+            json!({"timeoutSeconds": 31}),
+            "the timeout value must be between 1 and 30 seconds",
+        ),
+        (
+            json!({"admissionReviewVersions": ["v9"]}),
+            "must include at least one of v1, v1beta1",
+        ),
+        (json!({"clientConfig": {}}), "exactly one of url or service is required"),
+        (
+            json!({"matchConditions": [{"name": "c", "expression": "oldObject.x ="}]}),
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"oldObject.x =\": compilation failed: ",
+        ),
+        (
+            json!({"matchConditions": [{"name": "c", "expression": "1"}]}),
+            "must evaluate to bool but got int",
+        ),
+        (
+            json!({"rules": [{"operations": ["*", "CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["*/*", "pods"]}]}),
+            "if '*/*' is present, must not specify other resources",
+        ),
+    ] {
+        let mut hook = hook.clone();
+        for (key, value) in change.as_object().unwrap() {
+            hook[key] = value.clone();
+        }
+        let configuration = json!({"metadata": {"name": "w"}, "webhooks": [hook]});
+        let error = client
+            .create(webhooks, "", &configuration)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let fine = json!({"matchConstraints": rules(&["CREATE"]), "validations": [{"expression": "true"}]});
+    for (change, expected) in [
+        (
+            json!({"validations": [{"expression": "object.x +"}]}),
+            "spec.validations[0].expression: Invalid value",
+        ),
+        (
+            json!({"validations": []}),
+            "validations or auditAnnotations must contain at least one item",
+        ),
+        (
+            json!({"matchConstraints": null}),
+            "spec.matchConstraints: Required value",
+        ),
+        (
+            json!({"variables": [{"name": "1a", "expression": "1"}]}),
+            "must be a valid CEL identifier",
+        ),
+    ] {
+        let mut spec = fine.clone();
+        for (key, value) in change.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let policy = json!({"metadata": {"name": "p"}, "spec": spec});
+        let error = client.create(POLICIES, "", &policy).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    client
+        .create(POLICIES, "", &json!({"metadata": {"name": "p"}, "spec": fine}))
+        .await
+        .unwrap();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    client.patch(POLICIES, "", "p", None, label).await.unwrap();
+    server.stop().await;
+}
