@@ -115,9 +115,39 @@ pub struct ServerArgs {
     /// Serve the API alone, as upstream's kube-apiserver is without its siblings: no controllers, scheduler, add-ons.
     #[arg(long, hide = true, requires = "no_node")]
     pub no_controllers: bool,
+    /// How the API server is guarded and watched.
+    #[command(flatten)]
+    pub api: ApiSettings,
     /// Settings of the node.
     #[command(flatten)]
     pub node: NodeSettings,
+}
+
+/// Settings of the API server, named as upstream names them.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "API server")]
+pub struct ApiSettings {
+    /// An audit.k8s.io/v1 Policy: what is written down about which request.
+    #[arg(long)]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where it is written, one event a line; `-` is the standard output.
+    #[arg(long, requires = "audit_policy_file")]
+    pub audit_log_path: Option<PathBuf>,
+    /// Megabytes at which the audit log is begun anew.
+    #[arg(long, default_value_t = 100)]
+    pub audit_log_maxsize: u64,
+    /// Old audit logs that are kept; 0: all.
+    #[arg(long, default_value_t = 100)]
+    pub audit_log_maxbackup: usize,
+    /// Days that they are kept; 0: for ever.
+    #[arg(long, default_value_t = 366)]
+    pub audit_log_maxage: u64,
+    /// An EncryptionConfiguration: which resources are encrypted in the store, and with which keys.
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// A kubeconfig of the webhook that audit events are sent to.
+    #[arg(long, requires = "audit_policy_file")]
+    pub audit_webhook_config_file: Option<PathBuf>,
 }
 
 /// Settings of a node, on a server or alone.

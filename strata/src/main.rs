@@ -11,6 +11,7 @@ mod cluster;
 mod demo;
 mod embedded;
 mod failure;
+mod guard;
 mod hello;
 mod image;
 mod instance;

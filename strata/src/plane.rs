@@ -3,6 +3,7 @@
 use crate::{
     cli::ServerArgs,
     failure::{During, Failure, Outcome},
+    guard,
     instance::Instance,
 };
 use std::{
@@ -72,6 +73,8 @@ pub async fn start(
     let options = ApiOptions {
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
+        audit: guard::audit(&args.api)?,
+        encryption: guard::optional(&args.api.encryption_provider_config)?,
         service_cidr: instance.service_cidr.clone(),
         ..ApiOptions::new(Arc::new(store), issuer.clone(), ca.ca_pem().to_owned(), address)
     };

@@ -72,6 +72,9 @@ fn metrics(call: &Call) -> Response<Body> {
         .collect();
     let mut text = call.core.metrics.render(&objects);
     call.core.flow.render(&mut text);
+    if let Some(audit) = &call.core.audit {
+        audit.render(&mut text);
+    }
     let mut response = text_response(200, text);
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, media);

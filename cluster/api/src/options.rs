@@ -18,6 +18,10 @@ pub struct ApiOptions {
     pub agent_identity: Option<Leaf>,
     /// How the server shows itself to extension API servers; without it they do not believe whom it speaks for.
     pub front_proxy: Option<FrontProxy>,
+    /// What is written down about requests, and where; nothing without it.
+    pub audit: Option<crate::AuditOptions>,
+    /// An EncryptionConfiguration in YAML: what the store sees encrypted only.
+    pub encryption: Option<String>,
     /// Where clients inside the cluster reach this server: the endpoint of the `kubernetes` service.
     pub advertise: SocketAddr,
     /// Cluster addresses of services, such as `10.96.0.0/12`.
@@ -37,6 +41,8 @@ impl ApiOptions {
             ca_pem,
             agent_identity: None,
             front_proxy: None,
+            audit: None,
+            encryption: None,
             advertise,
             service_cidr: "10.96.0.0/12".into(),
             node_ports: 30000..=32767,

@@ -2,6 +2,7 @@
 
 use crate::{
     aggregate,
+    audit::{self, Trail},
     core::Core,
     discovery,
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
@@ -49,6 +50,8 @@ pub(crate) struct Call {
     pub(crate) is_custom: bool,
     /// Sentences for the `Warning` header.
     pub(crate) warnings: Vec<String>,
+    /// The audit log's account of it, if it has one.
+    pub(crate) trail: Option<Arc<Trail>>,
 }
 
 impl Call {
@@ -117,7 +120,10 @@ impl Handler for HttpHandler {
     fn call(&self, request: Request<hyper::body::Incoming>, peer: Peer) -> BoxFuture<'static, Response<Body>> {
         let core = self.0.clone();
         Box::pin(async move {
-            let request = request.map(RequestBody::Network);
+            let mut request = request.map(RequestBody::Network);
+            if core.audit.is_some() {
+                request.extensions_mut().insert(audit::Source(peer.address));
+            }
             match core.authenticator.authenticate(request.headers(), &peer) {
                 // A write goes on when its caller has gone: what was begun is finished or refused, never left halfway.
                 Ok(user) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
@@ -130,7 +136,7 @@ impl Handler for HttpHandler {
                 Err(why) => {
                     tracing::debug!(address = %peer.address, %why, "not authenticated");
                     let mut refused = failure_response(&Status::unauthorized(), request.headers());
-                    stamp(refused.headers_mut(), request.headers());
+                    stamp(refused.headers_mut(), audit_id(request.headers()));
                     refused
                 }
             }
@@ -165,6 +171,7 @@ pub(crate) async fn serve(
         headers: request.headers().clone(),
         warnings: Vec::new(),
         is_custom: false,
+        trail: None,
         info,
         core,
     };
@@ -177,7 +184,13 @@ pub(crate) async fn serve(
     };
     let served = row.is_some();
     call.is_custom = row.as_ref().is_some_and(|row| row.schema.is_custom());
-    let outcome = bounded(&mut call, row, request, origin).await;
+    let id = audit_id(&call.headers);
+    let core = call.core.clone();
+    if let Some(audit) = &core.audit {
+        call.trail = audit.begin(&call, &request, &id).await;
+    }
+    let trail = call.trail.clone();
+    let outcome = audit::within(trail.clone(), bounded(&mut call, row.clone(), request, origin)).await;
     let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     for warning in &call.warnings {
         let quoted = warning
@@ -188,7 +201,7 @@ pub(crate) async fn serve(
             response.headers_mut().append("warning", value);
         }
     }
-    stamp(response.headers_mut(), &call.headers);
+    stamp(response.headers_mut(), id);
     tracing::debug!(
         target: "strata::audit",
         user = %call.user.name,
@@ -200,12 +213,15 @@ pub(crate) async fn serve(
     call.core
         .metrics
         .record(&call.info, served, response.status().as_u16(), started.elapsed());
-    response
+    match trail {
+        Some(trail) => trail.answer(&call, row.as_deref(), response).await,
+        None => response,
+    }
 }
 
 /// What every answer carries.
-fn stamp(headers: &mut HeaderMap, asked: &HeaderMap) {
-    headers.insert("audit-id", audit_id(asked));
+fn stamp(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert("audit-id", id);
     headers
         .entry("cache-control")
         .or_insert(HeaderValue::from_static("no-cache, private"));
@@ -244,7 +260,11 @@ async fn bounded(
     origin: Origin,
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
-    call.user = impersonated(&core, call.user.clone(), &call.headers)?;
+    let caller = call.user.clone();
+    call.user = impersonated(&core, caller.clone(), &call.headers)?;
+    if let Some(trail) = call.trail.as_ref().filter(|_| !Arc::ptr_eq(&caller, &call.user)) {
+        trail.impersonated(&call.user);
+    }
     let endless = call.info.is_long_running();
     if origin == Origin::Process || (endless && call.info.verb != "watch") {
         return timed(call, row, request, endless).await;
@@ -260,7 +280,7 @@ async fn bounded(
         }
     };
     let outcome = timed(call, row, request, endless).await;
-    let mut response = outcome.unwrap_or_else(|status| status_response(&status));
+    let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     admitted.label(response.headers_mut());
     admitted.finish();
     Ok(response)
@@ -305,13 +325,23 @@ async fn authorised(
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
-    if let Err(status) = call.core.authorize(&call.user, &call.info, &call.query) {
+    let allowed = call.core.authorize(&call.user, &call.info, &call.query);
+    if let Some(trail) = &call.trail {
+        let decision = if allowed.is_ok() { "allow" } else { "forbid" };
+        trail.annotate("authorization.k8s.io/decision", decision);
+        trail.annotate("authorization.k8s.io/reason", "");
+    }
+    if let Err(status) = allowed {
         let mut refused = failure_response(&status, &call.headers);
         refused
             .headers_mut()
             .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
         return Ok(refused);
     }
+    let request = match call.trail.clone() {
+        Some(trail) => trail.take_body(call, row.as_deref(), request).await?,
+        None => request,
+    };
     if let Some(remote) = call.core.aggregator.of(&call.info.path) {
         return aggregate::forward(call, &remote, request).await;
     }

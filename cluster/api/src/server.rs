@@ -1,9 +1,12 @@
 //! Starting and holding the server.
 
 use crate::{
-    ApiOptions, Error, aggregate, bootstrap,
+    ApiOptions, Error, aggregate,
+    audit::Audit,
+    bootstrap,
     cache::{self},
     core::Core,
+    encrypt::{EncryptedStore, Encryption},
     extension, flow,
     inprocess::InProcess,
     pipeline::HttpHandler,
@@ -39,6 +42,7 @@ impl ApiServer {
     /// settings that cannot be used.
     pub async fn start(options: ApiOptions) -> Result<Self, Error> {
         let cancel = CancellationToken::new();
+        let options = encrypted(options).await?;
         let core = Arc::new(Core::new(options, cancel.clone())?);
         let tasks = TaskTracker::new();
         let server = Self { core, tasks, cancel };
@@ -53,6 +57,7 @@ impl ApiServer {
         server.core.set_started();
         server.tasks.spawn(aggregate::keep(server.core.clone()));
         server.tasks.spawn(flow::keep(server.core.clone()));
+        server.tasks.spawn(Audit::run(server.core.clone()));
         tracing::info!(revision = revision.0, "API server ready");
         Ok(server)
     }
@@ -202,6 +207,23 @@ impl ApiServer {
             }
         });
     }
+}
+
+/// With a store that encrypts, if that is configured, and everything in it written as it should be.
+async fn encrypted(mut options: ApiOptions) -> Result<ApiOptions, Error> {
+    if let Some(text) = &options.encryption {
+        let encryption = Encryption::parse(text).map_err(|why| Error::Setting {
+            setting: "encryption-provider-config",
+            why,
+        })?;
+        let store = EncryptedStore::new(options.store.clone(), encryption);
+        let rewritten = store.rewrite().await?;
+        if rewritten > 0 {
+            tracing::info!(rewritten, "values are encrypted as configured now");
+        }
+        options.store = Arc::new(store);
+    }
+    Ok(options)
 }
 
 impl Drop for ApiServer {

@@ -35,6 +35,14 @@ pub enum Error {
         /// The oldest revision that can be read.
         compacted: Revision,
     },
+    /// A value that those who wrote it cannot have written, or whose key is not known.
+    #[error("{key} cannot be read: {why}")]
+    Unreadable {
+        /// Where it is.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
     /// No such lease, or it has expired.
     #[error("lease {0:?} does not exist")]
     LeaseNotFound(LeaseId),

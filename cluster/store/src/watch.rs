@@ -21,6 +21,14 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
+    /// The same with every batch changed; an error ends the stream.
+    pub fn and_then(self, change: impl Fn(EventBatch) -> Result<EventBatch, Error> + Send + Sync + 'static) -> Self {
+        let batches = self.batches.map(move |batch| batch.and_then(&change));
+        Self {
+            batches: batches.boxed(),
+        }
+    }
+
     /// The next batch; `None` after an error.
     pub async fn next(&mut self) -> Option<Result<EventBatch, Error>> {
         self.batches.next().await

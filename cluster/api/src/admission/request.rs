@@ -137,7 +137,9 @@ impl<'a> Request<'a> {
 
     /// A note for the audit log.
     pub(super) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
-        self.notes().annotations.insert(key.into(), value.into());
+        let (key, value) = (key.into(), value.into());
+        crate::audit::note(&key, &value);
+        self.notes().annotations.insert(key, value);
     }
 
     /// The notes for the audit log.

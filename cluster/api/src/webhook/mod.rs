@@ -7,6 +7,7 @@
 mod call;
 mod client;
 mod config;
+mod kubeconfig;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -14,4 +15,5 @@ mod tests;
 pub(crate) use call::CallError;
 pub(crate) use client::WebhookClients;
 pub(crate) use config::{ClientConfig, Endpoint};
+pub(crate) use kubeconfig::from_kubeconfig;
 pub(crate) use service::{dial_service, endpoints};

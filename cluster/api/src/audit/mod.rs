@@ -1,0 +1,310 @@
+//! The audit log: who asked what of the server, and what came of it, as a policy says (audit.k8s.io/v1).
+//!
+//! A [`Trail`] follows one request through its stages; what it has to say goes to the [`sink`]s, a file and a webhook.
+
+mod policy;
+mod sink;
+
+pub use sink::{AuditLog, AuditOptions};
+
+use crate::{
+    core::Core,
+    pipeline::{Call, RequestBody},
+    registry::Row,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Limited};
+use policy::{Level, Policy, Rule};
+use serde_json::{Value, json};
+use sink::Sinks;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use strata_auth::UserInfo;
+use strata_http::Body;
+use strata_meta::{MicroTime, Status};
+
+/// The largest answer that is written down whole.
+const ANSWER_LIMIT: usize = 8 << 20;
+
+/// What is written down, and where.
+pub(crate) struct Audit {
+    policy: Policy,
+    sinks: Sinks,
+}
+
+tokio::task_local! {
+    /// The trail of the request that the task answers.
+    static TRAIL: Arc<Trail>;
+}
+
+/// A note about the request that the task answers, if it is followed.
+pub(crate) fn note(key: &str, value: &str) {
+    // Without a trail nobody reads it.
+    let _ = TRAIL.try_with(|trail| trail.annotate(key, value));
+}
+
+/// Answers a request within its trail.
+pub(crate) async fn within<F: Future>(trail: Option<Arc<Trail>>, answering: F) -> F::Output {
+    match trail {
+        Some(trail) => TRAIL.scope(trail, answering).await,
+        None => answering.await,
+    }
+}
+
+/// Where a request comes from, left in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source(pub(crate) SocketAddr);
+
+/// One request on its way.
+pub(crate) struct Trail {
+    sinks: Sinks,
+    rule: Rule,
+    event: Mutex<Value>,
+}
+
+impl Audit {
+    /// Opens the sinks. Errors: a policy or a destination that cannot be used.
+    pub(crate) fn open(options: &AuditOptions) -> Result<Self, crate::Error> {
+        Ok(Self {
+            policy: Policy::parse(&options.policy).map_err(|why| crate::Error::Setting {
+                setting: "audit-policy-file",
+                why,
+            })?,
+            sinks: Sinks::open(options)?,
+        })
+    }
+
+    /// Writes what there is until the server stops.
+    pub(crate) async fn run(core: Arc<Core>) {
+        if let Some(audit) = &core.audit {
+            audit.sinks.run(&core).await;
+        }
+    }
+
+    /// Prometheus text under upstream's names.
+    pub(crate) fn render(&self, out: &mut String) {
+        self.sinks.render(out);
+    }
+
+    /// Begins to follow a request, if the policy has anything about it written down.
+    pub(crate) async fn begin(
+        &self,
+        call: &Call,
+        request: &Request<RequestBody>,
+        id: &HeaderValue,
+    ) -> Option<Arc<Trail>> {
+        let rule = self.policy.rule(&call.user, &call.info);
+        if rule.level == Level::None {
+            return None;
+        }
+        let info = &call.info;
+        let mut event = json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": rule.level.name(),
+            "auditID": id.to_str().unwrap_or(""), "stage": "RequestReceived",
+            "requestURI": request.uri().path_and_query().map_or("", |p| p.as_str()), "verb": info.verb,
+            "user": &*call.user, "sourceIPs": sources(&call.headers, request.extensions().get::<Source>()),
+            "requestReceivedTimestamp": MicroTime::now(),
+        });
+        if let Some(agent) = call.headers.get("user-agent").and_then(|a| a.to_str().ok()) {
+            event["userAgent"] = json!(agent.chars().take(1024).collect::<String>());
+        }
+        if info.is_resource {
+            let parts = [
+                ("resource", &info.resource),
+                ("namespace", &info.namespace),
+                ("name", &info.name),
+                ("apiGroup", &info.group),
+                ("apiVersion", &info.version),
+                ("subresource", &info.subresource),
+            ];
+            let named = parts.into_iter().filter(|(_, value)| !value.is_empty());
+            event["objectRef"] = named.map(|(member, value)| (member.to_owned(), json!(value))).collect();
+        }
+        let trail = Arc::new(Trail {
+            sinks: self.sinks.clone(),
+            rule,
+            event: Mutex::new(event),
+        });
+        trail.tell("RequestReceived").await;
+        Some(trail)
+    }
+}
+
+/// The addresses a request came through, nearest last.
+fn sources(headers: &HeaderMap, peer: Option<&Source>) -> Vec<String> {
+    let forwarded = headers
+        .get("x-forwarded-for")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let mut found: Vec<String> = forwarded
+        .split(',')
+        .map(str::trim)
+        .filter(|a| a.parse::<std::net::IpAddr>().is_ok())
+        .map(str::to_owned)
+        .collect();
+    let peer = peer.map(|p| p.0.ip().to_string());
+    if let Some(peer) = peer.filter(|p| found.last() != Some(p)) {
+        found.push(peer);
+    }
+    found
+}
+
+impl Trail {
+    fn edit(&self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.event.lock().expect("no panic under this lock"));
+    }
+
+    /// As whom the request goes on.
+    pub(crate) fn impersonated(&self, user: &UserInfo) {
+        self.edit(|event| event["impersonatedUser"] = json!(user));
+    }
+
+    /// A note of somebody who judged the request.
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        self.edit(|event| event["annotations"][key] = json!(value));
+    }
+
+    /// Takes the request's body down, if it is to be written. Errors: 413.
+    pub(crate) async fn take_body(
+        &self,
+        call: &Call,
+        row: Option<&Row>,
+        request: Request<RequestBody>,
+    ) -> Result<Request<RequestBody>, Status> {
+        let writes = matches!(
+            call.info.verb,
+            "create" | "update" | "patch" | "delete" | "deletecollection"
+        );
+        if self.rule.level < Level::Request || !writes || call.info.is_long_running() {
+            return Ok(request);
+        }
+        let (parts, body) = request.into_parts();
+        let bytes = crate::codec::read_body(body.into()).await?;
+        if let Some(object) = self.shown(readable(&bytes, row, &call.headers)) {
+            self.edit(|event| event["requestObject"] = object);
+        }
+        Ok(Request::from_parts(parts, RequestBody::Memory(bytes)))
+    }
+
+    fn shown(&self, object: Option<Value>) -> Option<Value> {
+        let mut object = object?;
+        if self.rule.omits_managed_fields {
+            let strip = |object: &mut Value| {
+                if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                    metadata.remove("managedFields");
+                }
+            };
+            strip(&mut object);
+            object
+                .get_mut("items")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+                .for_each(strip);
+        }
+        Some(object)
+    }
+
+    /// The answer's head is known. The trail ends with its body.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        call: &Call,
+        row: Option<&Row>,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let (parts, mut body) = response.into_parts();
+        let code = parts.status.as_u16();
+        let endless = call.info.is_long_running();
+        self.edit(|event| event["responseStatus"] = json!({"metadata": {}, "code": code}));
+        if endless {
+            self.tell("ResponseStarted").await;
+            let trail = self.clone();
+            let ended = Ended(Some(trail));
+            let frames = futures::stream::unfold((body, ended), |(mut body, ended)| async move {
+                let frame = body.frame().await?;
+                Some((frame, (body, ended)))
+            });
+            let frames = http_body_util::StreamBody::new(frames);
+            return Response::from_parts(parts, Body::wrap(frames));
+        }
+        let failed = code >= 400;
+        if self.rule.level == Level::RequestResponse || failed {
+            match Limited::new(body, ANSWER_LIMIT).collect().await {
+                Ok(whole) => {
+                    let bytes = whole.to_bytes();
+                    let object = readable(&bytes, row, &parts.headers);
+                    if failed && let Some(status) = &object {
+                        self.edit(|event| event["responseStatus"] = short(status, code));
+                    }
+                    if self.rule.level == Level::RequestResponse
+                        && let Some(object) = self.shown(object)
+                    {
+                        self.edit(|event| event["responseObject"] = object);
+                    }
+                    body = Body::full(bytes);
+                }
+                Err(why) => {
+                    self.tell("ResponseComplete").await;
+                    let status = Status::internal(format_args!("the answer cannot be audited: {why}"));
+                    return crate::encode::status_response(&status);
+                }
+            }
+        }
+        self.tell("ResponseComplete").await;
+        Response::from_parts(parts, body)
+    }
+
+    /// What is known at a stage; nothing when the policy leaves it out.
+    fn told(&self, stage: &str) -> Option<Bytes> {
+        if self.rule.omits(stage) {
+            return None;
+        }
+        let mut event = self.event.lock().expect("no panic under this lock");
+        event["stage"] = json!(stage);
+        event["stageTimestamp"] = json!(MicroTime::now());
+        serde_json::to_vec(&*event).ok().map(Bytes::from)
+    }
+
+    async fn tell(&self, stage: &str) {
+        if let Some(line) = self.told(stage) {
+            self.sinks.send(line).await;
+        }
+    }
+}
+
+/// Tells the end of a stream when that comes, however it comes.
+struct Ended(Option<Arc<Trail>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(trail) = self.0.take()
+            && let Some(line) = trail.told("ResponseComplete")
+        {
+            trail.sinks.send_now(line);
+        }
+    }
+}
+
+/// A body as JSON, whatever it came as; absent when it is none.
+fn readable(bytes: &[u8], row: Option<&Row>, headers: &HeaderMap) -> Option<Value> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Some(value);
+    }
+    let media = crate::codec::body_media(headers).ok()?;
+    let mut unheard = Vec::new();
+    crate::codec::decode_row(row?, media, bytes, crate::codec::FieldValidation::Ignore, &mut unheard).ok()
+}
+
+/// A Status as events have it.
+fn short(status: &Value, code: u16) -> Value {
+    let mut shown = json!({"metadata": {}, "code": code});
+    for member in ["status", "message", "reason", "details"] {
+        if let Some(value) = status.get(member) {
+            shown[member] = value.clone();
+        }
+    }
+    shown
+}

@@ -1,0 +1,37 @@
+//! The API server's settings from files: audit.
+
+use crate::{
+    cli::ApiSettings,
+    failure::{During, Outcome},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use strata_api::{AuditLog, AuditOptions};
+
+fn read(path: &Path) -> Outcome<String> {
+    fs::read_to_string(path).during(format!("reading {}", path.display()))
+}
+
+/// The content of a file that may be named.
+pub fn optional(path: &Option<PathBuf>) -> Outcome<Option<String>> {
+    path.as_deref().map(read).transpose()
+}
+
+/// What is written down about requests.
+pub fn audit(settings: &ApiSettings) -> Outcome<Option<AuditOptions>> {
+    let Some(policy) = &settings.audit_policy_file else {
+        return Ok(None);
+    };
+    Ok(Some(AuditOptions {
+        policy: read(policy)?,
+        log: settings.audit_log_path.clone().map(|path| AuditLog {
+            path,
+            megabytes: settings.audit_log_maxsize,
+            backups: settings.audit_log_maxbackup,
+            days: settings.audit_log_maxage,
+        }),
+        webhook: settings.audit_webhook_config_file.as_deref().map(read).transpose()?,
+    }))
+}
