@@ -168,6 +168,17 @@ impl ServiceAllocator {
             }
             return;
         }
+        // Nobody but the author of its endpoints knows what families a headless service without a
+        // selector has.
+        let unset = |path| json::get(value, path).is_none();
+        let own_endpoints = json::text(value, "spec.clusterIP") == "None"
+            && json::members(value, "spec.selector").next().is_none()
+            && unset("spec.ipFamilyPolicy")
+            && unset("spec.ipFamilies");
+        if own_endpoints {
+            json::set(value, "spec.ipFamilyPolicy", "RequireDualStack");
+            json::set(value, "spec.ipFamilies", json!(["IPv4", "IPv6"]));
+        }
         json::set_default(value, "spec.ipFamilyPolicy", "SingleStack");
         json::set_default(value, "spec.ipFamilies", json!(["IPv4"]));
         let wanted = match json::text(value, "spec.clusterIP") {

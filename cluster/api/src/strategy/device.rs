@@ -237,9 +237,6 @@ fn device_toleration(toleration: &Field<'_>, causes: &mut Causes) {
         }
         "Equal" => {
             value.fits(causes, names::label_value);
-            if key.is_empty() {
-                causes.push(operator.invalid("must be `Exists` when the key is empty"));
-            }
         }
         "" => causes.push(operator.required("")),
         _ => causes.push(operator.not_supported(&["Equal", "Exists"])),
@@ -328,7 +325,10 @@ fn qualified(name: &Field<'_>, needs_domain: bool, causes: &mut Causes) {
         causes.extend(problems.iter().map(|why| name.invalid_as(id, why)));
     }
     if needs_domain && domain.is_none() {
-        causes.push(name.invalid_as(text, "must include a domain"));
+        causes.push(name.invalid_as(
+            text,
+            "a fully qualified name must be a domain and a name separated by a slash",
+        ));
     }
 }
 
@@ -349,7 +349,10 @@ fn slice(object: &Value, causes: &mut Causes) {
     if count.int().unwrap_or(0) <= 0 {
         causes.push(count.invalid_as(count.int().unwrap_or(0), "must be greater than zero"));
     }
-    pool.at("generation").not_negative(causes);
+    let generation = pool.at("generation");
+    if generation.int().is_some_and(|n| n < 0) {
+        causes.push(generation.invalid("must be greater than or equal to zero"));
+    }
     where_devices_are(&spec, causes);
     let (devices, counters) = (spec.at("devices"), spec.at("sharedCounters"));
     if devices.is_set() && counters.is_set() {

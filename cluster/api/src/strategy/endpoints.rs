@@ -38,7 +38,7 @@ pub(super) static ENDPOINTS: Row = Row {
                 let ip_field = address.at("ip");
                 ip_field.problems(causes, ip(ip_field.text()));
                 address.at("hostname").if_text(causes, names::dns1123_label);
-                address.at("nodeName").if_text(causes, names::dns1123_subdomain);
+                address.at("nodeName").where_set(causes, names::dns1123_subdomain);
                 ip_field.problems(causes, endpoint_ip(ip_field.text()));
             }
             let ports = subset.at("ports");
@@ -49,7 +49,7 @@ pub(super) static ENDPOINTS: Row = Row {
                 }
                 port_number(&port.at("port"), causes);
                 port.at("protocol").needs_one_of(causes, PROTOCOLS);
-                port.at("appProtocol").if_text(causes, names::qualified_name);
+                port.at("appProtocol").where_set(causes, names::qualified_name);
             }
         }
     },
@@ -135,8 +135,12 @@ fn slice(object: &Value, causes: &mut Causes) {
             causes.push(name.duplicate());
         }
         seen.push(name.text());
-        port.at("protocol").needs_one_of(causes, PROTOCOLS);
-        port.at("appProtocol").if_text(causes, names::qualified_name);
+        if port.at("protocol").is_set() {
+            port.at("protocol").if_one_of(causes, PROTOCOLS);
+        } else {
+            causes.push(port.at("protocol").required(""));
+        }
+        port.at("appProtocol").where_set(causes, names::qualified_name);
     }
     let endpoints = root.at("endpoints");
     if endpoints.len() > 1000 {
@@ -152,14 +156,33 @@ fn slice(object: &Value, causes: &mut Causes) {
         for address in addresses.items() {
             slice_address(kind.text(), &addresses, &address, causes);
         }
-        endpoint.at("nodeName").if_text(causes, names::dns1123_subdomain);
+        endpoint.at("nodeName").where_set(causes, names::dns1123_subdomain);
         labels(&endpoint.at("deprecatedTopology"), causes);
-        endpoint.at("hostname").if_text(causes, names::dns1123_label);
-        for (list, most) in [("forZones", 8), ("forNodes", 8)] {
-            let hints = endpoint.at("hints").at(list);
-            if hints.len() > most {
-                causes.push(hints.too_many(most));
+        endpoint.at("hostname").where_set(causes, names::dns1123_label);
+        hints(&endpoint.at("hints"), causes);
+    }
+}
+
+/// `hints`: zones are label values, nodes are names of nodes.
+fn hints(hints: &Field<'_>, causes: &mut Causes) {
+    const MOST: usize = 8;
+    for (list, rule) in [
+        ("forZones", names::label_value as fn(&str) -> Vec<String>),
+        ("forNodes", names::dns1123_subdomain),
+    ] {
+        let list = hints.at(list);
+        if list.len() > MOST {
+            causes.push(list.too_many(MOST));
+            continue;
+        }
+        let mut seen = Vec::new();
+        for name in list.items().map(|hint| hint.at("name")) {
+            if seen.contains(&name.text()) {
+                causes.push(name.duplicate());
+            } else {
+                name.fits(causes, rule);
             }
+            seen.push(name.text());
         }
     }
 }

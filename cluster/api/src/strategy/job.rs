@@ -1,7 +1,7 @@
 //! Job and CronJob.
 
 use super::{
-    Causes, CellContext, columns, job_policy,
+    Causes, CellContext, columns, job_policy, job_status,
     row::{ROW, Row},
     workload,
 };
@@ -63,6 +63,7 @@ pub(super) static JOBS: Row = Row {
     },
     validate_create: created,
     validate_update: changed,
+    validate_status: job_status::changed,
     ..ROW
 };
 
@@ -304,10 +305,11 @@ fn many_completions(failed: &Field<'_>, at_once: &Field<'_>, causes: &mut Causes
 
 fn changed(new: &Value, old: &Value, causes: &mut Causes) {
     let (now, was) = (Field::root(new).at("spec"), Field::root(old).at("spec"));
-    let indexed = now.at("completionMode").text() == "Indexed";
-    let together = now.at("completions").int() == now.at("parallelism").int();
-    if !(indexed && together) {
-        now.at("completions").unchanged(causes, &was.at("completions"));
+    let (wanted, before) = (now.at("completions"), was.at("completions"));
+    if now.at("completionMode").text() != "Indexed" {
+        wanted.unchanged(causes, &before);
+    } else if wanted.is_set() && wanted.int() != before.int() && wanted.int() != now.at("parallelism").int() {
+        causes.push(wanted.invalid("can only be modified in tandem with spec.parallelism"));
     }
     now.at("selector").unchanged(causes, &was.at("selector"));
     let mut before = old.clone();

@@ -149,7 +149,7 @@ fn success_policy(spec: &Field<'_>, policy: &Field<'_>, causes: &mut Causes) {
 }
 
 /// How many indexes a text like `1,3-5` names. Errors: upstream's sentence.
-fn index_count(text: &str, completions: i64) -> Result<i64, String> {
+pub(super) fn index_count(text: &str, completions: i64) -> Result<i64, String> {
     if text.is_empty() {
         return Ok(0);
     }

@@ -19,6 +19,7 @@ mod event;
 mod flow;
 mod job;
 mod job_policy;
+mod job_status;
 mod listed;
 mod namespace;
 mod networking;
@@ -138,7 +139,16 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// Whether a change is one that `metadata.generation` counts.
     fn changed(&self, new: &Value, old: &Value) -> bool {
-        !json::same(new, old, "spec")
+        let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
+        let same = |(name, value): (&String, &Value)| !counts(name) || new.get(name) == Some(value);
+        match json::get(old, "spec").or(json::get(new, "spec")) {
+            Some(_) => !json::same(new, old, "spec"),
+            // Without a spec, everything that is no metadata and no status.
+            None => {
+                let members = |value: &Value| value.as_object().map_or(0, |m| m.keys().filter(|k| counts(k)).count());
+                members(new) != members(old) || !old.as_object().into_iter().flatten().all(same)
+            }
+        }
     }
 
     /// What a deletion puts into an object before it is decided whether anything holds it.

@@ -1,8 +1,13 @@
 //! Namespace: goes only when its own finalizers, in the spec, are gone too.
 
 use super::{Causes, Column, Strategy, columns};
-use crate::{cache::FieldPath, json, validate::NameRule};
+use crate::{
+    cache::FieldPath,
+    json,
+    validate::{Field, NameRule},
+};
 use serde_json::{Value, json};
+use strata_meta::names;
 
 pub(super) struct Namespace;
 
@@ -27,6 +32,20 @@ impl Strategy for Namespace {
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         json::copy(old, new, "spec.finalizers");
         label_name(new);
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Causes) {
+        let finalizers = Field::root(object).at("spec.finalizers");
+        for finalizer in finalizers.items() {
+            // Upstream names the list.
+            let named = finalizer.named(finalizers.path());
+            let problems = names::qualified_name(finalizer.text());
+            let bare = !finalizer.text().contains('/') && finalizer.text() != "kubernetes";
+            named.problems(causes, problems);
+            if bare {
+                causes.push(named.invalid("name is neither a standard finalizer name nor is it fully qualified"));
+            }
+        }
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, causes: &mut Causes) {

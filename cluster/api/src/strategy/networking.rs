@@ -19,6 +19,17 @@ use strata_meta::names;
 
 pub(super) static INGRESSES: Row = Row {
     counts: true,
+    warnings: |new, old| {
+        const ANNOTATION: &str = "kubernetes.io/ingress.class";
+        let root = Field::root(new);
+        let set = root.at("metadata.annotations").key(ANNOTATION).is_set();
+        match old.is_none() && set && !root.at("spec.ingressClassName").is_set() {
+            true => vec![format!(
+                "annotation {ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
+            )],
+            false => Vec::new(),
+        }
+    },
     columns: &[
         columns::NAME,
         columns::column("Class", "string", "Which controller serves it", |cx| {
@@ -161,6 +172,11 @@ pub(super) static ADDRESSES: Row = Row {
                 text("name")
             );
             causes.push(now.invalid_shown(shown, "field is immutable"));
+        }
+        if !now.is_set() {
+            causes.push(now.required(""));
+        } else {
+            ["resource", "name"].iter().for_each(|name| now.at(name).needs(causes));
         }
     },
     ..ROW
@@ -316,6 +332,7 @@ fn backend(field: &Field<'_>, causes: &mut Causes) {
     match (resource.is_set(), service.is_set()) {
         (true, true) => causes.push(field.invalid_as("", "cannot set both resource and service backends")),
         (true, false) => {
+            resource.at("apiGroup").where_set(causes, names::dns1123_subdomain);
             resource.at("kind").needs(causes);
             resource.at("name").needs(causes);
         }

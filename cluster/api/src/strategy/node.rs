@@ -10,8 +10,8 @@ use crate::{
         pod::{amount, taint_effect},
     },
 };
-use serde_json::Value;
-use strata_meta::names;
+use serde_json::{Value, json};
+use strata_meta::{StatusCause, names};
 
 pub(super) struct Node;
 
@@ -20,12 +20,29 @@ impl Strategy for Node {
         true
     }
 
+    fn prepare_create(&self, object: &mut Value) {
+        agree_on_ranges(object);
+    }
+
+    fn prepare_update(&self, new: &mut Value, _old: &Value) {
+        agree_on_ranges(new);
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let root = Field::root(object);
         taints(&root.at("spec.taints").named("metadata.taints"), causes);
         resources(&root, causes);
-        for range in root.at("spec.podCIDRs").items() {
+        let ranges = root.at("spec.podCIDRs");
+        for range in ranges.items() {
             range.problems(causes, cidr(range.text()));
+        }
+        let families: Vec<bool> = ranges.items().map(|range| range.text().contains(':')).collect();
+        match families.as_slice() {
+            [first, second] if first == second => {
+                causes.push(ranges.invalid("may specify no more than one CIDR for each IP family"));
+            }
+            [] | [_] | [_, _] => {}
+            _ => causes.push(ranges.invalid("may only hold up to 2 values, one for each IP family")),
         }
     }
 
@@ -100,6 +117,18 @@ impl Strategy for Node {
     }
 }
 
+/// `podCIDR` is the first of `podCIDRs`; where they differ the older field holds.
+fn agree_on_ranges(node: &mut Value) {
+    let one = json::text(node, "spec.podCIDR").to_owned();
+    let first = json::list(node, "spec.podCIDRs").first().and_then(Value::as_str);
+    let first = first.unwrap_or("").to_owned();
+    match (one.is_empty(), first == one) {
+        (true, false) => json::set(node, "spec.podCIDR", first),
+        (false, false) => json::set(node, "spec.podCIDRs", json!([one])),
+        _ => {}
+    }
+}
+
 fn or_unknown(text: &str) -> Value {
     if text.is_empty() { "<unknown>" } else { text }.into()
 }
@@ -140,9 +169,16 @@ fn taints(list: &Field<'_>, causes: &mut Causes) {
         }
         taint_effect(&effect, causes);
         if seen.contains(&(key.text(), effect.text())) {
-            let mut cause = taint.duplicate();
-            cause.message.push_str(": taints must be unique by key and effect pair");
-            causes.push(cause);
+            let text = |field: &Field<'_>| Value::from(field.text());
+            let message = format!(
+                "Duplicate value: {{\"Key\":{},\"Value\":{},\"Effect\":{},\"TimeAdded\":{}}}: taints must be unique by key and effect pair",
+                text(&key),
+                text(&value),
+                text(&effect),
+                taint.at("timeAdded").value()
+            );
+            let cause = taint.duplicate();
+            causes.push(StatusCause { message, ..cause });
         }
         seen.push((key.text(), effect.text()));
     }

@@ -144,6 +144,13 @@ fn binding(object: &Value, kinds: &[&str], namespaced: bool, causes: &mut Causes
 fn same_role(new: &Value, old: &Value, causes: &mut Causes) {
     let role = Field::root(new).at("roleRef");
     if !json::same(new, old, "roleRef") {
-        causes.push(role.invalid("cannot change roleRef"));
+        let text = |name: &str| Value::from(role.at(name).text());
+        let shown = format!(
+            "{{\"APIGroup\":{},\"Kind\":{},\"Name\":{}}}",
+            text("apiGroup"),
+            text("kind"),
+            text("name")
+        );
+        causes.push(role.invalid_shown(shown, "cannot change roleRef"));
     }
 }

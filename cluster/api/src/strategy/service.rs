@@ -12,9 +12,10 @@ use crate::{
     },
 };
 use serde_json::Value;
-use strata_meta::names;
+use strata_meta::{StatusCause, names};
 
 pub(super) static SERVICES: Row = Row {
+    warnings: |new, _| warnings(new),
     fields: &[field("spec.clusterIP"), field("spec.type")],
     // RelaxedServiceNameValidation is on by default since 1.36.
     rule: NameRule::Label,
@@ -46,6 +47,12 @@ pub(super) static SERVICES: Row = Row {
             columns::labels_text(json::get(cx.object, "spec.selector"))
         }),
     ],
+    prepare_create: |object| {
+        let address = json::text(object, "spec.clusterIP").to_owned();
+        if !address.is_empty() && json::get(object, "spec.clusterIPs").is_none() {
+            json::set(object, "spec.clusterIPs", serde_json::json!([address]));
+        }
+    },
     prepare_update: drop_what_the_type_lacks,
     validate,
     validate_update,
@@ -96,6 +103,32 @@ fn needs_node_port(kind: &str) -> bool {
     matches!(kind, "NodePort" | "LoadBalancer")
 }
 
+/// What was allocated stays where the client leaves it out; the two fields of addresses follow each other.
+fn keep_allocated(new: &mut Value, old: &Value, now: &str, was: &str) {
+    let same = |new: &Value, path: &str| json::same(new, old, path);
+    if !same(new, "spec.clusterIP") && same(new, "spec.clusterIPs") {
+        match json::text(new, "spec.clusterIP").to_owned() {
+            address if address.is_empty() => {
+                json::remove(new, "spec.clusterIPs");
+            }
+            address => json::set(new, "spec.clusterIPs", serde_json::json!([address])),
+        }
+    }
+    if now != "ExternalName" && was != "ExternalName" {
+        for (path, absent) in [
+            ("spec.clusterIP", json::text(new, "spec.clusterIP").is_empty()),
+            ("spec.clusterIPs", json::list(new, "spec.clusterIPs").is_empty()),
+        ] {
+            if absent {
+                json::copy(old, new, path);
+            }
+        }
+    }
+    if needs_health_check(old) && needs_health_check(new) && json::int(new, "spec.healthCheckNodePort").is_none() {
+        json::copy(old, new, "spec.healthCheckNodePort");
+    }
+}
+
 /// A change of type wipes what the new type does not have, unless the client has just set it.
 fn drop_what_the_type_lacks(new: &mut Value, old: &Value) {
     let (now, was) = (
@@ -103,6 +136,7 @@ fn drop_what_the_type_lacks(new: &mut Value, old: &Value) {
         json::text(old, "spec.type").to_owned(),
     );
     let same = |new: &Value, path: &str| json::same(new, old, path);
+    keep_allocated(new, old, &now, &was);
     if now == "ExternalName" && was != "ExternalName" {
         if same(new, "spec.clusterIP") {
             json::remove(new, "spec.clusterIP");
@@ -232,7 +266,7 @@ fn ports(spec: &Field<'_>, kind: &str, causes: &mut Causes) {
         port_number(&port.at("port"), causes);
         port.at("protocol").needs_one_of(causes, &["SCTP", "TCP", "UDP"]);
         port_number_or_name(&port.at("targetPort"), causes);
-        port.at("appProtocol").if_text(causes, names::qualified_name);
+        port.at("appProtocol").where_set(causes, names::qualified_name);
     }
     let (mut nodes, mut numbers) = (Vec::new(), Vec::new());
     for port in list.items() {
@@ -249,11 +283,60 @@ fn ports(spec: &Field<'_>, kind: &str, causes: &mut Causes) {
         }
         let number = port.at("port").int().unwrap_or(0);
         if numbers.contains(&(number, protocol)) {
-            let shown = serde_json::json!({"Name": "", "Protocol": protocol, "AppProtocol": null, "Port": number, "TargetPort": 0, "NodePort": 0});
-            causes.push(port.duplicate_as(shown));
+            let shown = format!(
+                "{{\"Name\":\"\",\"Protocol\":{protocol:?},\"AppProtocol\":null,\"Port\":{number},\"TargetPort\":0,\"NodePort\":0}}"
+            );
+            let cause = port.duplicate();
+            let message = format!("Duplicate value: {shown}");
+            causes.push(StatusCause { message, ..cause });
         }
         numbers.push((number, protocol));
     }
+}
+
+/// k8s.io/kubernetes/pkg/api/service/warnings.go.
+fn warnings(service: &Value) -> Vec<String> {
+    let root = Field::root(service);
+    let spec = root.at("spec");
+    let (kind, outside) = (spec.at("type").text(), !spec.at("externalIPs").is_empty());
+    let headless = kind == "ClusterIP" && spec.at("clusterIP").text() == "None";
+    let external = kind == "ExternalName";
+    let hints = root
+        .at("metadata.annotations")
+        .key("service.kubernetes.io/topology-aware-hints");
+    let cases = [
+        (
+            hints.is_set(),
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+        ),
+        (
+            headless && !spec.at("loadBalancerIP").is_empty(),
+            "spec.loadBalancerIP is ignored for headless services",
+        ),
+        (headless && outside, "spec.externalIPs is ignored for headless services"),
+        (
+            headless && spec.at("sessionAffinity").text() != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            outside && !headless && !external,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (
+            outside && external,
+            "spec.externalIPs is ignored when spec.type is \"ExternalName\"",
+        ),
+        (
+            !external && !spec.at("externalName").is_empty(),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+        (
+            spec.at("trafficDistribution").text() == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ];
+    let given = cases.iter().filter(|(holds, _)| *holds);
+    given.map(|(_, why)| (*why).to_owned()).collect()
 }
 
 fn affinity(spec: &Field<'_>, causes: &mut Causes) {
@@ -350,7 +433,7 @@ fn balancing(object: &Value, spec: &Field<'_>, kind: &str, causes: &mut Causes) 
     if class.is_set() && !balanced {
         causes.push(class.forbidden(only));
     }
-    class.if_text(causes, names::qualified_name);
+    class.where_set(causes, names::qualified_name);
 }
 
 fn traffic(object: &Value, spec: &Field<'_>, kind: &str, causes: &mut Causes) {
@@ -368,9 +451,8 @@ fn traffic(object: &Value, spec: &Field<'_>, kind: &str, causes: &mut Causes) {
             let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
             causes.push(check.invalid(why));
         }
-    } else if number == 0 {
-        causes.push(check.required(""));
-    } else {
+    } else if number != 0 {
+        // The server chooses one where none is given.
         port_number(&check, causes);
     }
     let inner = spec.at("internalTrafficPolicy");

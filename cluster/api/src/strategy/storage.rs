@@ -232,7 +232,6 @@ fn topologies(list: &Field<'_>, causes: &mut Causes) {
                 if !set.insert(value.text()) {
                     causes.push(value.duplicate());
                 }
-                value.problems(causes, strata_meta::names::label_value(value.text()));
             }
             let problems = strata_meta::names::qualified_name(key.text());
             causes.extend(problems.iter().map(|why| key.invalid_as(key.text(), why)));

@@ -290,7 +290,12 @@ impl<'v> Field<'v> {
     /// A member that may not differ from what it was.
     pub(crate) fn unchanged(&self, causes: &mut Vec<StatusCause>, old: &Field<'_>) {
         if !json::equal(Some(self.value), Some(old.value)) {
-            causes.push(self.invalid("field is immutable"));
+            // Upstream shows an absent text as empty, and other absent things as null.
+            let shown = match (self.is_set(), old.value) {
+                (false, Value::String(_)) => Value::from(""),
+                _ => self.value.clone(),
+            };
+            causes.push(self.invalid_as(shown, "field is immutable"));
         }
     }
 }

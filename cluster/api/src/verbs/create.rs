@@ -125,13 +125,13 @@ async fn create_once(
     fill_system_fields(&mut value);
     let name = json::text(&value, "metadata.name").to_owned();
     prepare(row, &mut value, request.user);
-    let _claim = core.services.claim(row, &mut value, None)?;
     let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
     row.strategy.validate(&value, &mut causes);
     row.strategy.validate_create(&value, &mut causes);
     if !causes.is_empty() {
         return Err(Status::invalid(&row.group_kind(), &name, causes));
     }
+    let _claim = core.services.claim(row, &mut value, None)?;
     admission::validate(request, Some(&value), None, warnings).await?;
     warnings.extend(row.strategy.warnings(&value, None));
     let (form, body) = row.stored(core, &value).await?;
