@@ -3,6 +3,9 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::IpAddr, path::PathBuf};
 
+/// Names the folder of registry settings, for a server and for the nodes of a cluster alike.
+pub const REGISTRY_HOSTS: &str = "STRATA_REGISTRY_HOSTS";
+
 /// The whole cloud-native stack in one binary.
 #[derive(Parser)]
 #[command(name = "strata", version, max_term_width = 100)]
@@ -160,7 +163,7 @@ pub struct NodeSettings {
     #[arg(long, env = "STRATA_NODE_IP")]
     pub node_ip: Option<IpAddr>,
     /// Folder with a HOST[:PORT]/hosts.toml for each registry.
-    #[arg(long, env = "STRATA_REGISTRY_HOSTS", default_value = "/etc/strata/certs.d")]
+    #[arg(long, env = REGISTRY_HOSTS, default_value = "/etc/strata/certs.d")]
     pub registry_hosts: PathBuf,
     /// Folder for volumes of pods; in the data directory by default.
     #[arg(long, hide = true)]
@@ -281,7 +284,7 @@ pub struct ImageArgs {
     /// Folder with a HOST[:PORT]/hosts.toml for each registry.
     #[arg(
         long,
-        env = "STRATA_REGISTRY_HOSTS",
+        env = REGISTRY_HOSTS,
         default_value = "/etc/strata/certs.d",
         global = true
     )]

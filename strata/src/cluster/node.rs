@@ -1,6 +1,7 @@
 //! The way into a node: namespaces and mounts of its own, then pid 1, then Strata.
 
 use crate::{
+    cli::REGISTRY_HOSTS,
     embedded,
     failure::{During, Failure, Outcome},
 };
@@ -13,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -77,6 +81,7 @@ fn mounts(entry: &Entry) -> std::io::Result<Vec<File>> {
         places.push(place(Path::new(path))?);
         mount_bind(&own, path)?;
     }
+    own_tmp(entry)?;
     mount(
         "tmpfs",
         "/run",
@@ -88,6 +93,32 @@ fn mounts(entry: &Entry) -> std::io::Result<Vec<File>> {
     remount_sys()?;
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
     Ok(places)
+}
+
+/// A /tmp of the node's own; what the node runs from and lies in the machine's stays where it was.
+fn own_tmp(entry: &Entry) -> std::io::Result<()> {
+    let hosts = std::env::var_os(REGISTRY_HOSTS).map(PathBuf::from);
+    let program = entry.command.first().map(PathBuf::from);
+    let needed = [Some(entry.folder.clone()), program, hosts];
+    let mut kept = Vec::new();
+    for path in needed.into_iter().flatten().filter(|path| path.starts_with("/tmp")) {
+        kept.push((File::open(&path)?, path));
+    }
+    let own = entry.folder.join("tmp");
+    fs::create_dir_all(&own)?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o1777))?;
+    mount_bind(&own, "/tmp")?;
+    for (file, path) in kept {
+        match file.metadata()?.is_dir() {
+            true => fs::create_dir_all(&path)?,
+            false => {
+                fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+                File::options().create(true).append(true).open(&path)?;
+            }
+        }
+        mount_bind(format!("/proc/self/fd/{}", file.as_raw_fd()), &path)?;
+    }
+    Ok(())
 }
 
 /// The machine's folder that a node mounts its own on, locked against removal and marked if made here.
