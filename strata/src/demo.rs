@@ -100,6 +100,7 @@ fn deployment() -> Value {
                 "spec": {"containers": [{
                     "name": NAME, "image": "strata.local/hello", "imagePullPolicy": "IfNotPresent",
                     "ports": [{"containerPort": PORT}],
+                    "readinessProbe": {"httpGet": {"path": "/", "port": PORT}},
                 }]},
             },
         },

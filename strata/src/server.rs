@@ -20,10 +20,10 @@ use tokio::signal::unix::{SignalKind, signal};
 pub async fn run(args: ServerArgs, helper: Option<Helper>) -> Outcome {
     let began = std::time::Instant::now();
     let mut args = args;
+    let cancel = stop_on_signal()?;
     args.data_dir = make_private_dir(&args.data_dir)?;
     let instance = Instance::open(&args.data_dir)?;
     let ip = worker::node_ip(&args.node)?;
-    let cancel = stop_on_signal()?;
     let plane = plane::start(&args, ip, &instance, &cancel).await?;
     if !args.no_controllers {
         addons::install(&plane.admin(), &instance).await?;
@@ -108,8 +108,8 @@ async fn mark_control_plane(admin: Client, name: String, cancel: CancellationTok
 /// Runs a node that joins a control plane elsewhere.
 pub async fn run_node(args: NodeArgs, helper: Helper) -> Outcome {
     let mut args = args;
-    args.data_dir = make_private_dir(&args.data_dir)?;
     let cancel = stop_on_signal()?;
+    args.data_dir = make_private_dir(&args.data_dir)?;
     let name = worker::node_name(&args.node);
     let ip = worker::node_ip(&args.node)?;
     let joined = join::join(&args, &name, ip).await?;

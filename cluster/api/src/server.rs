@@ -35,6 +35,9 @@ pub struct ApiServer {
     core: Arc<Core>,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    /// What follows the store: it ends last, for every write waits to be seen by readers.
+    followers: TaskTracker,
+    follow: CancellationToken,
 }
 
 impl ApiServer {
@@ -44,8 +47,13 @@ impl ApiServer {
         let cancel = CancellationToken::new();
         let options = encrypted(options).await?;
         let core = Arc::new(Core::new(options, cancel.clone())?);
-        let tasks = TaskTracker::new();
-        let server = Self { core, tasks, cancel };
+        let server = Self {
+            core,
+            tasks: TaskTracker::new(),
+            cancel,
+            followers: TaskTracker::new(),
+            follow: CancellationToken::new(),
+        };
         server.observe();
         let revision = cache::load(&*server.core.store, &server.core.cache).await?;
         server.follow(revision);
@@ -55,8 +63,8 @@ impl ApiServer {
             .tasks
             .spawn(extension::controller::run(server.core.clone(), server.cancel.clone()));
         server.core.set_started();
-        server.tasks.spawn(aggregate::keep(server.core.clone()));
-        server.tasks.spawn(flow::keep(server.core.clone()));
+        server.background(aggregate::keep(server.core.clone()));
+        server.background(flow::keep(server.core.clone()));
         server.tasks.spawn(Audit::run(server.core.clone()));
         tracing::info!(revision = revision.0, "API server ready");
         Ok(server)
@@ -90,6 +98,15 @@ impl ApiServer {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        self.follow.cancel();
+        self.followers.close();
+        self.followers.wait().await;
+    }
+
+    /// Something that goes on until the server stops.
+    fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move { cancel.run_until_cancelled(task).await });
     }
 
     /// Those who must know of a change before its writer is answered.
@@ -171,8 +188,8 @@ impl ApiServer {
 
     fn follow(&self, from: Revision) {
         let core = self.core.clone();
-        let cancel = self.cancel.clone();
-        self.tasks.spawn(async move {
+        let cancel = self.follow.clone();
+        self.followers.spawn(async move {
             let fed = cache::feed(core.store.clone(), core.cache.clone(), from, cancel).await;
             if let Err(why) = fed {
                 tracing::error!(why, "the store's history broke off: the server answers no more");
