@@ -62,6 +62,10 @@ impl ApiServer {
         server
             .tasks
             .spawn(extension::controller::run(server.core.clone(), server.cancel.clone()));
+        server.tasks.spawn(crate::admission::policy::typecheck::run(
+            server.core.clone(),
+            server.cancel.clone(),
+        ));
         server.core.set_started();
         server.background(aggregate::keep(server.core.clone()));
         server.background(flow::keep(server.core.clone()));

@@ -132,6 +132,59 @@ async fn a_mutating_policy_applies_and_patches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn expressions_are_checked_against_the_types_they_will_meet() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let rule = json!({"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]});
+    for (name, expression) in [
+        ("wrong", "object.spec.replicas > '1'"),
+        ("right", "object.spec.replicas > 1"),
+    ] {
+        let policy = json!({"metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": expression, "messageExpression": "'got ' + string(object.spec.replicas)"}]}});
+        client.create(POLICIES, "", &policy).await.unwrap();
+    }
+    let checked = |policy: &Value| policy["status"]["typeChecking"].is_object();
+    let policies = watched(&client, 2, checked).await;
+    let warnings = |name: &str| {
+        let found = policies.iter().find(|p| p["metadata"]["name"] == name).unwrap();
+        found["status"]["typeChecking"]["expressionWarnings"].clone()
+    };
+    assert_eq!(warnings("right"), Value::Null);
+    assert_eq!(warnings("wrong")[0]["fieldRef"], "spec.validations[0].expression");
+    let warning = warnings("wrong")[0]["warning"].as_str().unwrap().to_owned();
+    assert!(
+        warning.contains("apps/v1, Kind=Deployment")
+            && warning.contains("no matching overload for '_>_' applied to '(int, string)'"),
+        "{warning}"
+    );
+    server.stop().await;
+}
+
+/// Waits until so many policies are as wanted.
+async fn watched(client: &Client, count: usize, is: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let cancel = strata_task::CancellationToken::new();
+    let scope = strata_client::Scope::default();
+    let informer = strata_client::Informer::<Value>::start(client, POLICIES, scope, cancel);
+    let changed = std::sync::Arc::new(tokio::sync::Notify::new());
+    let notify = changed.clone();
+    informer.on_change(move |_| notify.notify_one());
+    let wait = async {
+        loop {
+            let all: Vec<Value> = informer.list().iter().map(|(_, v)| (**v).clone()).collect();
+            if all.iter().filter(|p| is(p)).count() == count {
+                return all;
+            }
+            changed.notified().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), wait)
+        .await
+        .expect("policies are checked")
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_configurations_are_refused() {
     let server = TestServer::start().await;
     let client = server.client();

@@ -17,7 +17,7 @@ mod matching;
 pub(crate) mod nodes;
 mod pod_security;
 mod pods;
-mod policy;
+pub(crate) mod policy;
 mod quota;
 mod request;
 mod service_account;

@@ -4,6 +4,7 @@
 
 mod mutating;
 mod params;
+pub(crate) mod typecheck;
 mod validating;
 
 pub(super) use mutating::{Memory, mutate};
