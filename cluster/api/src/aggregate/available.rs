@@ -31,13 +31,10 @@ pub(crate) async fn keep(core: Arc<Core>) {
     let mut rows = core.registry.changes();
     let mut pause = RETRY;
     loop {
-        local::register(&core).await;
-        let remotes = core.aggregator.all();
-        let failed = stream::iter(remotes)
-            .map(|remote| follow(&core, remote))
-            .buffer_unordered(CHECKS)
-            .any(|passed| async move { !passed })
-            .await;
+        // What is written while the server stops is never read back, so it is not waited for.
+        let Some(failed) = core.cancel.run_until_cancelled(round(&core)).await else {
+            return;
+        };
         pause = if failed { (pause * 2).min(RESYNC) } else { RETRY };
         let wait = if failed { pause } else { RESYNC };
         tokio::select! {
@@ -47,6 +44,16 @@ pub(crate) async fn keep(core: Arc<Core>) {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Registers and checks once; whether a check failed.
+async fn round(core: &Arc<Core>) -> bool {
+    local::register(core).await;
+    stream::iter(core.aggregator.all())
+        .map(|remote| follow(core, remote))
+        .buffer_unordered(CHECKS)
+        .any(|passed| async move { !passed })
+        .await
 }
 
 /// Checks one server and writes down what was found; whether it answers.

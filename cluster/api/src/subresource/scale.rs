@@ -9,13 +9,14 @@ use crate::{
     registry::Row,
     schema::RowSchema,
     strategy::age,
-    verbs::{Change, Part, WriteOptions, apply_change, field_manager, find, patch_value},
+    verbs::{Change, Part, WriteOptions, apply_change, field_manager, find, patch_value, read_config, refused},
 };
 use http::Response;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, LabelSelector, Status, StatusCause, Time};
+use strata_schema::apply::{self, BuiltinKind, Filter, Replicas, Write};
 
 fn gvk() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")
@@ -50,6 +51,21 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     };
     let headers = call.headers.clone();
     let manager = field_manager(call);
+    let config = match headers.get(http::header::CONTENT_TYPE) {
+        Some(media) if is_patch && media.as_bytes().starts_with(b"application/apply-patch+yaml") => {
+            Some(read_config(call, &gvk(), false, &bytes, options.validation)?)
+        }
+        _ => None,
+    };
+    let write = Write {
+        kind: &*SCALE,
+        manager: &manager,
+        subresource: "scale",
+        filter: &Filter::default(),
+        now: Time::now(),
+    };
+    let force = call.query.is_true("force");
+    let paths = versions(call, row);
     let change = Change {
         core: &call.core,
         user: &call.user,
@@ -60,21 +76,57 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         subresource: "scale",
         dry_run: options.dry_run,
         demands_revision: false,
-        manager: Some(&manager),
+        manager: None,
     };
     let updated = apply_change(&change, &mut call.warnings, |old, said| {
-        let scale = match &put {
-            Some(scale) => scale.clone(),
-            None => {
-                let patched = patch_value(&gvk(), &headers, &bytes, &scale_of(row, old))?;
-                decode_patched(&RowSchema::Builtin, &gvk(), patched, options.validation, said)?
+        let replicas = Replicas {
+            paths: &paths,
+            version: &row.gvk.api_version(),
+        };
+        let entries = &old["metadata"]["managedFields"];
+        let mut live = scale_of(row, old);
+        if let Some(entries) = replicas.to_scale(entries).map_err(Status::internal)? {
+            live["metadata"]["managedFields"] = entries;
+        }
+        let scale = match (&put, &config) {
+            (Some(scale), _) => account(&write, &live, scale.clone()),
+            (None, Some(config)) => apply::apply(&write, Some(&live), config, force).map_err(refused)?,
+            (None, None) => {
+                let patched = patch_value(&gvk(), &headers, &bytes, &live)?;
+                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), patched, options.validation, said)?;
+                account(&write, &live, decoded)
             }
         };
-        scaled(row, old, &scale, put.is_some())
+        let mut new = scaled(row, old, &scale, put.is_some())?;
+        let entries = replicas.to_parent(entries, &scale["metadata"]["managedFields"]);
+        match entries.map_err(Status::internal)? {
+            Some(entries) => json::set(&mut new, "metadata.managedFields", entries),
+            None => drop(json::remove(&mut new, "metadata.managedFields")),
+        }
+        Ok(new)
     })
     .await?;
     let value = row.view(&updated)?.to_value().map_err(Status::internal)?;
     Ok(value_response(200, &scale_of(row, &value), form))
+}
+
+/// What the account of managers knows of scales.
+static SCALE: LazyLock<BuiltinKind> = LazyLock::new(|| BuiltinKind::new(&gvk()).expect("the table has scales"));
+
+/// The scale with its managers after a write that is no apply.
+fn account(write: &Write<'_>, live: &Value, new: Value) -> Value {
+    apply::update(write, Some(live), new).unwrap_or_else(|(why, new)| {
+        tracing::error!(%why, "managed fields of a scale are lost");
+        new
+    })
+}
+
+/// Every version of a row's kind, and where it has its replicas.
+fn versions(call: &Call, row: &Row) -> Vec<(String, Vec<String>)> {
+    let rows = call.core.registry.rows();
+    let same = rows.iter().filter(|other| other.resource == row.resource);
+    let path = |row: &Row| paths(row).0.split('.').map(str::to_owned).collect();
+    same.map(|row| (row.gvk.api_version(), path(row))).collect()
 }
 
 /// Where a row's numbers are: the wanted one, the present one, and the selector as text, `""` where it is structured.

@@ -17,7 +17,7 @@ use http::Response;
 use serde_json::Value;
 use std::sync::Arc;
 use strata_http::Body;
-use strata_meta::{Reason, Status, StatusCause, StatusDetails, Time};
+use strata_meta::{GroupVersionKind, Reason, Status, StatusCause, StatusDetails, Time};
 use strata_schema::apply::{self, ApplyError, Write};
 
 /// Attempts when the object comes and goes between finding and writing it.
@@ -32,11 +32,7 @@ pub(super) async fn apply_patch(
 ) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let options = WriteOptions::read(call, "PatchOptions")?;
-    if call.query.get("fieldManager").is_empty() {
-        let cause = StatusCause::required("fieldManager", "is required for apply patch");
-        return Err(invalid_options("PatchOptions", cause));
-    }
-    let config = read_config(call, row, part, bytes, options.validation)?;
+    let config = read_config(call, &row.gvk, part == Part::Main, bytes, options.validation)?;
     let manager = field_manager(call);
     let force = call.query.is_true("force");
     let subresource = call.info.subresource.clone();
@@ -58,6 +54,12 @@ pub(super) async fn apply_patch(
     };
     for _ in 0..ATTEMPTS {
         if find(row, &namespace, &name).is_err() && part == Part::Main {
+            let uid = json::text(&config, "metadata.uid");
+            if !uid.is_empty() {
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(Status::conflict(&row.resource, &name, why));
+            }
             let new = complete(apply::apply(&write, None, &config, force).map_err(refused)?)?;
             let info = call.info.clone();
             call.core.authorize_create(&call.user, &info)?;
@@ -111,13 +113,18 @@ fn copy_revision(config: &Value, new: &mut Value) {
     }
 }
 
-fn read_config(
+/// The configuration of an apply patch. Errors: it has no manager, is no YAML or something else.
+pub(crate) fn read_config(
     call: &mut Call,
-    row: &Row,
-    part: Part,
+    gvk: &GroupVersionKind,
+    needs_name: bool,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Value, Status> {
+    if call.query.get("fieldManager").is_empty() {
+        let cause = StatusCause::required("fieldManager", "is required for apply patch");
+        return Err(invalid_options("PatchOptions", cause));
+    }
     let document = yaml::read(bytes).map_err(|e| Status::bad_request(format_args!("error decoding YAML: {e}")))?;
     match (validation, document.strict_error()) {
         (FieldValidation::Strict, Some(why)) => {
@@ -133,15 +140,14 @@ fn read_config(
         ));
     }
     let (version, kind) = (json::text(&config, "apiVersion"), json::text(&config, "kind"));
-    if version != row.gvk.api_version() || kind != row.gvk.kind {
+    if version != gvk.api_version() || kind != gvk.kind {
+        let slash = if version.contains('/') { "" } else { "/" };
         return Err(Status::bad_request(format_args!(
-            "invalid object type: {version}, Kind={kind}; expected {}, Kind={}",
-            row.gvk.api_version(),
-            row.gvk.kind
+            "invalid object type: {slash}{version}, Kind={kind}"
         )));
     }
     let stated = json::text(&config, "metadata.name");
-    if stated.is_empty() && part == Part::Main {
+    if stated.is_empty() && needs_name {
         return Err(Status::bad_request("name must be provided"));
     }
     if !stated.is_empty() && stated != call.info.name {
@@ -153,7 +159,8 @@ fn read_config(
     Ok(config)
 }
 
-fn refused(error: ApplyError) -> Status {
+/// What a client is told of an apply that did not come about.
+pub(crate) fn refused(error: ApplyError) -> Status {
     match error {
         ApplyError::BadRequest(why) => Status::bad_request(why),
         ApplyError::Invalid(why) => {

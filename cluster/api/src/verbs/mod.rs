@@ -10,6 +10,7 @@ mod select;
 mod update;
 mod watch;
 
+pub(crate) use apply::{read_config, refused};
 pub(crate) use create::{Creation, create, create_object, random_suffix};
 pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object};
 pub(crate) use options::{WriteOptions, field_manager};

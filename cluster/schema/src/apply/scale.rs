@@ -11,7 +11,7 @@ const SCALE: &str = "autoscaling/v1";
 #[derive(Clone, Debug)]
 pub struct Replicas<'a> {
     /// The versions of the object, such as `apps/v1`, and where each has them.
-    pub paths: &'a [(&'a str, &'a [&'a str])],
+    pub paths: &'a [(String, Vec<String>)],
     /// The version in which the object is written.
     pub version: &'a str,
 }
