@@ -4,6 +4,7 @@ use super::{
     Definition,
     convert::{self, Converting},
     definition::{Converter, Version},
+    expressions::Compiled,
 };
 use crate::{cache::StoredForm, core::Core};
 use bytes::Bytes;
@@ -34,6 +35,11 @@ impl Custom {
     /// Its schema.
     pub(crate) fn structural(&self) -> &Arc<Structural> {
         self.definition.structural(self.at)
+    }
+
+    /// The expressions of its schema.
+    pub(super) fn compiled(&self) -> &Compiled {
+        self.definition.compiled(self.at)
     }
 
     /// Its schema as JSON, for people and OpenAPI.

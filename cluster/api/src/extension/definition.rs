@@ -1,6 +1,6 @@
 //! What a CustomResourceDefinition says, as far as requests need it.
 
-use super::{JsonPath, PrinterColumn};
+use super::{JsonPath, PrinterColumn, expressions::Compiled};
 use crate::{
     cache::{Selectable, StoredForm},
     json,
@@ -86,6 +86,8 @@ pub(crate) struct Version {
     pub(crate) selectable: Vec<String>,
     /// The schema, read when first needed and shared by all readings of the definition.
     structural: Arc<OnceLock<Arc<Structural>>>,
+    /// Its expressions, compiled when first needed.
+    compiled: Arc<OnceLock<Compiled>>,
 }
 
 /// Where the scale subresource finds its numbers.
@@ -225,6 +227,13 @@ impl Definition {
         }
     }
 
+    /// The expressions of a version.
+    pub(super) fn compiled(&self, at: usize) -> &Compiled {
+        self.versions[at]
+            .compiled
+            .get_or_init(|| Compiled::of(self.structural(at)))
+    }
+
     /// The schema of a version.
     pub(crate) fn structural(&self, at: usize) -> &Arc<Structural> {
         self.versions[at].structural.get_or_init(|| {
@@ -254,9 +263,9 @@ fn version(group: &str, kind: &str, part: VersionPart<'_>, preserve: bool, befor
         .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
         .max(1);
     let same = |v: &&Version| v.edition == edition;
-    let known = before
-        .and_then(|b| b.versions.iter().find(same))
-        .map(|v| v.structural.clone());
+    let known = before.and_then(|b| b.versions.iter().find(same));
+    let known = known.map(|v| (v.structural.clone(), v.compiled.clone()));
+    let (structural, compiled) = known.unwrap_or_default();
     let scale = part.subresources.get("scale");
     let mut columns: Vec<PrinterColumn> = part
         .additional_printer_columns
@@ -279,7 +288,8 @@ fn version(group: &str, kind: &str, part: VersionPart<'_>, preserve: bool, befor
         scale: scale.and_then(|s| serde_json::from_value(s.clone()).ok()),
         columns,
         selectable: part.selectable_fields.iter().map(selectable_path).collect(),
-        structural: known.unwrap_or_default(),
+        structural,
+        compiled,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rules of custom resources.
 
-use super::{Custom, PrinterColumn};
+use super::{Custom, PrinterColumn, expressions::evaluate};
 use crate::{
     json,
     strategy::{Causes, Strategy},
@@ -43,7 +43,7 @@ impl CustomStrategy {
         self.check_expressions(new, old, known, causes);
     }
 
-    fn check_expressions(&self, _new: &Value, _old: Option<&Value>, known: usize, causes: &mut Causes) {
+    fn check_expressions(&self, new: &Value, old: Option<&Value>, known: usize, causes: &mut Causes) {
         use strata_schema::structural::Flags;
         if !self.0.structural().is(Flags::EXPRESSIONS) {
             return;
@@ -54,7 +54,9 @@ impl CustomStrategy {
                 message: "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation".into(),
                 field: "<nil>".into(),
             });
+            return;
         }
+        evaluate(self.0.compiled(), self.0.structural(), new, old, causes);
     }
 
     /// What an object says it is.

@@ -5,6 +5,7 @@
 //! defaults, validates as the OpenAPI validator of upstream does, and tells server-side apply how
 //! to merge. Expressions ([`Validation`]) are kept here and evaluated elsewhere.
 
+mod cel;
 mod decode;
 mod defaults;
 mod embedded;

@@ -1,0 +1,290 @@
+//! Whether the rules of a definition are right, and what they cost.
+
+use super::compile::{compile, declaration, fitting};
+use crate::{extension::definitions::below, json, strategy::Causes};
+use serde_json::Value;
+use strata_cel::limits;
+use strata_meta::StatusCause;
+use strata_schema::structural::{Shown, Structural, Validation};
+
+const REASONS: &[&str] = &[
+    "FieldValueDuplicate",
+    "FieldValueForbidden",
+    "FieldValueInvalid",
+    "FieldValueRequired",
+];
+
+/// The most expensive rules are named when all together cost too much.
+const NAMED: usize = 4;
+
+/// What all rules of a schema cost together.
+#[derive(Default)]
+struct Total {
+    cost: u64,
+    most: Vec<(u64, String)>,
+}
+
+impl Total {
+    fn add(&mut self, path: String, cost: u64) {
+        self.cost = self.cost.saturating_add(cost);
+        if cost > 0 {
+            self.most.push((cost, path));
+            self.most.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+            self.most.truncate(NAMED);
+        }
+    }
+}
+
+/// Where a rule stands.
+#[derive(Clone)]
+struct Place {
+    path: String,
+    /// Whether the object there is a whole resource.
+    resource: bool,
+    /// How many values there may be of this place; `None` if nothing bounds them.
+    times: Option<u64>,
+    /// The list around whose items have no old values.
+    no_old: Option<String>,
+}
+
+/// Problems of the rules of a schema and of all below it. `unchanged` is whether the schema is as it was.
+pub(in crate::extension) fn check_rules(schema: &Value, path: &str, unchanged: bool, causes: &mut Causes) {
+    let place = Place {
+        path: path.to_owned(),
+        resource: true,
+        times: Some(1),
+        no_old: None,
+    };
+    let known = causes.len();
+    forms(schema, path, causes);
+    if causes.len() > known {
+        return;
+    }
+    let mut total = Total::default();
+    walk(schema, &place, unchanged, &mut total, causes);
+    if total.cost > limits::STATIC_ESTIMATED_CRD_COST_LIMIT {
+        for (_, path) in &total.most {
+            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            causes.push(StatusCause::forbidden(path, why));
+        }
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        let why = too_expensive(what, total.cost, limits::STATIC_ESTIMATED_CRD_COST_LIMIT);
+        causes.push(StatusCause::forbidden(path, &why));
+    }
+}
+
+fn forms(schema: &Value, path: &str, causes: &mut Causes) {
+    for (at, rule) in json::list(schema, "x-kubernetes-validations").iter().enumerate() {
+        form(rule, schema, &format!("{path}.x-kubernetes-validations[{at}]"), causes);
+    }
+    for (step, below) in below(schema) {
+        forms(below, &format!("{path}{step}"), causes);
+    }
+}
+
+fn walk(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, causes: &mut Causes) {
+    if json::get(schema, "x-kubernetes-validations").is_some() {
+        rules(schema, place, unchanged, total, causes);
+    }
+    let most = |name: &str| json::int(schema, name).map(|n| u64::try_from(n).unwrap_or(0));
+    for (name, property) in json::members(schema, "properties") {
+        let place = Place {
+            path: format!("{}.properties[{name}]", place.path),
+            resource: false,
+            ..place.clone()
+        };
+        walk(property, &place, unchanged, total, causes);
+    }
+    for (name, bound) in [("items", "maxItems"), ("additionalProperties", "maxProperties")] {
+        let Some(below) = schema.get(name).filter(|b| b.is_object()) else {
+            continue;
+        };
+        let known = json::text(schema, "x-kubernetes-list-type") == "map" || name != "items";
+        let place = Place {
+            path: format!("{}.{name}", place.path),
+            resource: false,
+            times: place
+                .times
+                .zip(most(bound))
+                .map(|(times, most)| times.saturating_mul(most)),
+            no_old: place.no_old.clone().or_else(|| (!known).then(|| place.path.clone())),
+        };
+        walk(below, &place, unchanged, total, causes);
+    }
+}
+
+/// Compiles the rules of one place and says what is wrong with them.
+fn rules(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, causes: &mut Causes) {
+    let structural = Structural::parse(schema);
+    let resource = place.resource || json::flag(schema, "x-kubernetes-embedded-resource");
+    let Some(decl) = declaration(&structural, resource) else {
+        let why = "Internal error: internal error: failed to retrieve type information for x-kubernetes-validations";
+        causes.push(StatusCause {
+            reason: "InternalError".into(),
+            message: why.into(),
+            field: format!("{}.x-kubernetes-validations", place.path),
+        });
+        return;
+    };
+    let times = place.times.unwrap_or_else(|| fitting(&decl));
+    for (at, rule) in structural.validations().iter().enumerate() {
+        let here = |name: &str| format!("{}.x-kubernetes-validations[{at}].{name}", place.path);
+        let compiled = compile(rule, Some(&decl));
+        let shown = shown(rule);
+        let mut costs = |name: &str, what: &str, limited: u64, counted: u64, causes: &mut Causes| {
+            if !unchanged && limited > limits::STATIC_ESTIMATED_COST_LIMIT {
+                let why = too_expensive(what, limited, limits::STATIC_ESTIMATED_COST_LIMIT);
+                causes.push(StatusCause::forbidden(&here(name), &why));
+            }
+            total.add(here(name), counted);
+        };
+        let cost = compiled.cost.saturating_mul(times);
+        costs("rule", "estimated rule cost", cost, cost, causes);
+        if let Err(why) = &compiled.program {
+            causes.push(StatusCause::invalid(&here("rule"), &shown, why));
+        }
+        match &compiled.message {
+            Err(why) => causes.push(StatusCause::invalid(&here("messageExpression"), &shown, why)),
+            Ok(Some((_, cost))) => costs(
+                "messageExpression",
+                "estimated messageExpression cost",
+                *cost,
+                *cost,
+                causes,
+            ),
+            Ok(None) => {}
+        }
+        let stated = json::list(schema, "x-kubernetes-validations").get(at);
+        let optional = stated.and_then(|v| v.get("optionalOldSelf")).filter(|v| !v.is_null());
+        match (compiled.uses_old, &place.no_old, optional) {
+            (true, Some(list), _) => {
+                let why = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {list}");
+                causes.push(StatusCause::invalid(&here("rule"), &rule.rule, why));
+            }
+            (false, _, Some(value)) => {
+                let why = "may not be set if oldSelf is not used in rule";
+                causes.push(StatusCause::invalid(&here("optionalOldSelf"), Shown(value), why));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A rule as upstream's messages show it, members in declared order.
+fn shown(rule: &Validation) -> Bare {
+    let text = |text: &str| Value::from(text).to_string();
+    let or_null = |t: &str| if t.is_empty() { "null".to_owned() } else { text(t) };
+    let optional = if rule.optional_old_self { "true" } else { "null" };
+    Bare(format!(
+        r#"{{"Rule":{},"Message":{},"MessageExpression":{},"Reason":{},"FieldPath":{},"OptionalOldSelf":{optional}}}"#,
+        text(&rule.rule),
+        text(&rule.message),
+        text(&rule.message_expression),
+        or_null(&rule.reason),
+        text(&rule.field_path),
+    ))
+}
+
+/// Text that is printed as it stands.
+struct Bare(String);
+
+impl std::fmt::Debug for Bare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
+    let times = cost as f64 / limit as f64;
+    let factor = if times > 100.0 {
+        "more than 100x".to_owned()
+    } else if times < 1.5 {
+        format!("{times:.6}x")
+    } else {
+        format!("{times:.1}x")
+    };
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+    )
+}
+
+/// The place a rule's fieldPath names, as field paths are written; `None` if there is none such.
+pub(super) fn normal_path(schema: &Structural, path: &str) -> Option<String> {
+    let mut at = schema;
+    let mut normal = String::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (name, after) = if let Some(inner) = rest.strip_prefix("['") {
+            let end = inner.find("']")?;
+            (&inner[..end], &inner[end + 2..])
+        } else {
+            let inner = rest.strip_prefix('.')?;
+            let end = inner.find(['.', '[']).unwrap_or(inner.len());
+            (&inner[..end], &inner[end..])
+        };
+        if at.properties.is_empty() {
+            at = at.others()?;
+            normal.push_str(&format!("[{name}]"));
+        } else {
+            at = at.property(name)?;
+            if !normal.is_empty() {
+                normal.push('.');
+            }
+            normal.push_str(name);
+        }
+        rest = after;
+    }
+    Some(normal)
+}
+
+/// What can be said of a rule without compiling it.
+fn form(rule: &Value, schema: &Value, path: &str, causes: &mut Causes) {
+    let text = |name: &str| json::text(rule, name);
+    let breaks = |text: &str| text.contains(['\n', '\r']);
+    let at = |name: &str| format!("{path}.{name}");
+    let (expression, message) = (text("rule").trim(), text("message").trim());
+    if expression.is_empty() {
+        causes.push(StatusCause::required(&at("rule"), "rule is not specified"));
+    } else if !text("message").is_empty() && message.is_empty() {
+        causes.push(StatusCause::invalid(
+            &at("message"),
+            text("message"),
+            "must be non-empty if specified",
+        ));
+    } else if breaks(message) {
+        causes.push(StatusCause::invalid(
+            &at("message"),
+            text("message"),
+            "must not contain line breaks",
+        ));
+    } else if breaks(expression) && message.is_empty() {
+        let why = "message must be specified if rule contains line breaks";
+        causes.push(StatusCause::required(&at("message"), why));
+    }
+    if !text("messageExpression").is_empty() && text("messageExpression").trim().is_empty() {
+        let why = "messageExpression must be non-empty if specified";
+        causes.push(StatusCause::required(&at("messageExpression"), why));
+    }
+    let reason = text("reason");
+    if !reason.is_empty() && !REASONS.contains(&reason) {
+        causes.push(StatusCause::not_supported(&at("reason"), reason, REASONS));
+    }
+    let place = text("fieldPath");
+    if !place.is_empty() && place.trim().is_empty() {
+        causes.push(StatusCause::invalid(
+            &at("fieldPath"),
+            place,
+            "must be non-empty if specified",
+        ));
+    }
+    if breaks(place) {
+        causes.push(StatusCause::invalid(
+            &at("fieldPath"),
+            place,
+            "must not contain line breaks",
+        ));
+    }
+    if !place.is_empty() && normal_path(&Structural::parse(schema), place).is_none() {
+        causes.push(StatusCause::invalid(&at("fieldPath"), place, "must be a valid path"));
+    }
+}

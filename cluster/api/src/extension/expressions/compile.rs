@@ -1,0 +1,149 @@
+//! From the rules of a schema to programs.
+
+use std::sync::Arc;
+use strata_cel::{Checked, DeclType, Env, Program, Type, limits};
+use strata_schema::structural::{Flags, Structural, Validation};
+
+/// The rules of a place, and of the places below it.
+#[derive(Default)]
+pub(in crate::extension) struct Compiled {
+    /// The rules of this place.
+    pub(super) rules: Vec<Rule>,
+    /// What values here are.
+    pub(super) decl: Option<DeclType>,
+    /// Members with rules.
+    pub(super) properties: Vec<(Arc<str>, Compiled)>,
+    /// Items with rules.
+    pub(super) items: Option<Box<Compiled>>,
+    /// Other members with rules.
+    pub(super) additional: Option<Box<Compiled>>,
+}
+
+/// One rule.
+pub(super) struct Rule {
+    /// What it says.
+    pub(super) stated: Validation,
+    /// The program, or why there is none.
+    pub(super) program: Result<Program, String>,
+    /// The program for its message.
+    pub(super) message: Option<Program>,
+    /// Whether it compares with the old value.
+    pub(super) uses_old: bool,
+}
+
+/// A rule that has been compiled, with what it may cost.
+pub(super) struct Compilation {
+    /// The program, or why there is none.
+    pub(super) program: Result<Program, String>,
+    /// What the rule may cost.
+    pub(super) cost: u64,
+    /// The program of the message with what it may cost, or why there is none.
+    pub(super) message: Result<Option<(Program, u64)>, String>,
+    /// Whether it compares with the old value.
+    pub(super) uses_old: bool,
+}
+
+impl Compiled {
+    /// Compiles all rules of a schema.
+    pub(in crate::extension) fn of(schema: &Structural) -> Self {
+        Self::below(schema, true)
+    }
+
+    fn below(schema: &Structural, root: bool) -> Self {
+        if !schema.is(Flags::EXPRESSIONS) {
+            return Self::default();
+        }
+        let stated = schema.validations();
+        let root = root || schema.is(Flags::EMBEDDED);
+        let decl = (!stated.is_empty()).then(|| declaration(schema, root)).flatten();
+        let rules = stated.iter().map(|validation| {
+            let compiled = compile(validation, decl.as_ref());
+            Rule {
+                stated: validation.clone(),
+                program: compiled.program,
+                message: compiled.message.ok().flatten().map(|(program, _)| program),
+                uses_old: compiled.uses_old,
+            }
+        });
+        let some = |schema: &Structural| {
+            schema
+                .is(Flags::EXPRESSIONS)
+                .then(|| Box::new(Self::below(schema, false)))
+        };
+        let properties = schema.properties.iter().filter(|p| p.schema.is(Flags::EXPRESSIONS));
+        Self {
+            rules: rules.collect(),
+            properties: properties
+                .map(|p| (p.name.clone(), Self::below(&p.schema, false)))
+                .collect(),
+            items: schema.items.as_deref().and_then(some),
+            additional: schema.others().and_then(some),
+            decl,
+        }
+    }
+}
+
+/// What `self` is at a place.
+pub(super) fn declaration(schema: &Structural, root: bool) -> Option<DeclType> {
+    DeclType::from_schema(schema, "selfType", root)
+}
+
+/// How many values of a type fit into a request.
+pub(super) fn fitting(decl: &DeclType) -> u64 {
+    limits::MAX_REQUEST_SIZE_BYTES / (decl.min_serialized_size + 1)
+}
+
+/// Compiles a rule.
+pub(super) fn compile(rule: &Validation, decl: Option<&DeclType>) -> Compilation {
+    let failed = |why: String| Compilation {
+        program: Err(why),
+        cost: 0,
+        message: Ok(None),
+        uses_old: false,
+    };
+    let Some(decl) = decl else {
+        return failed("failed to convert to declType for CEL validation rules".into());
+    };
+    let env = environment(decl, rule.optional_old_self);
+    let checked = match env.compile(&rule.rule) {
+        Ok(checked) => checked,
+        Err(issues) => return failed(format!("compilation failed: {issues}")),
+    };
+    if *checked.output_type() != Type::Bool {
+        return failed("cel expression must evaluate to a bool".into());
+    }
+    let program = checked
+        .program()
+        .map_err(|error| format!("program instantiation failed: {error}"));
+    Compilation {
+        cost: checked.estimated_cost(decl).max,
+        uses_old: checked.references("oldSelf"),
+        message: message(&env, rule, decl),
+        program,
+    }
+}
+
+fn message(env: &Env, rule: &Validation, decl: &DeclType) -> Result<Option<(Program, u64)>, String> {
+    if rule.message_expression.is_empty() {
+        return Ok(None);
+    }
+    let checked: Checked = env
+        .compile(&rule.message_expression)
+        .map_err(|issues| format!("messageExpression compilation failed: {issues}"))?;
+    if *checked.output_type() != Type::String {
+        return Err("messageExpression must evaluate to a string".into());
+    }
+    let program = checked
+        .program()
+        .map_err(|error| format!("messageExpression instantiation failed: {error}"))?;
+    Ok(Some((program, checked.estimated_cost(decl).max)))
+}
+
+fn environment(decl: &DeclType, optional: bool) -> Env {
+    let own = decl.cel_type();
+    let old = if optional { Type::optional(own) } else { own };
+    Env::kubernetes()
+        .declared("self", decl)
+        .variable("oldSelf", old)
+        .build()
+}
