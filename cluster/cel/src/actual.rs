@@ -165,7 +165,11 @@ impl CostRule {
     pub(crate) fn of_call(self, args: &[Value<'_>], result: Option<&Value<'_>>) -> u64 {
         let size = |at: usize| args.get(at).map_or(1, Value::size);
         let output = || result.map_or(1, Value::size);
-        let allocating = |factor: f64, size: u64| (size as f64 * factor) as u64 + 11;
+        // A negative product wraps around, as it does upstream.
+        let allocating = |factor: f64, size: u64| match size as f64 * factor {
+            cost if cost < 0.0 => (cost as i64 as u64).wrapping_add(11),
+            cost => (cost as u64).saturating_add(11),
+        };
         match self {
             Self::Fixed(cost) => cost,
             Self::Traverse(times) => scaled(size(0), times * STRING_FACTOR),

@@ -39,6 +39,7 @@ pub(crate) fn check(env: Env, source: &str, parsed: Parsed) -> Result<Checked, I
         *ty = mapping.substitute(ty, true);
     }
     Ok(Checked {
+        deep: parsed.deep,
         env,
         expr: parsed.expr,
         places: parsed.places,
@@ -328,7 +329,7 @@ impl Checker<'_> {
         for (element, optional) in elements.iter().zip(optional) {
             self.check(element);
             let ty = self.value_type(element.id, *optional);
-            joined = Some(self.join(element.id, joined, ty));
+            joined = Some(self.join(joined, ty));
         }
         let element = match joined {
             Some(ty) => ty,
@@ -360,10 +361,10 @@ impl Checker<'_> {
             let (keys, values) = joined.map_or((None, None), |(k, v)| (Some(k), Some(v)));
             self.check(key);
             let key_type = self.get(key.id);
-            let keys = self.join(key.id, keys, key_type);
+            let keys = self.join(keys, key_type);
             self.check(value);
             let value_type = self.value_type(value.id, *optional);
-            let values = self.join(value.id, values, value_type);
+            let values = self.join(values, value_type);
             joined = Some((keys, values));
         }
         let (key, value) = match joined {
@@ -373,13 +374,13 @@ impl Checker<'_> {
         self.set(id, Type::map(key, value));
     }
 
-    fn join(&mut self, id: Id, previous: Option<Type>, current: Type) -> Type {
+    fn join(&mut self, previous: Option<Type>, current: Type) -> Type {
         let Some(previous) = previous else { return current };
         if self.mapping.assign(&previous, &current) {
             return crate::unify::most_general(&previous, &current).clone();
         }
-        self.mismatch(id, &previous, &current);
-        Type::Error
+        // That elements are of one type is validated later, but for the arguments of `format`.
+        Type::Dyn
     }
 
     fn check_struct(&mut self, id: Id, name: &str, fields: &[Field]) {
@@ -393,7 +394,12 @@ impl Checker<'_> {
         };
         if !matches!(named, Type::Struct(_)) {
             self.report(id, format!("'{named}' is not a message type"));
-            return self.set(id, Type::Error);
+            self.set(id, Type::Error);
+            for field in fields {
+                self.check(&field.value);
+                self.report(field.id, format!("unexpected failed resolution of '{name}'"));
+            }
+            return;
         }
         self.refer(id, Reference::Type(named.clone()));
         self.set(id, named);

@@ -73,7 +73,7 @@ fn scale(value: u64, factor: f64) -> u64 {
 }
 
 /// How large variables and what is in them may be.
-pub trait Sizes {
+pub trait Sizes: Sync {
     /// The size of what a path leads to: a variable, then fields, `@items`, `@keys`, `@values`.
     fn size(&self, path: &[Arc<str>]) -> Option<SizeRange>;
 }

@@ -103,6 +103,17 @@ impl ObjectDecl {
         }
     }
 
+    /// The field of an identifier; a reserved word need not be escaped where it can be written.
+    pub fn field(&self, identifier: &str) -> Option<&FieldDecl> {
+        let found = self.fields.get(identifier);
+        found.or_else(|| {
+            let reserved = crate::escape::RESERVED.contains(&identifier);
+            reserved
+                .then(|| self.fields.get(&format!("__{identifier}__")))
+                .flatten()
+        })
+    }
+
     /// The field of a property as JSON has it.
     pub fn property(&self, property: &str) -> Option<&FieldDecl> {
         match self.fields.get(property) {

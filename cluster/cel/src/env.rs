@@ -3,6 +3,7 @@
 use crate::{
     Checked, DeclType, EvalError, Issues, Type, Value, checker,
     decl::ObjectDecl,
+    deep::{may_be_deep, with_room},
     functions::{self, Overload},
     macros::MacroSet,
     parser, validate,
@@ -117,10 +118,12 @@ impl Env {
 
     /// Parses and checks an expression. Errors: all that is wrong, in cel-go's rendering.
     pub fn compile(&self, source: &str) -> Result<Checked, Issues> {
-        let parsed = parser::parse(source, self.macros())?;
-        let checked = checker::check(self.clone(), source, parsed)?;
-        validate::validate(source, &checked)?;
-        Ok(checked)
+        with_room(may_be_deep(source), || {
+            let parsed = parser::parse(source, self.macros())?;
+            let checked = checker::check(self.clone(), source, parsed)?;
+            validate::validate(source, &checked)?;
+            Ok(checked)
+        })
     }
 
     fn has(&self, library: Library) -> bool {
@@ -175,7 +178,7 @@ impl Env {
     /// The type of an object type's field.
     pub(crate) fn field(&self, type_name: &str, field: &str) -> Option<Type> {
         if let Some(object) = self.0.objects.get(type_name) {
-            return object.fields.get(field).map(|field| field.decl.cel_type());
+            return object.field(field).map(|field| field.decl.cel_type());
         }
         self.provider(type_name)?.field(type_name, field)
     }

@@ -11,7 +11,7 @@ use crate::{
 use std::{collections::HashSet, sync::Arc};
 
 /// Where variables come from.
-pub trait Activation<'a> {
+pub trait Activation<'a>: Sync {
     /// The value of a variable.
     fn variable(&self, name: &str) -> Option<Value<'a>>;
 
@@ -56,7 +56,7 @@ pub(crate) struct Machine<'a, 'r> {
     locals: Vec<Option<Evaluated<'a>>>,
     cost: u64,
     limit: u64,
-    interrupt: Option<&'r dyn Fn() -> bool>,
+    interrupt: Option<&'r (dyn Fn() -> bool + Sync)>,
     iterations: u32,
 }
 
@@ -65,7 +65,7 @@ impl<'a, 'r> Machine<'a, 'r> {
         activation: &'r dyn Activation<'a>,
         locals: usize,
         limit: u64,
-        interrupt: Option<&'r dyn Fn() -> bool>,
+        interrupt: Option<&'r (dyn Fn() -> bool + Sync)>,
     ) -> Self {
         Self {
             activation,
@@ -466,17 +466,16 @@ impl<'a, 'r> Machine<'a, 'r> {
             }
             Value::Map(map) => {
                 for key in map.keys() {
-                    let value = match fold.second {
-                        Some(_) => Some(map.find(&key).map(|value| value.unwrap_or(Value::Null))),
-                        None => None,
-                    };
+                    let value = fold
+                        .second
+                        .map(|_| map.find(&key).map(|value| value.unwrap_or(Value::Null)));
                     if !self.iterate(fold, Ok(key), value)? {
                         break;
                     }
                 }
             }
             other => {
-                let message = format!("got '{}', expected iterable type", other.type_of().name());
+                let message = format!("got '{}', expected iterable type", go_name(other));
                 return Err(EvalError::failed(message));
             }
         }
@@ -539,4 +538,22 @@ fn list_index(key: &Value<'_>) -> Result<usize, EvalError> {
         )));
     };
     Ok(usize::try_from(whole).unwrap_or(usize::MAX))
+}
+
+/// As upstream's own types are called in its sentences.
+fn go_name(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "types.Null",
+        Value::Bool(_) => "types.Bool",
+        Value::Int(_) => "types.Int",
+        Value::Uint(_) => "types.Uint",
+        Value::Double(_) => "types.Double",
+        Value::String(_) => "types.String",
+        Value::Bytes(_) => "types.Bytes",
+        Value::Timestamp(_) => "types.Timestamp",
+        Value::Duration(_) => "types.Duration",
+        Value::Optional(_) => "*types.Optional",
+        Value::Type(_) => "*types.Type",
+        _ => "types.Object",
+    }
 }

@@ -6,10 +6,10 @@ use std::fmt;
 /// A complaint about an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
-    /// Line, from one.
-    pub line: u32,
-    /// Column in code points, from zero.
-    pub column: u32,
+    /// Line, from one; -1 when it is nowhere in particular.
+    pub line: i32,
+    /// Column in code points, from zero; -1 when it is nowhere in particular.
+    pub column: i32,
     /// The sentence.
     pub message: String,
 }
@@ -39,20 +39,23 @@ impl Issues {
             self.truncated += 1;
             return;
         }
-        let (line, column) = offset.map_or((1, 0), |offset| self.place(offset));
+        let (line, column) = offset.map_or((-1, -1), |offset| self.place(offset));
         self.found.push(Issue { line, column, message });
     }
 
-    fn place(&self, offset: u32) -> (u32, u32) {
+    fn place(&self, offset: u32) -> (i32, i32) {
+        if matches!(&self.lines[..], [only] if only.is_empty()) {
+            return (1, -1);
+        }
         let mut rest = offset as usize;
         for (index, line) in self.lines.iter().enumerate() {
             let length = line.chars().count();
             if rest <= length {
-                return (index as u32 + 1, rest as u32);
+                return (index as i32 + 1, rest as i32);
             }
             rest -= length + 1;
         }
-        (self.lines.len() as u32, rest as u32)
+        (self.lines.len() as i32, rest as i32)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -78,7 +81,8 @@ impl fmt::Display for Issues {
             }
             let (line, column) = (issue.line, issue.column);
             write!(f, "ERROR: <input>:{line}:{}: {}", column + 1, issue.message)?;
-            let Some(text) = self.lines.get(line as usize - 1) else {
+            let text = usize::try_from(line - 1).ok().and_then(|line| self.lines.get(line));
+            let Some(text) = text.filter(|_| column >= 0) else {
                 continue;
             };
             if text.len() > MAX_SNIPPET {

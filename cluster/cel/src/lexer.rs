@@ -85,20 +85,30 @@ fn shown(text: &str) -> String {
     text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
 
-/// How much of the text the recogniser gives up on: a string that does not end, or one character.
+/// How much of the text the recogniser gives up on: up to and with the character it cannot read.
 fn unreadable(rest: &str) -> usize {
-    let first = rest.chars().next().map_or(1, char::len_utf8);
+    let upto = |at: usize| at + rest[at..].chars().next().map_or(0, char::len_utf8);
     let quoted = rest.trim_start_matches(['r', 'R', 'b', 'B']);
     let Some(quote) = quoted.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        return first;
+        // These would begin an operator of two characters.
+        let pair = rest.starts_with(['=', '&', '|']);
+        return if pair { upto(1) } else { upto(0) };
     };
-    let start = rest.len() - quoted.len() + 1;
-    let mut escaped = false;
-    for (at, c) in rest[start..].char_indices() {
-        if c == '\n' || c == '\r' || (!escaped && c == quote) {
-            return start + at + c.len_utf8();
+    let raw = rest[..rest.len() - quoted.len()].contains(['r', 'R']);
+    let mut at = rest.len() - quoted.len() + 1;
+    let mut after_quote = false;
+    while let Some(c) = rest[at..].chars().next() {
+        match c {
+            '\n' | '\r' => return upto(at),
+            '\\' if !raw => match escape_length(&rest.as_bytes()[at + 1..]) {
+                Some(length) => at += length,
+                None if rest.len() > at + 1 => return upto(at + 1),
+                None => return rest.len(),
+            },
+            _ if after_quote => return at,
+            _ => after_quote = c == quote,
         }
-        escaped = c == '\\' && !escaped;
+        at = upto(at);
     }
     rest.len()
 }

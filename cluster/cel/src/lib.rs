@@ -31,6 +31,7 @@ mod ast;
 mod checker;
 mod cost;
 mod decl;
+mod deep;
 mod env;
 mod error;
 mod escape;

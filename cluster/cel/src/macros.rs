@@ -47,7 +47,7 @@ pub(crate) fn expand(
         };
     };
     let expanded = match (name, args.len()) {
-        ("all" | "exists" | "exists_one" | "existsOne", 2) => e.quantifier(name, target, args, 1),
+        ("all" | "exists" | "exists_one", 2) => e.quantifier(name, target, args, 1),
         ("all" | "exists" | "exists_one" | "existsOne", 3) if two => e.quantifier(name, target, args, 2),
         ("map", 2 | 3) => e.map(target, args),
         ("filter", 2) => e.filter(target, args),

@@ -1,12 +1,13 @@
 //! From text to a syntax tree, with cel-go's limits and its sentences.
 
+mod primary;
+
 use crate::{
-    ast::{Call, Entry, Expr, Field, Id, Kind, Literal, operator},
-    escape::RESERVED,
+    ast::{Call, Expr, Id, Kind, Literal, operator},
+    deep::USUAL_DEPTH,
     issue::Issues,
     lexer::{Lexeme, Token, tokens},
     limits::{MAX_CODE_POINTS, MAX_DEPTH, MAX_NODES},
-    literal::unquote,
     macros::{self, MacroSet},
 };
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(crate) struct Parsed {
     pub(crate) expr: Expr,
     /// Offset in code points by node.
     pub(crate) places: Vec<Option<u32>>,
+    /// Whether it nests deeper than a usual stack has room for.
+    pub(crate) deep: bool,
 }
 
 /// Parses; or says everything that is wrong.
@@ -42,6 +45,7 @@ pub(crate) fn parse(source: &str, macros: MacroSet) -> Result<Parsed, Issues> {
         Ok(expr) if parser.nodes.issues.is_empty() => Ok(Parsed {
             expr,
             places: parser.nodes.places,
+            deep: parser.depth.most > USUAL_DEPTH,
         }),
         _ => Err(parser.nodes.issues),
     }
@@ -74,9 +78,10 @@ type Parse<T> = Result<T, Stop>;
 #[derive(Default)]
 struct Depth {
     expression: u32,
-    relation: u32,
-    calculation: u32,
-    member: u32,
+    /// Operators, selections and calls on receivers.
+    operators: u32,
+    /// The deepest it has been, all kinds together.
+    most: u32,
 }
 
 struct Parser<'s> {
@@ -120,10 +125,36 @@ impl<'s> Parser<'s> {
             return Ok(found);
         }
         let token = self.peek();
-        // One token too many before what was wanted is told as such.
-        let follows = self.tokens.get(self.at + 1).is_some_and(|next| next.is(symbol));
-        let kind = if follows { "extraneous" } else { "mismatched" };
-        self.syntax(token, &format!("{kind} input '{}' expecting {expected}", token.shown()))
+        // One token too many before what was wanted, or one too few before what may follow it, is
+        // told as such.
+        if self.tokens.get(self.at + 1).is_some_and(|next| next.is(symbol)) {
+            return self.syntax(
+                token,
+                &format!("extraneous input '{}' expecting {expected}", token.shown()),
+            );
+        }
+        let alone = !expected.starts_with('{') && matches!(symbol, ")" | "]" | "}");
+        if alone && (token.token == Token::End || token.is(")") || token.is("]") || token.is("}")) {
+            return self.syntax(token, &format!("missing {expected} at '{}'", token.shown()));
+        }
+        self.syntax(
+            token,
+            &format!("mismatched input '{}' expecting {expected}", token.shown()),
+        )
+    }
+
+    /// Whether a token may begin an expression.
+    fn starts(token: Lexeme<'_>) -> bool {
+        match token.token {
+            Token::End | Token::Escaped => false,
+            Token::Symbol => {
+                matches!(
+                    token.text,
+                    "[" | "{" | "(" | "." | "-" | "!" | "true" | "false" | "null"
+                )
+            }
+            _ => true,
+        }
     }
 
     fn whole(&mut self) -> Parse<Expr> {
@@ -140,20 +171,30 @@ impl<'s> Parser<'s> {
         self.syntax(token, &format!("{kind} input '{}' expecting <EOF>", token.shown()))
     }
 
-    fn deeper(&mut self, pick: fn(&mut Depth) -> &mut u32) -> Parse<()> {
-        let depth = pick(&mut self.depth);
-        *depth += 1;
-        if *depth > MAX_DEPTH {
-            return self.fail(None, format!("expression recursion limit exceeded: {MAX_DEPTH}"));
-        }
+    fn note_depth(&mut self) -> Parse<()> {
+        self.depth.most = self.depth.most.max(self.depth.expression + self.depth.operators);
         if self.nodes.places.len() > MAX_NODES {
             return self.fail(None, "expression is too large after expansion of its macros".to_owned());
         }
         Ok(())
     }
 
+    /// One more operator between here and the outermost.
+    fn operator(&mut self) -> Parse<()> {
+        self.depth.operators += 1;
+        if self.depth.operators > MAX_DEPTH {
+            return self.fail(None, "max recursion depth exceeded".to_owned());
+        }
+        self.note_depth()
+    }
+
     fn expression(&mut self) -> Parse<Expr> {
-        self.deeper(|depth| &mut depth.expression)?;
+        self.depth.expression += 1;
+        if self.depth.expression > MAX_DEPTH {
+            let message = format!("expression recursion limit exceeded: {MAX_DEPTH}");
+            return self.fail(None, message);
+        }
+        self.note_depth()?;
         let condition = self.logic(true)?;
         let expr = match self.take("?") {
             None => condition,
@@ -195,8 +236,7 @@ impl<'s> Parser<'s> {
     }
 
     fn relation(&mut self) -> Parse<Expr> {
-        let before = self.depth.relation;
-        self.deeper(|depth| &mut depth.relation)?;
+        let before = self.depth.operators;
         let mut left = self.calculation(0)?;
         loop {
             let token = self.peek();
@@ -205,21 +245,18 @@ impl<'s> Parser<'s> {
                 break;
             };
             self.next();
-            self.deeper(|depth| &mut depth.relation)?;
+            self.operator()?;
             let id = self.nodes.id(Some(token.offset));
             let right = self.calculation(0)?;
             left = call(id, relation_name(symbol), vec![left, right]);
         }
-        self.depth.relation = before;
+        self.depth.operators = before;
         Ok(left)
     }
 
     /// Sums (`level` 0) of products (`level` 1).
     fn calculation(&mut self, level: u8) -> Parse<Expr> {
-        let before = self.depth.calculation;
-        if level == 0 {
-            self.deeper(|depth| &mut depth.calculation)?;
-        }
+        let before = self.depth.operators;
         let mut left = if level == 0 {
             self.calculation(1)?
         } else {
@@ -235,7 +272,7 @@ impl<'s> Parser<'s> {
                 break;
             };
             self.next();
-            self.deeper(|depth| &mut depth.calculation)?;
+            self.operator()?;
             let id = self.nodes.id(Some(token.offset));
             let right = if level == 0 {
                 self.calculation(1)?
@@ -244,7 +281,7 @@ impl<'s> Parser<'s> {
             };
             left = call(id, function, vec![left, right]);
         }
-        self.depth.calculation = before;
+        self.depth.operators = before;
         Ok(left)
     }
 
@@ -278,15 +315,14 @@ impl<'s> Parser<'s> {
     }
 
     fn member(&mut self) -> Parse<Expr> {
-        let before = self.depth.member;
-        self.deeper(|depth| &mut depth.member)?;
+        let before = self.depth.operators;
         let mut expr = self.primary()?;
         loop {
             if let Some(dot) = self.take(".") {
-                self.deeper(|depth| &mut depth.member)?;
+                self.operator()?;
                 expr = self.select(expr, dot)?;
             } else if let Some(bracket) = self.take("[") {
-                self.deeper(|depth| &mut depth.member)?;
+                self.operator()?;
                 let optional = self.optional_sign(bracket, "[?")?;
                 let id = self.nodes.id(Some(bracket.offset));
                 let index = self.expression()?;
@@ -301,7 +337,7 @@ impl<'s> Parser<'s> {
                 break;
             }
         }
-        self.depth.member = before;
+        self.depth.operators = before;
         Ok(expr)
     }
 
@@ -325,8 +361,12 @@ impl<'s> Parser<'s> {
                 return self.syntax(name, &format!("mismatched input '{}' expecting IDENTIFIER", name.text));
             }
             _ => {
-                let shown = format!(".{}{}", if optional { "?" } else { "" }, name.shown());
-                return self.syntax(name, &format!("no viable alternative at input '{shown}'"));
+                let sign = if optional { "?" } else { "" };
+                let shown = format!(".{sign}{}", name.text);
+                let message = format!("Syntax error: no viable alternative at input '{shown}'");
+                self.nodes.issues.report(Some(name.offset), message);
+                // `in` goes on as the operator it is.
+                return if name.is("in") { Ok(operand) } else { Err(Stop) };
             }
         };
         let field: Arc<str> = name.text.into();
@@ -362,6 +402,11 @@ impl<'s> Parser<'s> {
         if self.take(")").is_some() {
             return Ok(args);
         }
+        let first = self.peek();
+        if first.token == Token::End {
+            let expecting = STARTS.replacen("'(', ", "'(', ')', ", 1);
+            return self.syntax(first, &format!("mismatched input '<EOF>' expecting {expecting}"));
+        }
         loop {
             args.push(self.expression()?);
             if self.take(",").is_none() {
@@ -384,212 +429,6 @@ impl<'s> Parser<'s> {
             }
             Err((place, message)) => self.fail(place, message),
         }
-    }
-
-    fn primary(&mut self) -> Parse<Expr> {
-        let token = self.next();
-        let place = Some(token.offset);
-        match token.token {
-            Token::Identifier => self.identifier(token, ""),
-            Token::Symbol => match token.text {
-                "(" => {
-                    let inner = self.expression()?;
-                    self.expect(")", "')'")?;
-                    Ok(inner)
-                }
-                "[" => self.list(token),
-                "{" => self.map(token),
-                "true" | "false" => Ok(self.literal(place, Literal::Bool(token.text == "true"))),
-                "null" => Ok(self.literal(place, Literal::Null)),
-                "." if self.peek().token == Token::Identifier => {
-                    let name = self.next();
-                    self.identifier(name, ".")
-                }
-                "-" => self.number(token),
-                _ => self.unexpected(token),
-            },
-            Token::Int | Token::Uint | Token::Float => {
-                self.at -= 1;
-                self.number(token)
-            }
-            Token::String | Token::Bytes => self.quoted(token),
-            _ => self.unexpected(token),
-        }
-    }
-
-    fn unexpected<T>(&mut self, token: Lexeme<'s>) -> Parse<T> {
-        let (shown, expecting) = (token.shown(), STARTS);
-        self.syntax(token, &format!("mismatched input '{shown}' expecting {expecting}"))
-    }
-
-    fn literal(&mut self, place: Option<u32>, literal: Literal) -> Expr {
-        Expr {
-            id: self.nodes.id(place),
-            kind: Kind::Literal(literal),
-        }
-    }
-
-    /// A number, whose sign is `first` if that is one.
-    fn number(&mut self, first: Lexeme<'s>) -> Parse<Expr> {
-        let sign = if first.is("-") { "-" } else { "" };
-        let token = self.next();
-        let place = Some(first.offset);
-        let (digits, radix) = match token.text.strip_prefix("0x") {
-            Some(hex) => (hex, 16),
-            None => (token.text, 10),
-        };
-        let literal = match token.token {
-            Token::Float => {
-                let value: Option<f64> = format!("{sign}{}", token.text).parse().ok();
-                value.filter(|n| n.is_finite()).map(Literal::Double).ok_or("double")
-            }
-            Token::Uint if sign.is_empty() => {
-                let digits = &digits[..digits.len() - 1];
-                u64::from_str_radix(digits, radix)
-                    .map(Literal::Uint)
-                    .map_err(|_| "uint")
-            }
-            Token::Int => {
-                let value = i64::from_str_radix(&format!("{sign}{digits}"), radix);
-                value.map(Literal::Int).map_err(|_| "int")
-            }
-            _ => return self.unexpected(token),
-        };
-        match literal {
-            Ok(literal) => Ok(self.literal(place, literal)),
-            Err(kind) => self.fail(place, format!("invalid {kind} literal")),
-        }
-    }
-
-    fn quoted(&mut self, token: Lexeme<'s>) -> Parse<Expr> {
-        let bytes = token.token == Token::Bytes;
-        let place = Some(token.offset);
-        let text = if bytes { &token.text[1..] } else { token.text };
-        match unquote(text, bytes) {
-            Ok(value) if bytes => Ok(self.literal(place, Literal::Bytes(value.into()))),
-            Ok(value) => match String::from_utf8(value) {
-                Ok(text) => Ok(self.literal(place, Literal::String(text.into()))),
-                Err(_) => self.fail(place, "unable to unescape string".to_owned()),
-            },
-            Err(message) => self.fail(place, message.to_owned()),
-        }
-    }
-
-    fn identifier(&mut self, token: Lexeme<'s>, dot: &str) -> Parse<Expr> {
-        let place = Some(token.offset);
-        if let Some(expr) = self.object(token, dot)? {
-            return Ok(expr);
-        }
-        if RESERVED.contains(&token.text) {
-            return self.fail(place, format!("reserved identifier: {}", token.text));
-        }
-        let name = format!("{dot}{}", token.text);
-        if let Some(open) = self.take("(") {
-            let id = self.nodes.id(Some(open.offset));
-            let args = self.arguments()?;
-            return self.call_or_macro(id, &name, None, args);
-        }
-        Ok(Expr {
-            id: self.nodes.id(place),
-            kind: Kind::Ident(name.into()),
-        })
-    }
-
-    /// `a.b.C{…}`, if that is what follows.
-    fn object(&mut self, first: Lexeme<'s>, dot: &str) -> Parse<Option<Expr>> {
-        let mut end = self.at;
-        let token = |at: usize| self.tokens.get(at).copied();
-        while token(end).is_some_and(|t| t.is(".")) && token(end + 1).is_some_and(|t| t.token == Token::Identifier) {
-            end += 2;
-        }
-        if !token(end).is_some_and(|t| t.is("{")) {
-            return Ok(None);
-        }
-        let parts = self.tokens[self.at..end].iter().map(|t| t.text);
-        let name: String = [dot, first.text].into_iter().chain(parts).collect();
-        self.at = end;
-        let open = self.next();
-        let id = self.nodes.id(Some(open.offset));
-        let mut fields = Vec::new();
-        while self.take("}").is_none() {
-            let optional = self.optional_sign(self.peek(), "?")?;
-            let name = self.next();
-            if name.token != Token::Identifier {
-                let shown = name.shown();
-                return self.syntax(
-                    name,
-                    &format!("mismatched input '{shown}' expecting {{'}}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}}"),
-                );
-            }
-            let colon = self.expect(":", "':'")?;
-            let field = self.nodes.id(Some(colon.offset));
-            let value = self.expression()?;
-            fields.push(Field {
-                id: field,
-                name: name.text.into(),
-                value,
-                optional,
-            });
-            if self.take(",").is_none() {
-                self.expect("}", "{'}', ','}")?;
-                break;
-            }
-        }
-        Ok(Some(Expr {
-            id,
-            kind: Kind::Struct {
-                name: name.into(),
-                fields,
-            },
-        }))
-    }
-
-    fn list(&mut self, open: Lexeme<'s>) -> Parse<Expr> {
-        let id = self.nodes.id(Some(open.offset));
-        let (mut elements, mut optional) = (Vec::new(), Vec::new());
-        while self.take("]").is_none() {
-            if elements.is_empty() && self.peek().is(",") {
-                self.next();
-                self.expect("]", "']'")?;
-                break;
-            }
-            optional.push(self.optional_sign(self.peek(), "?")?);
-            elements.push(self.expression()?);
-            if self.take(",").is_none() {
-                self.expect("]", "{']', ','}")?;
-                break;
-            }
-        }
-        Ok(Expr {
-            id,
-            kind: Kind::List { elements, optional },
-        })
-    }
-
-    fn map(&mut self, open: Lexeme<'s>) -> Parse<Expr> {
-        let id = self.nodes.id(Some(open.offset));
-        let mut entries = Vec::new();
-        while self.take("}").is_none() {
-            if entries.is_empty() && self.peek().is(",") {
-                self.next();
-                self.expect("}", "'}'")?;
-                break;
-            }
-            let optional = self.optional_sign(self.peek(), "?")?;
-            let key = self.expression()?;
-            let colon = self.expect(":", "':'")?;
-            self.nodes.id(Some(colon.offset));
-            let value = self.expression()?;
-            entries.push(Entry { key, value, optional });
-            if self.take(",").is_none() {
-                self.expect("}", "{'}', ','}")?;
-                break;
-            }
-        }
-        Ok(Expr {
-            id,
-            kind: Kind::Map(entries),
-        })
     }
 }
 

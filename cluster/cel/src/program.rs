@@ -4,6 +4,7 @@ use crate::{
     Env, EvalError, Type, Value,
     ast::{Expr, Id},
     cost::{CostRange, Sizes, estimate},
+    deep::with_room,
     eval::{Activation, Machine},
     functions::Overload,
     plan::{Step, plan},
@@ -34,6 +35,7 @@ pub struct Checked {
     pub(crate) places: Vec<Option<u32>>,
     pub(crate) types: Vec<Type>,
     pub(crate) references: Vec<Option<Reference>>,
+    pub(crate) deep: bool,
 }
 
 impl Checked {
@@ -50,14 +52,15 @@ impl Checked {
 
     /// What the expression may cost, given how large variables and their parts may be.
     pub fn estimated_cost(&self, sizes: &dyn Sizes) -> CostRange {
-        estimate(self, sizes)
+        with_room(self.deep, || estimate(self, sizes))
     }
 
     /// Makes the expression ready to run. Errors: a literal in it can never be what it is used as,
     /// such as a regular expression that is none.
     pub fn program(&self) -> Result<Program, EvalError> {
-        let (step, locals) = plan(self)?;
-        Ok(Program { step, locals })
+        let (step, locals) = with_room(self.deep, || plan(self))?;
+        let deep = self.deep;
+        Ok(Program { step, locals, deep })
     }
 
     pub(crate) fn type_of(&self, id: Id) -> &Type {
@@ -82,6 +85,7 @@ pub struct Program {
     step: Step,
     /// How many variables of loops there are at once.
     locals: usize,
+    deep: bool,
 }
 
 /// What a run came to.
@@ -104,13 +108,15 @@ impl Program {
         &'a self,
         activation: &dyn Activation<'a>,
         limit: u64,
-        interrupt: Option<&dyn Fn() -> bool>,
+        interrupt: Option<&(dyn Fn() -> bool + Sync)>,
     ) -> Evaluation<'a> {
-        let mut machine = Machine::new(activation, self.locals, limit, interrupt);
-        let result = machine.eval(&self.step);
-        Evaluation {
-            result,
-            cost: machine.cost(),
-        }
+        with_room(self.deep, || {
+            let mut machine = Machine::new(activation, self.locals, limit, interrupt);
+            let result = machine.eval(&self.step);
+            Evaluation {
+                result,
+                cost: machine.cost(),
+            }
+        })
     }
 }

@@ -198,7 +198,7 @@ pub(crate) fn double_to_string(n: f64) -> String {
     let scientific = format!("{n:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if n == 0.0 || (-4..21).contains(&exponent) {
+    if n == 0.0 || (-4..6).contains(&exponent) {
         return format!("{n}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };

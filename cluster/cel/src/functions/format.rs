@@ -243,16 +243,14 @@ fn grouped(n: f64, digits: usize) -> String {
     }
 }
 
-fn scientific(n: f64, digits: usize) -> String {
-    let text = format!("{n:.digits$e}");
+/// As the English locale writes powers of ten. What upstream takes for the precision is the width.
+fn scientific(n: f64, width: usize) -> String {
+    let text = format!("{n:.PRECISION$e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let sign = if exponent < 0 { '-' } else { '+' };
-    // As the English locale writes powers of ten.
-    format!(
-        "{mantissa}\u{202f}×\u{202f}10{}",
-        superscript(sign, exponent.unsigned_abs())
-    )
+    let text = format!("{mantissa}×10{}", superscript(sign, exponent.unsigned_abs()));
+    format!("{text:>width$}")
 }
 
 fn superscript(sign: char, exponent: u32) -> String {

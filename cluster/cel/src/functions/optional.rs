@@ -1,10 +1,28 @@
 //! Optional values.
 
 use super::{Row, row};
-use crate::{EvalError, Value, env::Library::Optional, value::List};
+use crate::{
+    EvalError, Value,
+    env::Library::{Optional, TwoVariables},
+    value::List,
+};
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
+        row(
+            TwoVariables,
+            "cel.@mapInsert",
+            "@mapInsert_map_key_value",
+            "(map(K, V), K, V) -> map(K, V)",
+            none,
+        ),
+        row(
+            TwoVariables,
+            "cel.@mapInsert",
+            "@mapInsert_map_map",
+            "(map(K, V), map(K, V)) -> map(K, V)",
+            none,
+        ),
         row(Optional, "optional.of", "optional_of", "(V) -> optional(V)", of),
         row(
             Optional,

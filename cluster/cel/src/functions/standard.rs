@@ -190,7 +190,7 @@ fn uint<'a>(value: Option<u64>) -> Result<Value<'a>, EvalError> {
 }
 
 fn span<'a>(value: Option<i64>) -> Result<Value<'a>, EvalError> {
-    value.map_or_else(failed("duration overflow"), |n| Ok(Value::Duration(Duration(n))))
+    value.map_or_else(failed("integer overflow"), |n| Ok(Value::Duration(Duration(n))))
 }
 
 fn not<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
@@ -225,7 +225,7 @@ fn subtract<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         [Value::Timestamp(a), Value::Timestamp(b)] => Ok(Value::Duration(a.since(*b)?)),
         [Value::Timestamp(time), Value::Duration(d)] => match d.0.checked_neg() {
             Some(back) => Ok(Value::Timestamp(time.plus(Duration(back))?)),
-            None => failed("duration overflow")(),
+            None => failed("integer overflow")(),
         },
         _ => refuse(args),
     }

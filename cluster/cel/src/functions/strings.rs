@@ -177,8 +177,8 @@ fn place(text: &str, index: i64) -> Result<usize, EvalError> {
     let Ok(wanted) = usize::try_from(index) else {
         return out_of_range(index);
     };
-    let places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    places.skip(wanted).next().map_or_else(|| out_of_range(index), Ok)
+    let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    places.nth(wanted).map_or_else(|| out_of_range(index), Ok)
 }
 
 fn char_at<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {

@@ -229,7 +229,7 @@ fn find_field<'a>(
     fields: &'a ObjectDecl,
     name: &str,
 ) -> Result<Option<Value<'a>>, EvalError> {
-    let Some(field) = fields.fields.get(name) else {
+    let Some(field) = fields.field(name) else {
         return Ok(None);
     };
     match object.get(&field.property) {

@@ -3,11 +3,33 @@
 use crate::EvalError;
 use std::fmt;
 
-/// A point in time, in UTC, from year 1 to year 9999.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A point in time from year 1 to year 9999.
+#[derive(Clone, Copy, Debug)]
 pub struct Timestamp {
     pub(crate) seconds: i64,
     pub(crate) nanoseconds: u32,
+    /// Seconds east of UTC, of the place it was written for; only writing it back heeds it.
+    offset: i32,
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.seconds, self.nanoseconds).cmp(&(other.seconds, other.nanoseconds))
+    }
 }
 
 /// A span of time in nanoseconds.
@@ -22,7 +44,11 @@ impl Timestamp {
     /// So long after the epoch, or `None` outside of the years that can be written.
     pub fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         let valid = (FIRST..=LAST).contains(&seconds) && nanoseconds < 1_000_000_000;
-        valid.then_some(Self { seconds, nanoseconds })
+        valid.then_some(Self {
+            seconds,
+            nanoseconds,
+            offset: 0,
+        })
     }
 
     /// RFC 3339 with an offset.
@@ -42,7 +68,11 @@ impl Timestamp {
         }
         let (nanoseconds, rest) = parse_fraction(&text[19..])?;
         let offset = parse_offset(rest)?;
-        Self::new(days * 86_400 + hour * 3600 + minute * 60 + second - offset, nanoseconds)
+        let time = Self::new(days * 86_400 + hour * 3600 + minute * 60 + second - offset, nanoseconds)?;
+        Some(Self {
+            offset: offset as i32,
+            ..time
+        })
     }
 
     /// RFC 3339, or what the `date-time` format otherwise lets pass: a space or a small `t`, no offset.
@@ -62,12 +92,16 @@ impl Timestamp {
         let total = self.total() + i128::from(span.0);
         let seconds = i64::try_from(total.div_euclid(NANO)).ok();
         let time = seconds.and_then(|s| Self::new(s, total.rem_euclid(NANO) as u32));
+        let time = time.map(|time| Self {
+            offset: self.offset,
+            ..time
+        });
         time.ok_or_else(|| EvalError::failed("timestamp overflow"))
     }
 
     pub(crate) fn since(self, earlier: Self) -> Result<Duration, EvalError> {
         let span = i64::try_from(self.total() - earlier.total());
-        span.map(Duration).map_err(|_| EvalError::failed("duration overflow"))
+        span.map(Duration).map_err(|_| EvalError::failed("integer overflow"))
     }
 
     fn total(self) -> i128 {
@@ -185,7 +219,7 @@ impl Timestamp {
 /// RFC 3339 with as many digits of the second as it needs.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = self.civil(0);
+        let c = self.civil(self.offset.into());
         let (hour, minute, second) = (c.clock / 3600, c.clock / 60 % 60, c.clock % 60);
         write!(
             f,
@@ -196,7 +230,11 @@ impl fmt::Display for Timestamp {
             let fraction = format!("{:09}", self.nanoseconds);
             write!(f, ".{}", fraction.trim_end_matches('0'))?;
         }
-        f.write_str("Z")
+        let (sign, minutes) = (if self.offset < 0 { '-' } else { '+' }, self.offset.abs() / 60);
+        match minutes {
+            0 => f.write_str("Z"),
+            _ => write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60),
+        }
     }
 }
 
@@ -303,8 +341,12 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(text).map(|t| t.to_string()).as_deref(), Some(text));
         }
+        assert_eq!(
+            Timestamp::parse("2024-01-01T01:00:00+02:00"),
+            Timestamp::parse("2023-12-31T23:00:00Z")
+        );
         let east = Timestamp::parse("2024-01-01T01:00:00+02:00").map(|t| t.to_string());
-        assert_eq!(east.as_deref(), Some("2023-12-31T23:00:00Z"));
+        assert_eq!(east.as_deref(), Some("2024-01-01T01:00:00+02:00"));
         for bad in [
             "2023-02-29T00:00:00Z",
             "2024-01-01",

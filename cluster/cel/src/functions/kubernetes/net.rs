@@ -56,7 +56,7 @@ impl Address {
             None => (text, None),
         };
         let Ok(address) = plain.parse::<IpAddr>() else {
-            return wrong(why_not(text));
+            return wrong(&why_not(text));
         };
         if zone == Some("") {
             return wrong("zone must be a non-empty string");
@@ -75,12 +75,40 @@ impl Address {
     }
 }
 
-fn why_not(text: &str) -> &'static str {
-    match text.find(['.', ':']) {
-        Some(at) if text.as_bytes()[at] == b'.' => "unexpected character",
-        Some(_) => "each colon-separated field must have at least one digit",
-        None => "unable to parse IP",
+/// What is wrong with an address, as Go's `netip` tells.
+fn why_not(text: &str) -> String {
+    match text.find(['.', ':', '%']) {
+        Some(at) if text.as_bytes()[at] == b'.' => why_not_v4(text),
+        Some(at) if text.as_bytes()[at] == b'%' => "missing IPv6 address".to_owned(),
+        Some(_) => format!("each colon-separated field must have at least one digit (at {text:?})"),
+        None => "unable to parse IP".to_owned(),
     }
+}
+
+fn why_not_v4(text: &str) -> String {
+    let (mut fields, mut value, mut digits) = (0, 0_u32, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '0'..='9' if digits > 0 && value == 0 => return "IPv4 field has octet with leading zero".to_owned(),
+            '0'..='9' => {
+                value = value * 10 + u32::from(c) - u32::from('0');
+                digits += 1;
+                if value > 255 {
+                    return "IPv4 field has value >255".to_owned();
+                }
+            }
+            '.' if digits == 0 || at + 1 == text.len() => {
+                return format!("IPv4 field must have at least one digit (at {:?})", &text[at..]);
+            }
+            '.' if fields == 3 => return "IPv4 address too long".to_owned(),
+            '.' => {
+                fields += 1;
+                (value, digits) = (0, 0);
+            }
+            _ => return format!("unexpected character (at {:?})", &text[at..]),
+        }
+    }
+    "IPv4 address too short".to_owned()
 }
 
 fn is_mapped(address: IpAddr) -> bool {
@@ -98,7 +126,7 @@ impl Network {
         if address.contains('%') {
             return Err(malformed("IPv6 zones cannot be present in a prefix"));
         }
-        let parsed: IpAddr = address.parse().map_err(|_| malformed(why_not(address)))?;
+        let parsed: IpAddr = address.parse().map_err(|_| malformed(&why_not(address)))?;
         let digits = length.bytes().all(|b| b.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
         let bits = length.parse::<u8>().ok().filter(|_| digits);
         let bits = bits.ok_or_else(|| malformed(&format!("bad bits after slash: {length:?}")))?;
@@ -269,7 +297,9 @@ fn network(args: &[Value<'_>], at: usize) -> Result<Network, EvalError> {
 }
 
 fn contains_ip<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
-    Ok(Value::Bool(network(args, 0)?.contains(address(args, 1)?)))
+    // What is no address is told as a wrong type.
+    let address = address(args, 1).map_err(|_| EvalError::no_such_overload())?;
+    Ok(Value::Bool(network(args, 0)?.contains(address)))
 }
 
 fn contains_cidr<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {

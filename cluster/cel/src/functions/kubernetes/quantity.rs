@@ -94,7 +94,11 @@ const NANO: i128 = 1_000_000_000;
 /// The whole units, when it has no others and they fit.
 fn whole(quantity: Quantity) -> Option<i64> {
     let nano = quantity.nano_value();
-    (nano % NANO == 0).then(|| i64::try_from(nano / NANO).ok()).flatten()
+    // An amount as large as can be may be larger.
+    (nano % NANO == 0)
+        .then(|| i64::try_from(nano / NANO).ok())
+        .flatten()
+        .filter(|units| *units != i64::MAX)
 }
 
 fn float<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {

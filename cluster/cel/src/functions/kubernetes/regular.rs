@@ -40,9 +40,39 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
     // RE2 knows no Perl classes beyond ASCII: they are written out for a matcher that does.
     let mut builder = RegexBuilder::new(&ascii_classes(pattern));
     builder.size_limit(MAX_COMPILED).nest_limit(MAX_NESTING);
-    builder
+    builder.build().map_err(|_| EvalError::failed(refusal(pattern)))
+}
+
+/// What is wrong with a pattern, in the words of Go's `regexp`.
+fn refusal(pattern: &str) -> String {
+    use regex_syntax::ast::ErrorKind;
+    let parsed = regex_syntax::ast::parse::ParserBuilder::new()
+        .nest_limit(MAX_NESTING)
         .build()
-        .map_err(|_| EvalError::failed(format!("error parsing regexp: `{pattern}`")))
+        .parse(pattern);
+    let Err(e) = parsed else {
+        return "error parsing regexp: expression too large".to_owned();
+    };
+    let span = e.span();
+    let from = |at: usize| pattern.get(at..).unwrap_or_default();
+    let within = pattern.get(span.start.offset..span.end.offset).unwrap_or_default();
+    let (what, shown) = match e.kind() {
+        ErrorKind::ClassUnclosed => ("missing closing ]", from(span.start.offset)),
+        ErrorKind::GroupUnclosed => ("missing closing )", pattern),
+        ErrorKind::GroupUnopened => ("unexpected )", pattern),
+        ErrorKind::RepetitionMissing => ("missing argument to repetition operator", within),
+        ErrorKind::EscapeUnexpectedEof => ("trailing backslash at end of expression", ""),
+        ErrorKind::EscapeUnrecognized => ("invalid escape sequence", within),
+        ErrorKind::ClassRangeInvalid => ("invalid character class range", within),
+        ErrorKind::RepetitionCountInvalid | ErrorKind::RepetitionCountUnclosed => ("invalid repeat count", within),
+        ErrorKind::UnsupportedLookAround | ErrorKind::FlagUnrecognized => {
+            ("invalid or unsupported Perl syntax", within)
+        }
+        ErrorKind::UnsupportedBackreference => ("invalid escape sequence", within),
+        ErrorKind::NestLimitExceeded(_) => ("expression nests too deeply", pattern),
+        _ => ("invalid syntax", within),
+    };
+    format!("error parsing regexp: {what}: `{shown}`")
 }
 
 fn ascii_classes(pattern: &str) -> String {
