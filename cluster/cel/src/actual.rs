@@ -161,6 +161,11 @@ impl CostRule {
         }
     }
 
+    /// Whether the cost is only known afterwards.
+    pub(crate) fn follows_result(self) -> bool {
+        matches!(self, Self::Join | Self::ListOutput)
+    }
+
     /// What a call costs.
     pub(crate) fn of_call(self, args: &[Value<'_>], result: Option<&Value<'_>>) -> u64 {
         let size = |at: usize| args.get(at).map_or(1, Value::size);
@@ -221,11 +226,14 @@ impl CostRule {
 
 /// What looking at all of a value costs.
 fn traversal(value: &Value<'_>) -> u64 {
+    if crate::value::look().is_err() {
+        return u64::MAX;
+    }
     let part = |length: usize| (length as f64 * STRING_FACTOR) as u64;
     match value {
         Value::String(text) => part(text.len()),
         Value::Bytes(bytes) => part(bytes.len()),
-        Value::List(List::Owned(elements, _)) => elements.iter().map(traversal).sum(),
+        Value::List(List::Owned(elements, _)) => elements.iter().map(traversal).fold(0, u64::saturating_add),
         Value::List(list) => list.iter().map(|element| element.as_ref().map_or(1, traversal)).sum(),
         Value::Map(map) => {
             let entry = |key: &Value<'_>| traversal(key) + map.find(key).ok().flatten().as_ref().map_or(1, traversal);

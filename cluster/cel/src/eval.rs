@@ -183,7 +183,7 @@ impl<'a, 'r> Machine<'a, 'r> {
         match equal(&left, &right) {
             Ok(truth) => Ok(Value::Bool(truth != negate)),
             // Not equal, if only because they cannot be.
-            Err(_) if negate => Ok(Value::Bool(true)),
+            Err(e) if negate && !e.is_final() => Ok(Value::Bool(true)),
             Err(e) => Err(e),
         }
     }
@@ -214,12 +214,18 @@ impl<'a, 'r> Machine<'a, 'r> {
             self.charge(1)?;
             return Err(e);
         }
-        let result = match &call.regex {
+        let invoke = || match &call.regex {
             Some(regex) => kubernetes::with_regex(&call.function, regex, &args),
             None => standard::invoke(&call.function, &call.overloads, &args),
         };
-        self.charge(call.cost.of_call(&args, result.as_ref().ok()))?;
-        result
+        if call.cost.follows_result() {
+            let result = invoke();
+            self.charge(call.cost.of_call(&args, result.as_ref().ok()))?;
+            return result;
+        }
+        // Paid before it is done, lest it be done in vain.
+        self.charge(call.cost.of_call(&args, None))?;
+        invoke()
     }
 
     fn list(&mut self, elements: &'a [(Step, bool)]) -> Evaluated<'a> {

@@ -18,6 +18,14 @@ pub const MAX_MESSAGE_EXPRESSION_BYTES: usize = 5 * 1024;
 /// Loop iterations between looks at the interrupt.
 pub(crate) const CHECK_FREQUENCY: u32 = 100;
 
+/// Longest text a function may make, in bytes: what upstream's costs leave unbounded.
+pub(crate) const MAX_TEXT: usize = 32 << 20;
+/// Longest list a function may make.
+pub(crate) const MAX_LIST: usize = 4 << 20;
+/// Most elements one comparison may look at: lists that hold one list twice, and so on, are far
+/// larger than what they cost to make.
+pub(crate) const MAX_COMPARED: u64 = 20_000_000;
+
 /// Longest expression, in code points.
 pub(crate) const MAX_CODE_POINTS: usize = 100_000;
 /// Deepest nesting of the syntax.

@@ -8,6 +8,7 @@ use crate::{
     eval::{Activation, Machine},
     functions::Overload,
     plan::{Step, plan},
+    value::{begin_looking, resume_looking},
 };
 use std::sync::Arc;
 
@@ -112,7 +113,9 @@ impl Program {
     ) -> Evaluation<'a> {
         with_room(self.deep, || {
             let mut machine = Machine::new(activation, self.locals, limit, interrupt);
+            let around = begin_looking();
             let result = machine.eval(&self.step);
+            resume_looking(around);
             Evaluation {
                 result,
                 cost: machine.cost(),

@@ -167,3 +167,20 @@ fn a_run_ends_when_it_is_told_to() {
     let run = program.eval_until(&Bindings::new(), u64::MAX, Some(&|| true));
     assert_eq!(run.result.unwrap_err().kind, ErrorKind::Interrupted);
 }
+
+#[test]
+fn what_costs_little_to_make_cannot_be_made_without_end() {
+    let doubled = |what: &str, times: usize| format!("[{what}]{}", ".map(v, v + v)".repeat(times));
+    let nested = format!("[[1]]{}", ".map(v, [v, v])".repeat(60));
+    let texts = format!(
+        "['{}'].map(v, v.replace('', v)).map(v, v.replace('', v))",
+        "a".repeat(2000)
+    );
+    let shared = format!("{nested}.all(v, v == v)");
+    let begun = Instant::now();
+    for source in [doubled("[1]", 40), doubled("'abc'", 40), texts, shared] {
+        assert!(!run(&source), "{source}");
+    }
+    assert!(!run("sets.contains(lists.range(300000), lists.range(300000))"));
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}

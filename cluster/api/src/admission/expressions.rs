@@ -4,9 +4,12 @@
 
 use serde_json::Value as Json;
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use strata_cel::{
     Activation, DeclKind, DeclType, Env, EvalError, FieldDecl, Library, ObjectDecl, Program, Text, Type, TypeProvider,
@@ -207,8 +210,8 @@ pub(super) struct Inputs<'a> {
     pub(super) params: &'a Json,
     pub(super) authorizer: Option<(Value<'a>, Value<'a>)>,
     variables: &'a [Variable],
-    found: RefCell<HashMap<&'a str, Result<Value<'a>, EvalError>>>,
-    spent: Cell<u64>,
+    found: Mutex<HashMap<&'a str, Result<Value<'a>, EvalError>>>,
+    spent: AtomicU64,
 }
 
 impl<'a> Inputs<'a> {
@@ -222,8 +225,8 @@ impl<'a> Inputs<'a> {
             params: &Json::Null,
             authorizer: None,
             variables,
-            found: RefCell::default(),
-            spent: Cell::new(0),
+            found: Mutex::default(),
+            spent: AtomicU64::new(0),
         }
     }
 
@@ -234,12 +237,17 @@ impl<'a> Inputs<'a> {
             Err(why) => return Err(Failure::Failed(format!("compilation error: {why}"))),
         };
         let run = compiled.program.eval(self, PER_CALL_LIMIT);
-        budget.spend(self.spent.take())?;
+        budget.spend(self.spent.swap(0, Ordering::Relaxed))?;
         budget.spend(run.cost)?;
         run.result.map_err(|e| {
             let source = &expression.source;
             Failure::Failed(format!("expression '{source}' resulted in error: {e}"))
         })
+    }
+
+    /// The variables that have been asked for already.
+    fn known(&self) -> MutexGuard<'_, HashMap<&'a str, Result<Value<'a>, EvalError>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn variable_value(&self, variable: &'a Variable) -> Result<Value<'a>, EvalError> {
@@ -250,7 +258,7 @@ impl<'a> Inputs<'a> {
             .as_ref()
             .map_err(|why| EvalError::failed(format!("composited variable {name:?} fails to compile: {why}")))?;
         let run = compiled.program.eval(self, PER_CALL_LIMIT);
-        self.spent.set(self.spent.get().saturating_add(run.cost));
+        self.spent.fetch_add(run.cost, Ordering::Relaxed);
         run.result
             .map_err(|e| EvalError::failed(format!("composited variable {name:?} fails to evaluate: {e}")))
     }
@@ -276,11 +284,11 @@ impl<'a> Activation<'a> for Inputs<'a> {
             return None;
         }
         let variable = self.variables.iter().find(|v| v.name == field)?;
-        if let Some(found) = self.found.borrow().get(variable.name.as_str()) {
+        if let Some(found) = self.known().get(variable.name.as_str()) {
             return Some(found.clone());
         }
         let value = self.variable_value(variable);
-        self.found.borrow_mut().insert(&variable.name, value.clone());
+        self.known().insert(&variable.name, value.clone());
         Some(value)
     }
 }

@@ -1,6 +1,6 @@
 //! `string.format`.
 
-use crate::{EvalError, Type, Value, functions::convert::double_to_string, value::List};
+use crate::{EvalError, Type, Value, functions::convert::double_to_string, limits::MAX_TEXT, value::List};
 use std::fmt::Write as _;
 
 /// A clause of a format string: `%.3f` is the verb `f` with a precision of three.
@@ -36,6 +36,9 @@ pub(super) fn call<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
                     None => return Err(format!("index {} out of range", used - 1)),
                 };
                 let text = write(clause, &arg).map_err(|e| format!("error during formatting: {e}"))?;
+                if out.len() + text.len() > MAX_TEXT {
+                    return Err("the text is too long".to_owned());
+                }
                 out.push_str(&text);
             }
         }
@@ -302,6 +305,7 @@ fn list_text(list: &List<'_>) -> Option<String> {
 
 /// As a value is written inside of a list or map.
 fn nested(value: &Value<'_>) -> Option<String> {
+    crate::value::look().ok()?;
     Some(match value {
         Value::String(text) => format!("{:?}", &**text),
         Value::Bytes(bytes) => format!("b{:?}", String::from_utf8(bytes.to_vec()).ok()?),

@@ -4,6 +4,7 @@ use super::{Row, row, standard};
 use crate::{
     EvalError, Value,
     env::Library::{Kubernetes, Lists, Sets},
+    limits::MAX_LIST,
     value::{Duration, Key, List, compare, equal},
 };
 use std::{cmp::Ordering, collections::HashSet};
@@ -226,6 +227,7 @@ fn flatten_into<'a>(list: &List<'a>, depth: i64, flat: &mut Vec<Value<'a>>) -> R
     for element in list.iter() {
         match element? {
             Value::List(inner) if depth > 0 => flatten_into(&inner, depth - 1, flat)?,
+            _ if flat.len() >= MAX_LIST => return Err(EvalError::cost_limit()),
             other => flat.push(other),
         }
     }

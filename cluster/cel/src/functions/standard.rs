@@ -4,6 +4,7 @@ use super::{Overload, Row, accepts, row};
 use crate::{
     EvalError, Value,
     env::Library::Standard,
+    limits::MAX_TEXT,
     value::{Duration, compare},
 };
 use std::cmp::Ordering;
@@ -205,6 +206,8 @@ pub(super) fn add<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         [Value::Int(a), Value::Int(b)] => int(a.checked_add(*b)),
         [Value::Uint(a), Value::Uint(b)] => uint(a.checked_add(*b)),
         [Value::Double(a), Value::Double(b)] => Ok(Value::Double(a + b)),
+        [Value::String(a), Value::String(b)] if a.len() + b.len() > MAX_TEXT => Err(EvalError::cost_limit()),
+        [Value::Bytes(a), Value::Bytes(b)] if a.len() + b.len() > MAX_TEXT => Err(EvalError::cost_limit()),
         [Value::String(a), Value::String(b)] => Ok(Value::text(format!("{}{}", &**a, &**b))),
         [Value::Bytes(a), Value::Bytes(b)] => Ok(Value::Bytes([&**a, &**b].concat().into())),
         [Value::List(a), Value::List(b)] => Ok(Value::List(a.add(b)?)),

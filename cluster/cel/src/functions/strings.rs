@@ -4,6 +4,7 @@ use super::{Row, format, kubernetes, row};
 use crate::{
     EvalError, Value,
     env::Library::{Standard, Strings},
+    limits::MAX_TEXT,
 };
 
 pub(super) fn rows() -> Vec<Row> {
@@ -263,6 +264,14 @@ fn replace<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         ] => (text, from, to, *count),
         _ => return refuse(),
     };
+    let most = usize::try_from(count).unwrap_or(usize::MAX);
+    let found = match from.is_empty() {
+        true => text.len() + 1,
+        false => text.matches(&**from).count(),
+    };
+    if text.len().saturating_add(found.min(most).saturating_mul(to.len())) > MAX_TEXT {
+        return Err(EvalError::cost_limit());
+    }
     let replaced = match usize::try_from(count) {
         Ok(count) => text.replacen(&**from, to, count),
         Err(_) => text.replace(&**from, to),
@@ -313,6 +322,9 @@ fn join<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         };
         joined.push_str(if at > 0 { separator } else { "" });
         joined.push_str(text);
+        if joined.len() > MAX_TEXT {
+            return Err(EvalError::cost_limit());
+        }
     }
     Ok(Value::text(joined))
 }

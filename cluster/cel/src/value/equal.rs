@@ -1,12 +1,13 @@
 //! Equality and order of values.
 
 use super::{List, Map, Value};
-use crate::EvalError;
-use std::cmp::Ordering;
+use crate::{EvalError, limits::MAX_COMPARED};
+use std::{cell::Cell, cmp::Ordering};
 
 /// Whether two values are equal. Numbers compare by value whatever their types; other types differ.
 /// Errors: the left side is read from declared JSON or of a library and the right side is another type.
 pub(crate) fn equal<'a>(left: &Value<'a>, right: &Value<'a>) -> Result<bool, EvalError> {
+    look()?;
     Ok(match (left, right) {
         (Value::Null, Value::Null) => true,
         (Value::Null, _) | (_, Value::Null) => false,
@@ -41,6 +42,32 @@ pub(crate) fn equal<'a>(left: &Value<'a>, right: &Value<'a>) -> Result<bool, Eva
         (Value::Preserved(a), b) => b.to_json().is_some_and(|b| **a == b),
         _ => matches!(number_order(left, right), Some(Some(Ordering::Equal))),
     })
+}
+
+thread_local! {
+    /// Values this thread's runs have looked at inside of comparisons.
+    static LOOKED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts a value that is looked at. Errors: that was one too many for a run.
+pub(crate) fn look() -> Result<(), EvalError> {
+    let looked = LOOKED.get() + 1;
+    LOOKED.set(looked);
+    if looked > MAX_COMPARED {
+        Err(EvalError::cost_limit())
+    } else {
+        Ok(())
+    }
+}
+
+/// A run begins: says what the one around it has looked at, for `resume`.
+pub(crate) fn begin_looking() -> u64 {
+    LOOKED.replace(0)
+}
+
+/// The run around goes on.
+pub(crate) fn resume_looking(looked: u64) {
+    LOOKED.set(looked);
 }
 
 /// The order of two values of one comparable type. Errors: there is none.

@@ -1,7 +1,7 @@
 //! Lists.
 
 use super::{Key, Value, equal};
-use crate::{DeclType, EvalError, decl::ListSemantics};
+use crate::{DeclType, EvalError, decl::ListSemantics, limits::MAX_LIST};
 use std::{collections::HashMap, sync::Arc};
 
 /// A list: elements made by the run, or JSON with the declaration of its elements.
@@ -76,6 +76,9 @@ impl<'a> List<'a> {
 
     /// The sum. A set takes what it lacks; a list by keys takes new keys and replaces old ones.
     pub(crate) fn add(&self, other: &List<'a>) -> Result<List<'a>, EvalError> {
+        if self.len() + other.len() > MAX_LIST {
+            return Err(EvalError::cost_limit());
+        }
         let mut elements = self.elements()?;
         match self.semantics() {
             ListSemantics::Atomic => elements.append(&mut other.elements()?),
