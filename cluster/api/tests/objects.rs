@@ -317,9 +317,13 @@ async fn both_event_apis_show_the_same_events() {
         ),
         (&json!("events.k8s.io/v1"), &json!("p"), &json!("done"), &json!(2))
     );
+    // The newer interface lets only the series of an event change.
     let note = Patch::Merge(json!({"note": "really done"}));
-    client.patch(EVENTS_V1, "default", "e", None, note).await.unwrap();
-    assert_eq!(value(&client, EVENTS, "e").await["message"], "really done");
+    let refused = client.patch(EVENTS_V1, "default", "e", None, note).await.unwrap_err();
+    assert!(refused.to_string().contains("field is immutable"), "{refused}");
+    let message = Patch::Merge(json!({"message": "really done"}));
+    client.patch(EVENTS, "default", "e", None, message).await.unwrap();
+    assert_eq!(value(&client, EVENTS_V1, "e").await["note"], "really done");
     let params = ListParams {
         field_selector: "involvedObject.name=p,reason=Pulled".into(),
         ..ListParams::default()

@@ -140,7 +140,10 @@ pub(super) static EVENTS_V1: Row = Row {
             ("reportingComponent", "reportingController"),
             ("reportingInstance", "reportingInstance"),
         ] {
-            now.at(name).named(path).unchanged(causes, &was.at(name));
+            // Absent and empty are the same in these.
+            if !now.at(name).is_empty() || !was.at(name).is_empty() {
+                now.at(name).named(path).unchanged(causes, &was.at(name));
+            }
         }
     },
     ..EVENTS_CORE

@@ -59,7 +59,10 @@ pub(super) static JOBS: Row = Row {
         }
         if let Some(selector) = read_selector(&selector) {
             workload::selects(&selector, &spec.at("template"), causes);
+        } else if !selector.is_set() {
+            causes.push(workload::unselected(&spec.at("template")));
         }
+        generated(object, causes);
     },
     validate_create: created,
     validate_update: changed,
@@ -193,7 +196,7 @@ fn select_own_pods(object: &mut Value) {
 
 fn created(object: &Value, causes: &mut Causes) {
     let root = Field::root(object);
-    let (name, uid) = (root.at("metadata.name"), root.at("metadata.uid"));
+    let name = root.at("metadata.name");
     if root.at("spec.completionMode").text() == "Indexed"
         && let Some(count) = root.at("spec.completions").int().filter(|n| *n > 0)
     {
@@ -203,18 +206,27 @@ fn created(object: &Value, causes: &mut Causes) {
             causes.push(name.invalid(why));
         }
     }
-    if root.at("spec.manualSelector").flag() {
+}
+
+/// The selector and the labels that the server made must be what it made, also after a change.
+fn generated(object: &Value, causes: &mut Causes) {
+    let root = Field::root(object);
+    let (name, uid) = (root.at("metadata.name"), root.at("metadata.uid"));
+    if root.at("spec.manualSelector").flag() || !root.at("spec.selector").is_set() {
         return;
     }
     let labels = root.at("spec.template.metadata.labels");
     let shown = labels.named("spec.template.metadata");
     for (keys, wanted) in [(UID_LABELS, uid.text()), (NAME_LABELS, name.text())] {
         for key in keys {
-            let value = labels.value().get(key).and_then(Value::as_str).unwrap_or("");
-            if value != wanted {
-                let field = labels.named(format!("{}.labels[{key}]", shown.path()));
-                let why = format!("must be '{wanted}'");
-                causes.push(field.invalid_as(labels.value().clone(), why));
+            let why = format!("must be '{wanted}'");
+            let field = labels.named(format!("{}.labels[{key}]", shown.path()));
+            match labels.value().get(key).and_then(Value::as_str) {
+                None => causes.push(field.required(&why)),
+                Some(value) if value != wanted => {
+                    causes.push(field.invalid_as(labels.value().clone(), why));
+                }
+                Some(_) => {}
             }
         }
     }

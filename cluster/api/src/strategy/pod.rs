@@ -32,6 +32,19 @@ impl Strategy for Pod {
         }
     }
 
+    fn prepare_update(&self, new: &mut Value, _old: &Value) {
+        // The older of the two names of one field counts where the newer is left out.
+        let name = match json::text(new, "spec.serviceAccountName") {
+            "" => json::text(new, "spec.serviceAccount"),
+            name => name,
+        };
+        if !name.is_empty() {
+            let name = name.to_owned();
+            json::set(new, "spec.serviceAccount", name.as_str());
+            json::set(new, "spec.serviceAccountName", name);
+        }
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         rules::pod(&Field::root(object), causes);
     }

@@ -407,7 +407,8 @@ pub(super) fn selects(selector: &Selector, template: &Field<'_>, causes: &mut Ca
     }
 }
 
-fn unselected(template: &Field<'_>) -> StatusCause {
+/// That the template's pods are not selected.
+pub(super) fn unselected(template: &Field<'_>) -> StatusCause {
     let labels = template.at("metadata.labels");
     labels.invalid_as(labels.value().clone(), "`selector` does not match template `labels`")
 }

@@ -219,8 +219,8 @@ async fn attempt_change(
         admission::mutate(&request, Some(&mut new), Some(&old), warnings).await?;
     }
     prepare(change, &mut new, &old);
-    let _claim = change.core.services.claim(row, &mut new, Some(&old))?;
     check(change, &new, &old)?;
+    let _claim = change.core.services.claim(row, &mut new, Some(&old))?;
     if !admitted {
         admission::validate(&request, Some(&new), Some(&old), warnings).await?;
     }

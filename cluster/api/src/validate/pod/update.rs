@@ -40,6 +40,9 @@ fn deadline(after: &Field<'_>, before: &Field<'_>, causes: &mut Causes) {
         (None, Some(_)) => {
             causes.push(field.invalid_as(Value::Null, "must not update from a positive integer to nil value"));
         }
+        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => {
+            causes.push(field.invalid("must be between 0 and 2147483647, inclusive"));
+        }
         (Some(now), Some(was)) if was < now => {
             causes.push(field.invalid("must be less than or equal to previous value"));
         }
@@ -103,7 +106,8 @@ fn take_back(pod: &mut Value, old: &Value, causes: &mut Causes) {
     let only_added =
         json::members(old, "spec.nodeSelector").all(|(key, value)| selector.value().get(key) == Some(value));
     if !only_added {
-        causes.push(selector.invalid("only additions to existing labels are allowed"));
+        let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        causes.push(selector.invalid_as(selector.value().clone(), why));
     }
     json::copy(old, pod, "spec.nodeSelector");
     let required = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
@@ -113,7 +117,10 @@ fn take_back(pod: &mut Value, old: &Value, causes: &mut Causes) {
         && now.at("nodeSelectorTerms").len() != json::list(&was, "nodeSelectorTerms").len()
     {
         let terms = now.at("nodeSelectorTerms");
-        causes.push(terms.invalid("no additions/deletions to non-empty NodeSelectorTerms list are allowed"));
+        causes.push(terms.invalid_as(
+            terms.value().clone(),
+            "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        ));
     }
     json::copy(old, pod, "spec.affinity.nodeAffinity");
     if json::get(old, "spec.affinity").is_none() {
