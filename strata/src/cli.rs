@@ -145,6 +145,15 @@ pub struct ApiSettings {
     /// Days that they are kept; 0: for ever.
     #[arg(long, default_value_t = 366)]
     pub audit_log_maxage: u64,
+    /// An AuthenticationConfiguration: OpenID providers whose tokens are believed.
+    #[arg(long)]
+    pub authentication_config: Option<PathBuf>,
+    /// A kubeconfig of the webhook that knows tokens the server does not.
+    #[arg(long)]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// A kubeconfig of the webhook that may allow what the server does not.
+    #[arg(long)]
+    pub authorization_webhook_config_file: Option<PathBuf>,
     /// An EncryptionConfiguration: which resources are encrypted in the store, and with which keys.
     #[arg(long)]
     pub encryption_provider_config: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! The API server's settings from files: audit.
+//! The API server's settings from files: audit, encryption, who else is asked.
 
 use crate::{
     cli::ApiSettings,
@@ -8,7 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use strata_api::{AuditLog, AuditOptions};
+use strata_api::{AuditLog, AuditOptions, OutsideOptions};
 
 fn read(path: &Path) -> Outcome<String> {
     fs::read_to_string(path).during(format!("reading {}", path.display()))
@@ -17,6 +17,15 @@ fn read(path: &Path) -> Outcome<String> {
 /// The content of a file that may be named.
 pub fn optional(path: &Option<PathBuf>) -> Outcome<Option<String>> {
     path.as_deref().map(read).transpose()
+}
+
+/// Who else knows identities and rights.
+pub fn outside(settings: &ApiSettings) -> Outcome<OutsideOptions> {
+    Ok(OutsideOptions {
+        authentication: optional(&settings.authentication_config)?,
+        token_webhook: optional(&settings.authentication_token_webhook_config_file)?,
+        authorization_webhook: optional(&settings.authorization_webhook_config_file)?,
+    })
 }
 
 /// What is written down about requests.

@@ -74,6 +74,7 @@ pub async fn start(
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
         audit: guard::audit(&args.api)?,
+        outside: guard::outside(&args.api)?,
         encryption: guard::optional(&args.api.encryption_provider_config)?,
         service_cidr: instance.service_cidr.clone(),
         ..ApiOptions::new(Arc::new(store), issuer.clone(), ca.ca_pem().to_owned(), address)
@@ -235,6 +236,7 @@ impl Plane {
 
     /// Waits until everything has ended after a cancellation.
     pub async fn join(self) {
+        self.api.drain();
         self.tasks.close();
         self.tasks.wait().await;
         if let Some(reconcilers) = self.reconcilers {

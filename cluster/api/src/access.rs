@@ -18,20 +18,25 @@ impl Core {
         let fields = matches!(info.verb, "list" | "watch" | "deletecollection")
             .then(|| FieldSelector::parse(query.get("fieldSelector")).ok())
             .flatten();
-        let attributes = Attributes {
-            verb: info.verb,
-            group: &info.group,
-            version: &info.version,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &info.name,
-            path: &info.path,
-            is_resource: info.is_resource,
-            field_selector: fields.as_ref(),
-            ..Attributes::of(user)
+        self.require(&attributes(user, info, fields.as_ref()))
+    }
+
+    /// As [`Self::authorize`], asking the webhook too if there is one. Errors: 403.
+    pub(crate) async fn authorize_request(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+        query: &Query,
+    ) -> Result<(), Status> {
+        let refused = match (self.authorize(user, info, query), &self.outside.authorization) {
+            (Ok(()), _) => return Ok(()),
+            (refused, None) => return refused,
+            (Err(refused), Some(webhook)) => match webhook.decide(self, &attributes(user, info, None)).await {
+                Decision::Allow => return Ok(()),
+                _ => refused,
+            },
         };
-        self.require(&attributes)
+        Err(refused)
     }
 
     /// Whether the user may also create what an update would. Errors: 403.
@@ -61,6 +66,23 @@ impl Core {
                 Err(Status::forbidden(&resource, attributes.name, why))
             }
         }
+    }
+}
+
+/// A request as authorizers see it.
+fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo, fields: Option<&'a FieldSelector>) -> Attributes<'a> {
+    Attributes {
+        verb: info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: &info.path,
+        is_resource: info.is_resource,
+        field_selector: fields,
+        ..Attributes::of(user)
     }
 }
 

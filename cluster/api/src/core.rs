@@ -11,6 +11,7 @@ use crate::{
     flow::Flow,
     metrics::Metrics,
     options::Dialer,
+    outside::Outside,
     registry::{Registry, Row},
     webhook::WebhookClients,
 };
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) aggregator: Aggregator,
     pub(crate) flow: Flow,
     pub(crate) audit: Option<Audit>,
+    pub(crate) outside: Outside,
     pub(crate) dialer: Arc<dyn Dialer>,
     pub(crate) webhooks: WebhookClients,
     pub(crate) configured: Arc<Configured>,
@@ -113,6 +115,7 @@ impl Core {
             services,
             metrics: Metrics::default(),
             flow: Flow::new(),
+            outside: Outside::open(&options.outside)?,
             audit: options.audit.as_ref().map(Audit::open).transpose()?,
             aggregator: Aggregator::new(options.front_proxy),
             dialer: options.dialer,

@@ -22,6 +22,8 @@ pub struct ApiOptions {
     pub audit: Option<crate::AuditOptions>,
     /// An EncryptionConfiguration in YAML: what the store sees encrypted only.
     pub encryption: Option<String>,
+    /// Who else knows identities and rights.
+    pub outside: crate::OutsideOptions,
     /// Where clients inside the cluster reach this server: the endpoint of the `kubernetes` service.
     pub advertise: SocketAddr,
     /// Cluster addresses of services, such as `10.96.0.0/12`.
@@ -43,6 +45,7 @@ impl ApiOptions {
             front_proxy: None,
             audit: None,
             encryption: None,
+            outside: crate::OutsideOptions::default(),
             advertise,
             service_cidr: "10.96.0.0/12".into(),
             node_ports: 30000..=32767,

@@ -22,7 +22,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use strata_auth::UserInfo;
+use strata_auth::{Authenticator, Unauthenticated, UserInfo};
 use strata_http::{Body, Handler, Peer};
 use strata_meta::{Reason, Status};
 
@@ -124,7 +124,7 @@ impl Handler for HttpHandler {
             if core.audit.is_some() {
                 request.extensions_mut().insert(audit::Source(peer.address));
             }
-            match core.authenticator.authenticate(request.headers(), &peer) {
+            match authenticate(&core, request.headers(), &peer).await {
                 // A write goes on when its caller has gone: what was begun is finished or refused, never left halfway.
                 Ok(user) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
                     let serving = tokio::spawn(serve(core, user, request, Origin::Network));
@@ -141,6 +141,24 @@ impl Handler for HttpHandler {
                 }
             }
         })
+    }
+}
+
+/// Who sends a request; those who know tokens besides the server are asked when it does not know one.
+async fn authenticate(core: &Core, headers: &HeaderMap, peer: &Peer) -> Result<Arc<UserInfo>, Unauthenticated> {
+    let refused = match core.authenticator.authenticate(headers, peer) {
+        Err(refused @ Unauthenticated::Token(_)) if core.outside.knows_tokens() => refused,
+        known => return known,
+    };
+    let Ok(Some(token)) = Authenticator::bearer_token(headers) else {
+        return Err(refused);
+    };
+    match core.outside.token(core, &token, core.authenticator.audiences()).await {
+        Ok((user, _)) => Ok(user),
+        Err(why) => {
+            tracing::debug!(why, "nobody else knows the token");
+            Err(refused)
+        }
     }
 }
 
@@ -325,7 +343,7 @@ async fn authorised(
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
-    let allowed = call.core.authorize(&call.user, &call.info, &call.query);
+    let allowed = call.core.authorize_request(&call.user, &call.info, &call.query).await;
     if let Some(trail) = &call.trail {
         let decision = if allowed.is_ok() { "allow" } else { "forbid" };
         trail.annotate("authorization.k8s.io/decision", decision);

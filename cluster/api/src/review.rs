@@ -57,7 +57,7 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         }
         "SelfSubjectRulesReview" => rules(call, &mut value)?,
         "SelfSubjectReview" => json::set(&mut value, "status", json!({"userInfo": &*call.user})),
-        "TokenReview" => token(call, row, &mut value)?,
+        "TokenReview" => token(call, &mut value).await?,
         _ => return Err(Status::method_not_allowed()),
     }
     Ok(value_response(201, &value, form))
@@ -194,10 +194,9 @@ fn rules(call: &Call, value: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn token(call: &Call, row: &Row, value: &mut Value) -> Result<(), Status> {
+async fn token(call: &Call, value: &mut Value) -> Result<(), Status> {
     let text = json::text(value, "spec.token");
     if text.is_empty() {
-        let _ = row;
         return Err(Status::bad_request(
             "token is required for TokenReview in authentication",
         ));
@@ -214,7 +213,17 @@ fn token(call: &Call, row: &Row, value: &mut Value) -> Result<(), Status> {
     };
     let status = match call.core.authenticator.token(text, &wanted) {
         Ok((user, audiences)) => json!({"authenticated": true, "user": user, "audiences": audiences}),
-        Err(why) => json!({"user": {}, "error": why.to_string()}),
+        Err(why) => {
+            let outside = &call.core.outside;
+            let asked = match outside.knows_tokens() {
+                true => outside.token(&call.core, text, &wanted).await.ok(),
+                false => None,
+            };
+            match asked {
+                Some((user, audiences)) => json!({"authenticated": true, "user": &*user, "audiences": audiences}),
+                None => json!({"user": {}, "error": why.to_string()}),
+            }
+        }
     };
     json::set(value, "status", status);
     Ok(())

@@ -94,6 +94,13 @@ impl ApiServer {
         self.core.is_ready()
     }
 
+    /// Ends watches, so that their connections end: what a server that stops does first.
+    pub fn drain(&self) {
+        for resource in self.core.cache.all() {
+            resource.close_watches();
+        }
+    }
+
     /// Ends watches and background tasks, and waits for them.
     pub async fn stop(&self) {
         self.cancel.cancel();

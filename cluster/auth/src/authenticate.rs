@@ -119,6 +119,11 @@ impl Authenticator {
         }
     }
 
+    /// The bearer token of a request. Errors: a header that cannot be read.
+    pub fn bearer_token(headers: &HeaderMap) -> Result<Option<String>, Unauthenticated> {
+        bearer_token(headers)
+    }
+
     /// Who holds a token that is for one of the wanted audiences, and for which of them (TokenReview).
     pub fn token(&self, token: &str, wanted: &[String]) -> Result<(UserInfo, Vec<String>), TokenError> {
         if let Some(id) = BootstrapToken::id_of(token) {

@@ -13,7 +13,7 @@ mod service;
 mod tests;
 
 pub(crate) use call::CallError;
-pub(crate) use client::WebhookClients;
+pub(crate) use client::{WebhookClients, system_roots};
 pub(crate) use config::{ClientConfig, Endpoint};
 pub(crate) use kubeconfig::from_kubeconfig;
 pub(crate) use service::{dial_service, endpoints};

@@ -1,0 +1,103 @@
+//! Identity and rights that others decide about: OpenID providers and token webhooks say who somebody is, a webhook
+//! what they may do. They are asked when the server's own answer is that it does not know.
+
+mod claims;
+mod jwt;
+mod keys;
+mod review;
+
+pub(crate) use review::AuthorizationWebhook;
+
+use crate::{core::Core, webhook::from_kubeconfig};
+use jwt::JwtAuthenticator;
+use review::TokenWebhook;
+use serde::Deserialize;
+use std::sync::Arc;
+use strata_auth::UserInfo;
+
+/// Where identity and rights come from besides the server itself; files are given as their content.
+#[derive(Clone, Debug, Default)]
+pub struct OutsideOptions {
+    /// An AuthenticationConfiguration in YAML: OpenID providers.
+    pub authentication: Option<String>,
+    /// A kubeconfig that says where tokens are reviewed.
+    pub token_webhook: Option<String>,
+    /// A kubeconfig that says where access is reviewed, when neither the node authorizer nor RBAC allow it.
+    pub authorization_webhook: Option<String>,
+}
+
+/// Those who may know who holds a token.
+#[derive(Default)]
+pub(crate) struct Outside {
+    jwt: Vec<JwtAuthenticator>,
+    webhook: Option<TokenWebhook>,
+    /// Who may know what somebody may do.
+    pub(crate) authorization: Option<AuthorizationWebhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Configuration {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    jwt: Vec<jwt::Settings>,
+}
+
+impl Outside {
+    /// Reads the settings. Errors: one that cannot be used.
+    pub(crate) fn open(options: &OutsideOptions) -> Result<Self, crate::Error> {
+        let wrong = |setting: &'static str| move |why: String| crate::Error::Setting { setting, why };
+        let mut outside = Self::default();
+        if let Some(text) = &options.authentication {
+            let wrong = wrong("authentication-config");
+            let file: Configuration = serde_saphyr::from_str(text).map_err(|e| wrong(e.to_string()))?;
+            let known = ["v1", "v1beta1", "v1alpha1"].map(|v| format!("apiserver.config.k8s.io/{v}"));
+            if file.kind != "AuthenticationConfiguration" || !known.contains(&file.api_version) {
+                return Err(wrong(format!(
+                    "{} {} is no AuthenticationConfiguration",
+                    file.api_version, file.kind
+                )));
+            }
+            let jwt = file
+                .jwt
+                .into_iter()
+                .map(JwtAuthenticator::new)
+                .collect::<Result<_, _>>();
+            outside.jwt = jwt.map_err(wrong)?;
+        }
+        if let Some(text) = &options.token_webhook {
+            let config = from_kubeconfig(text).map_err(wrong("authentication-token-webhook-config-file"))?;
+            outside.webhook = Some(TokenWebhook::new(config));
+        }
+        if let Some(text) = &options.authorization_webhook {
+            let config = from_kubeconfig(text).map_err(wrong("authorization-webhook-config-file"))?;
+            outside.authorization = Some(AuthorizationWebhook::new(config));
+        }
+        Ok(outside)
+    }
+
+    /// Whether anybody besides the server knows tokens.
+    pub(crate) fn knows_tokens(&self) -> bool {
+        !self.jwt.is_empty() || self.webhook.is_some()
+    }
+
+    /// Who holds a token, and for which of the wanted audiences. Errors: a sentence for the log.
+    pub(crate) async fn token(
+        &self,
+        core: &Core,
+        token: &str,
+        wanted: &[String],
+    ) -> Result<(Arc<UserInfo>, Vec<String>), String> {
+        if let Some(issuer) = jwt::issuer_of(token) {
+            for provider in self.jwt.iter().filter(|p| p.is_of(&issuer)) {
+                // Whoever claims an issuer is judged by it.
+                return provider.user(token).await.map(|user| (Arc::new(user), wanted.to_vec()));
+            }
+        }
+        match &self.webhook {
+            Some(webhook) => webhook.user(core, token, wanted).await,
+            None => Err("nobody knows the token".into()),
+        }
+    }
+}
