@@ -6,7 +6,7 @@ use crate::{
     pipeline::{self, Origin, RequestBody},
     registry::Row,
     request::{Query, RequestInfo},
-    verbs::{self, ListQuery, filter},
+    verbs::{self, ListQuery, View, filter},
 };
 use bytes::Bytes;
 use futures::{
@@ -101,8 +101,9 @@ impl InProcess {
             limit: params.limit.map_or(0, |n| n as usize),
             continue_token: params.continue_token.clone(),
         };
+        let wanted = filter.shown.clone();
         let page = verbs::list_page(&self.core, cache, filter, query).await?;
-        let page = page.shown(&self.core, &row).await?;
+        let page = page.shown(&self.core, &row, &wanted).await?;
         let items = page
             .items
             .map(|object| row.view(&object))
@@ -128,28 +129,36 @@ impl InProcess {
             &request.field_selector,
         )?;
         let revision = Some(request.from).filter(|r| *r != Revision(0));
+        let view = View::open(&self.core, &row, cache, &filter, revision).await?;
         let watch = verbs::open_watch(&self.core, cache, filter, revision, None, request.bookmarks).await?;
         let cancel = self.core.cancel.clone();
-        let state = (watch, row);
+        let state = (watch, view, row);
         let core = self.core.clone();
-        Ok(stream::unfold(state, move |(mut watch, row)| {
+        Ok(stream::unfold(state, move |(mut watch, mut view, row)| {
             let (cancel, core) = (cancel.clone(), core.clone());
             async move {
                 let event = tokio::select! {
-                    event = next_event(&core, &mut watch, &row) => event?,
+                    event = next_event(&core, &mut watch, &mut view, &row) => event?,
                     () = cancel.cancelled() => return None,
                 };
-                Some((event, (watch, row)))
+                Some((event, (watch, view, row)))
             }
         })
         .boxed())
     }
 }
 
-async fn next_event(core: &Core, watch: &mut Watch, row: &Row) -> Option<Result<WatchEvent, Error>> {
-    Some(match watch.next().await? {
+async fn next_event(core: &Core, watch: &mut Watch, view: &mut View, row: &Row) -> Option<Result<WatchEvent, Error>> {
+    let frame = loop {
+        match view.pass(core, row, watch.next().await?).await {
+            Ok(Some(frame)) => break frame,
+            Ok(None) => {}
+            Err(status) => return Some(Err(status.into())),
+        }
+    };
+    Some(match frame {
         Frame::Bookmark { revision, .. } => Ok(WatchEvent::Bookmark(revision)),
-        Frame::Event { kind, object, .. } => match row.ready(core, object).await.and_then(|o| row.view(&o)) {
+        Frame::Event { kind, object, .. } => match row.view(&object) {
             Err(status) => Err(status.into()),
             Ok(object) => Ok(match kind {
                 EventKind::Added => WatchEvent::Added(object),

@@ -1,6 +1,7 @@
 //! Watchers: what they select, how events reach them.
 
 use super::{Entry, Iter};
+use crate::verbs::ShownField;
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
@@ -97,6 +98,8 @@ pub(crate) struct Filter {
     pub(crate) labels: Selector,
     /// By field: position in the resource's field paths, whether it must be equal, and the value.
     pub(crate) fields: Vec<(FieldRef, bool, String)>,
+    /// By fields that only the shown object has; whoever shows objects looks at them.
+    pub(crate) shown: Vec<ShownField>,
 }
 
 /// A field of a selector, resolved.
@@ -113,7 +116,7 @@ pub(crate) enum FieldRef {
 impl Filter {
     /// Whether nothing is left out within the namespace.
     pub(crate) fn is_everything(&self) -> bool {
-        self.name.is_none() && self.labels.is_everything() && self.fields.is_empty()
+        self.name.is_none() && self.labels.is_everything() && self.fields.is_empty() && self.shown.is_empty()
     }
 
     /// Whether the entry is wanted.

@@ -337,7 +337,11 @@ pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Bod
     let form = call.form()?;
     let options = DeleteOptions::read(call, body).await?;
     let filter = request_filter(row, &call.info, &call.query)?;
-    let page = list_page(&call.core, call.core.stored(row)?, filter, ListQuery::default()).await?;
+    let wanted = filter.shown.clone();
+    let mut page = list_page(&call.core, call.core.stored(row)?, filter, ListQuery::default()).await?;
+    if !wanted.is_empty() {
+        page = page.shown(&call.core, row, &wanted).await?;
+    }
     let mut deleted = Vec::new();
     for object in page.items {
         let outcome = delete_object(

@@ -7,6 +7,7 @@ mod options;
 mod patch;
 mod read;
 mod select;
+mod shown;
 mod update;
 mod watch;
 
@@ -17,5 +18,6 @@ pub(crate) use options::{WriteOptions, field_manager};
 pub(crate) use patch::{patch, patch_value};
 pub(crate) use read::{ListQuery, find, get, list, list_page};
 pub(crate) use select::{Page, filter, parse_revision, request_filter};
+pub(crate) use shown::{ShownField, View};
 pub(crate) use update::{Change, Part, apply_change, update};
 pub(crate) use watch::{open_watch, watch};

@@ -1,6 +1,6 @@
 //! get and list.
 
-use super::{Page, parse_revision, request_filter};
+use super::{Page, ShownField, parse_revision, request_filter, shown::matches};
 use crate::{
     cache::{Filter, Map, ResourceCache, first_of},
     codec::invalid_options,
@@ -101,11 +101,16 @@ pub(crate) struct ListPage {
 
 impl ListPage {
     /// The page with its objects made ready to be shown. Errors: 500 when a conversion fails.
-    pub(crate) async fn shown(self, core: &Core, row: &Row) -> Result<Self, Status> {
+    pub(crate) async fn shown(self, core: &Core, row: &Row, wanted: &[ShownField]) -> Result<Self, Status> {
         if !row.converts_elsewhere() {
             return Ok(self);
         }
-        let objects = row.present(core, self.items.collect()).await?;
+        let mut objects = Vec::new();
+        for object in row.present(core, self.items.collect()).await? {
+            if matches(wanted, &object)? {
+                objects.push(object);
+            }
+        }
         Ok(Self {
             meta: self.meta,
             items: Box::new(objects.into_iter()),
@@ -221,8 +226,9 @@ fn expired_token(page: &Page) -> Status {
 pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let filter = request_filter(row, &call.info, &call.query)?;
+    let wanted = filter.shown.clone();
     let page = list_page(&call.core, call.core.stored(row)?, filter, list_query(call)?).await?;
-    let page = page.shown(&call.core, row).await?;
+    let page = page.shown(&call.core, row, &wanted).await?;
     list_response(row, &page.meta, form, call.include_object()?, page.items)
 }
 

@@ -1,7 +1,7 @@
 //! Selectors, revisions and pages of lists.
 
 use crate::{
-    cache::{FieldRef, Filter},
+    cache::{FieldRef, Filter, Selectable},
     registry::Row,
     request::{Query, RequestInfo},
 };
@@ -17,10 +17,28 @@ pub(crate) fn filter(row: &Row, namespace: &str, labels: &str, fields: &str) -> 
     let paths = row.cache.as_ref().map(|cache| cache.fields());
     let paths = paths.as_deref().unwrap_or(&[]);
     let mut resolved = Vec::new();
+    let mut shown = Vec::new();
     for (path, equal, value) in fields.terms {
         let field = match path.as_str() {
             "metadata.name" => FieldRef::Name,
             "metadata.namespace" => FieldRef::Namespace,
+            other
+                if row
+                    .schema
+                    .custom()
+                    .is_some_and(|c| !c.version().selectable.iter().any(|s| s == other)) =>
+            {
+                return Err(unknown_field(row, other));
+            }
+            other if row.converts_elsewhere() => {
+                let field = Selectable {
+                    path: other.into(),
+                    absent: "".into(),
+                    fallback: "".into(),
+                };
+                shown.push((field, equal, value));
+                continue;
+            }
             other => {
                 let stored = stored_field(row, other);
                 let at = paths.iter().position(|p| *p.path == *stored);
@@ -38,6 +56,7 @@ pub(crate) fn filter(row: &Row, namespace: &str, labels: &str, fields: &str) -> 
         name,
         labels,
         fields: resolved,
+        shown,
     })
 }
 

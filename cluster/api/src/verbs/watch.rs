@@ -1,6 +1,6 @@
 //! watch.
 
-use super::{parse_revision, request_filter};
+use super::{View, parse_revision, request_filter};
 use crate::{
     cache::{Filter, Frame, ResourceCache, Start, Watch},
     codec::invalid_options,
@@ -79,8 +79,10 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>,
     let cache = call.core.stored(row)?;
     let writer = FrameWriter::new(row.clone(), form, call.include_object()?);
     let media = HeaderValue::from_static(writer.media_type());
+    let after = revision.filter(|_| initial != Some(true));
+    let view = View::open(&call.core, row, cache, &filter, after).await?;
     let body = match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
-        Ok(watch) => stream_body(call.core.clone(), watch, writer, seconds),
+        Ok(watch) => stream_body(call.core.clone(), (watch, view), writer, seconds),
         // Upstream opens the stream and says so in it.
         Err(status) if status.is_expired() => Body::full(writer.error(&status)),
         Err(status) => return Err(status),
@@ -99,29 +101,34 @@ fn spread() -> u64 {
 struct Running {
     core: Arc<Core>,
     watch: Watch,
+    view: View,
     writer: FrameWriter,
     deadline: Instant,
     cancel: CancellationToken,
 }
 
-fn stream_body(core: Arc<Core>, watch: Watch, writer: FrameWriter, seconds: u64) -> Body {
+fn stream_body(core: Arc<Core>, (watch, view): (Watch, View), writer: FrameWriter, seconds: u64) -> Body {
     let running = Running {
         cancel: core.cancel.clone(),
         core,
         watch,
+        view,
         writer,
         deadline: Instant::now() + Duration::from_secs(seconds),
     };
     Body::stream(stream::unfold(Some(running), |state| async move {
         let mut running = state?;
-        let frame = tokio::select! {
-            frame = running.watch.next() => frame?,
-            () = tokio::time::sleep_until(running.deadline) => return None,
-            () = running.cancel.cancelled() => return None,
-        };
-        let frame = match running.made_ready(frame).await {
-            Ok(frame) => frame,
-            Err(status) => return Some((Ok(running.writer.error(&status)), None)),
+        let frame = loop {
+            let frame = tokio::select! {
+                frame = running.watch.next() => frame?,
+                () = tokio::time::sleep_until(running.deadline) => return None,
+                () = running.cancel.cancelled() => return None,
+            };
+            match running.view.pass(&running.core, &running.writer.row, frame).await {
+                Ok(Some(frame)) => break frame,
+                Ok(None) => {}
+                Err(status) => return Some((Ok(running.writer.error(&status)), None)),
+            }
         };
         match running.piece(frame) {
             Ok(bytes) => Some((Ok::<Bytes, BoxError>(bytes), Some(running))),
@@ -131,18 +138,6 @@ fn stream_body(core: Arc<Core>, watch: Watch, writer: FrameWriter, seconds: u64)
 }
 
 impl Running {
-    /// A frame whose object can be shown.
-    async fn made_ready(&self, frame: Frame) -> Result<Frame, Status> {
-        match frame {
-            Frame::Event { kind, object, .. } if self.writer.row.converts_elsewhere() => {
-                let object = self.writer.row.ready(&self.core, object).await?;
-                let shared = None;
-                Ok(Frame::Event { kind, object, shared })
-            }
-            other => Ok(other),
-        }
-    }
-
     /// A frame and those that are ready behind it.
     fn piece(&mut self, first: Frame) -> Result<Bytes, Status> {
         let bytes = self.writer.frame(first)?;

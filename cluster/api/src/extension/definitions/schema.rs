@@ -229,11 +229,11 @@ fn conditions(schema: &Value, path: &str, causes: &mut Causes) {
         }
         for (i, nested) in json::list(schema, name).iter().enumerate() {
             let skip = name == "allOf" && i == 0 && either && either_int_or_string(first.and_then(|f| f.get("anyOf")));
-            condition(nested, &format!("{path}.{name}[{i}]"), skip, name == "allOf", causes);
+            condition(nested, &format!("{path}.{name}[{i}]"), skip, causes);
         }
     }
     if let Some(nested) = schema.get("not").filter(|n| n.is_object()) {
-        condition(nested, &format!("{path}.not"), false, false, causes);
+        condition(nested, &format!("{path}.not"), false, causes);
     }
     let pattern = json::text(schema, "pattern");
     if !pattern.is_empty()
@@ -244,15 +244,15 @@ fn conditions(schema: &Value, path: &str, causes: &mut Causes) {
     }
 }
 
-fn condition(schema: &Value, path: &str, skip_any: bool, all: bool, causes: &mut Causes) {
+fn condition(schema: &Value, path: &str, skip_any: bool, causes: &mut Causes) {
     if !skip_any {
         conditions(schema, path, causes);
     }
     if let Some(items) = schema.get("items").filter(|i| i.is_object()) {
-        condition(items, &format!("{path}.items"), false, all, causes);
+        condition(items, &format!("{path}.items"), false, causes);
     }
     for (name, property) in json::members(schema, "properties") {
-        condition(property, &format!("{path}.properties[{name}]"), false, all, causes);
+        condition(property, &format!("{path}.properties[{name}]"), false, causes);
     }
     for (name, why) in STRUCTURE {
         let empty = match schema.get(name) {
