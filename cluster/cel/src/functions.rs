@@ -181,14 +181,13 @@ pub(crate) fn accepts(declared: &Type, value: &Value<'_>) -> bool {
         | (Type::Duration, Value::Duration(_))
         | (Type::Map(_), Value::Map(_))
         | (Type::Type(_), Value::Type(_)) => true,
-        (Type::List(inner), Value::List(list)) => {
-            // The first element stands for all, as upstream's overloads look no further.
-            let _ = inner;
-            match (declared.parameters().first(), list.get(0)) {
-                (Some(element), Some(Ok(first))) => accepts(element, &first),
-                _ => true,
-            }
-        }
+        // The first element stands for all, as upstream's overloads look no further; `flatten` takes
+        // lists whatever is in them.
+        (Type::List(_), Value::List(list)) => match (declared.parameters().first(), list.get(0)) {
+            (Some(Type::List(_)), _) => true,
+            (Some(element), Some(Ok(first))) => accepts(element, &first),
+            _ => true,
+        },
         (Type::Opaque(..), Value::Optional(_)) => declared.optional_of().is_some(),
         (Type::Struct(_) | Type::Opaque(..), Value::Opaque(opaque)) => opaque.type_of() == *declared,
         _ => false,

@@ -102,8 +102,7 @@ fn unreadable(rest: &str) -> usize {
             '\n' | '\r' => return upto(at),
             '\\' if !raw => match escape_length(&rest.as_bytes()[at + 1..]) {
                 Some(length) => at += length,
-                None if rest.len() > at + 1 => return upto(at + 1),
-                None => return rest.len(),
+                None => return upto((at + 1 + readable_escape(&rest.as_bytes()[at + 1..])).min(rest.len())),
             },
             _ if after_quote => return at,
             _ => after_quote = c == quote,
@@ -219,6 +218,18 @@ fn end_of_quoted(text: &str, start: usize, (quote, count, raw): (u8, usize, bool
             b'\\' if !raw => at += escape_length(&bytes[at + 1..])? + 1,
             _ => at += 1,
         }
+    }
+}
+
+/// How many bytes after a backslash could still have become an escape.
+fn readable_escape(after: &[u8]) -> usize {
+    let digits = |most: usize, good: fn(&u8) -> bool| 1 + after[1..].iter().take(most).take_while(|b| good(b)).count();
+    match after.first() {
+        Some(b'x' | b'X') => digits(1, u8::is_ascii_hexdigit),
+        Some(b'u') => digits(3, u8::is_ascii_hexdigit),
+        Some(b'U') => digits(7, u8::is_ascii_hexdigit),
+        Some(b'0'..=b'3') => digits(1, |b| (b'0'..=b'7').contains(b)),
+        _ => 0,
     }
 }
 

@@ -123,7 +123,11 @@ fn render(value: &Value<'_>) -> String {
                 parts.push(format!(
                     "{}: {}",
                     render(&key),
-                    render(&map.find(&key).unwrap().unwrap())
+                    match map.find(&key) {
+                        Ok(Some(value)) => render(&value),
+                        Ok(None) => format!("error no such key: {key}"),
+                        Err(e) => format!("error {e}"),
+                    }
                 ));
             }
             parts.sort();

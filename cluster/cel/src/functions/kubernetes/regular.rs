@@ -3,6 +3,7 @@
 use super::super::{Row, row};
 use crate::{EvalError, Value, env::Library::Kubernetes};
 use regex::{Regex, RegexBuilder};
+use regex_syntax::ast::{self, Ast, Flag, FlagsItemKind, RepetitionKind, RepetitionRange, Visitor};
 
 /// Most memory a compiled pattern may take.
 const MAX_COMPILED: usize = 10 << 20;
@@ -37,7 +38,14 @@ pub(super) fn rows() -> Vec<Row> {
 
 /// A compiled pattern. `\d`, `\w`, `\s` and `\b` are ASCII, as RE2 has them.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
-    // RE2 knows no Perl classes beyond ASCII: they are written out for a matcher that does.
+    // What cannot be parsed as it is may still be a pattern once it is written for our matcher.
+    if let Ok(parsed) = ast::parse::ParserBuilder::new()
+        .nest_limit(MAX_NESTING)
+        .build()
+        .parse(pattern)
+    {
+        ast::visit(&parsed, Strict(pattern)).map_err(EvalError::failed)?;
+    }
     let mut builder = RegexBuilder::new(&ascii_classes(pattern));
     builder.size_limit(MAX_COMPILED).nest_limit(MAX_NESTING);
     builder.build().map_err(|_| EvalError::failed(refusal(pattern)))
@@ -75,42 +83,122 @@ fn refusal(pattern: &str) -> String {
     format!("error parsing regexp: {what}: `{shown}`")
 }
 
+/// The pattern as our matcher must read it to mean what RE2 means: classes of ASCII, and no sets of
+/// classes inside of brackets.
 fn ascii_classes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
-    let (mut chars, mut class) = (pattern.chars(), 0_u32);
+    let mut chars = pattern.chars();
+    // Inside of brackets: how many characters have been read there.
+    let mut class: Option<usize> = None;
     while let Some(c) = chars.next() {
-        match c {
-            '[' => {
-                class += 1;
-                out.push(c);
-            }
-            ']' => {
-                class = class.saturating_sub(1);
-                out.push(c);
-            }
-            '\\' => match (chars.next(), class > 0) {
-                (Some('d'), true) => out.push_str("0-9"),
-                (Some('w'), true) => out.push_str("0-9A-Za-z_"),
-                (Some('s'), true) => out.push_str("\\t\\n\\f\\r "),
-                (Some('d'), false) => out.push_str("[0-9]"),
-                (Some('w'), false) => out.push_str("[0-9A-Za-z_]"),
-                (Some('s'), false) => out.push_str("[\\t\\n\\f\\r ]"),
-                (Some('D'), false) => out.push_str("[^0-9]"),
-                (Some('W'), false) => out.push_str("[^0-9A-Za-z_]"),
-                (Some('S'), false) => out.push_str("[^\\t\\n\\f\\r ]"),
-                (Some('b'), false) => out.push_str("(?-u:\\b)"),
-                (Some('Q'), false) => quoted(&mut chars, &mut out),
-                (Some('C'), false) => out.push('.'),
-                (Some(other), _) => {
-                    out.push('\\');
-                    out.push(other);
+        match (c, class) {
+            ('\\', _) => escape(&mut chars, class.is_some(), &mut out),
+            ('[', None) => {
+                out.push('[');
+                class = Some(0);
+                if chars.as_str().starts_with('^') {
+                    chars.next();
+                    out.push('^');
                 }
-                (None, _) => out.push('\\'),
-            },
-            c => out.push(c),
+                continue;
+            }
+            (']', Some(read)) if read > 0 => {
+                out.push(']');
+                class = None;
+            }
+            ('[', Some(_)) if chars.as_str().starts_with(':') => {
+                let name = chars.as_str().find(":]").map_or(0, |end| end + 2);
+                out.push('[');
+                out.push_str(&chars.as_str()[..name]);
+                chars = chars.as_str()[name..].chars();
+            }
+            ('[' | '&' | '~' | ']', Some(_)) => out.extend(['\\', c]),
+            ('-', Some(_)) if out.ends_with('-') => out.push_str("\\-"),
+            (c, _) => out.push(c),
         }
+        class = class.map(|read| read + 1);
     }
     out
+}
+
+fn escape(chars: &mut std::str::Chars<'_>, class: bool, out: &mut String) {
+    match (chars.next(), class) {
+        (Some('d'), true) => out.push_str("0-9"),
+        (Some('w'), true) => out.push_str("0-9A-Za-z_"),
+        (Some('s'), true) => out.push_str("\\t\\n\\f\\r "),
+        (Some('d'), false) => out.push_str("[0-9]"),
+        (Some('w'), false) => out.push_str("[0-9A-Za-z_]"),
+        (Some('s'), false) => out.push_str("[\\t\\n\\f\\r ]"),
+        (Some('D'), false) => out.push_str("[^0-9]"),
+        (Some('W'), false) => out.push_str("[^0-9A-Za-z_]"),
+        (Some('S'), false) => out.push_str("[^\\t\\n\\f\\r ]"),
+        (Some('b'), false) => out.push_str("(?-u:\\b)"),
+        (Some('Q'), false) => quoted(chars, out),
+        (Some('C'), false) => out.push('.'),
+        (Some(other), _) => out.extend(['\\', other]),
+        (None, _) => out.push('\\'),
+    }
+}
+
+/// Refuses what our matcher would take and RE2 does not: repetitions of repetitions, counts beyond a
+/// thousand, flags of its own.
+struct Strict<'p>(&'p str);
+
+/// Most repetitions that may be counted.
+const MAX_REPEAT: u32 = 1000;
+
+impl Visitor for Strict<'_> {
+    type Output = ();
+    type Err = String;
+
+    fn finish(self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn visit_pre(&mut self, node: &Ast) -> Result<(), String> {
+        let refuse = |what: &str, from: usize, to: usize| {
+            let shown = self.0.get(from..to).unwrap_or_default();
+            Err(format!("error parsing regexp: {what}: `{shown}`"))
+        };
+        let flags = match node {
+            Ast::Repetition(outer) => {
+                let span = outer.op.span;
+                if let Ast::Repetition(inner) = &*outer.ast {
+                    let from = inner.op.span.start.offset;
+                    return refuse("invalid nested repetition operator", from, span.end.offset);
+                }
+                let most = match &outer.op.kind {
+                    RepetitionKind::Range(
+                        RepetitionRange::Exactly(n) | RepetitionRange::AtLeast(n) | RepetitionRange::Bounded(_, n),
+                    ) => *n,
+                    _ => 0,
+                };
+                if most > MAX_REPEAT {
+                    return refuse("invalid repeat count", span.start.offset, span.end.offset);
+                }
+                None
+            }
+            Ast::Flags(set) => Some(&set.flags),
+            Ast::Group(group) => group.flags(),
+            _ => None,
+        };
+        let foreign = flags.filter(|flags| {
+            let own = |item: &FlagsItemKind| {
+                matches!(
+                    item,
+                    FlagsItemKind::Negation
+                        | FlagsItemKind::Flag(
+                            Flag::CaseInsensitive | Flag::MultiLine | Flag::DotMatchesNewLine | Flag::SwapGreed
+                        )
+                )
+            };
+            !flags.items.iter().all(|item| own(&item.kind))
+        });
+        match foreign {
+            Some(flags) => refuse("invalid or unsupported Perl syntax", 0, flags.span.end.offset),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `\Q…\E`, taken literally.
