@@ -1,7 +1,7 @@
 //! /healthz, /livez, /readyz, /version, /metrics.
 
 use crate::{
-    encode::{text_response, value_response},
+    encode::{JSON, Negotiated, text_response, value_response},
     pipeline::Call,
 };
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
@@ -42,7 +42,8 @@ fn architecture() -> &'static str {
 pub(crate) fn serve(call: &Call) -> Option<Response<Body>> {
     let path = call.info.path.trim_end_matches('/');
     let response = match path {
-        "/version" => value_response(200, &version(), call.form().ok()?),
+        // As upstream, in JSON whatever the caller accepts.
+        "/version" => value_response(200, &version(), Negotiated { pretty: true, ..JSON }),
         "/metrics" => metrics(call),
         _ => {
             let (endpoint, check) = path
