@@ -70,6 +70,9 @@ func readReports(files []string) (map[string]verdict, error) {
 		if err := json.Unmarshal(data, &reports); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
+		if len(reports) == 0 {
+			return nil, fmt.Errorf("%s holds no report: the suite could not write it", file)
+		}
 		for _, report := range reports {
 			for _, spec := range report.SpecReports {
 				if spec.LeafNodeType != types.NodeTypeIt {
