@@ -27,6 +27,7 @@ mod node;
 mod pod;
 mod policy;
 mod rbac;
+mod rollout;
 mod row;
 mod secret;
 mod service;
