@@ -117,27 +117,47 @@ fn object<S: Schema>(schema: &S, name: &str, root: bool) -> Option<DeclType> {
         let element = Arc::new(element);
         return Some(sized(DeclKind::Map { element }, max, 2));
     }
-    let mut min_size = 2;
     let mut fields: Vec<(String, Arc<DeclType>)> = Vec::new();
+    let mut defaulted = Vec::new();
     for (property, inner) in schema.properties().unwrap_or_default() {
         let identifier = crate::escape(property);
         let inner_name = format!("{name}.{}", identifier.as_deref().unwrap_or(property));
         let Some(decl) = DeclType::from_schema(inner, &inner_name, inner.embedded_resource()) else {
             continue;
         };
-        if schema.is_required(property) && !inner.has_default() {
-            min_size += property.len() as u64 + decl.min_serialized_size + 4;
+        if inner.has_default() {
+            defaulted.push(property);
         }
         fields.push((property.to_owned(), Arc::new(decl)));
     }
-    if root {
+    if root && !describes_resource(&fields) {
         // They take the place of what the schema says of them.
-        fields.retain(|(property, _)| !matches!(property.as_str(), "kind" | "apiVersion" | "metadata"));
-        fields.extend(resource_fields(name));
+        let added = resource_fields(name);
+        fields.retain(|(property, _)| added.iter().all(|(other, _)| other != property));
+        defaulted.retain(|property| added.iter().all(|(other, _)| other != property));
+        fields.extend(added);
     }
+    let required = |property: &str| schema.is_required(property) && !defaulted.contains(&property);
+    let counted = fields.iter().filter(|(property, _)| required(property));
+    let sizes = counted.map(|(property, decl)| property.len() as u64 + decl.min_serialized_size + 4);
+    let min_size = 2 + sizes.sum::<u64>();
     let object = ObjectDecl::new(name, fields);
     let kind = DeclKind::Object(Arc::new(object));
     Some(sized(kind, 0, min_size))
+}
+
+/// Whether the schema itself says all that expressions may see of a resource.
+fn describes_resource(fields: &[(String, Arc<DeclType>)]) -> bool {
+    let find = |name: &str| fields.iter().find(|(property, _)| property == name);
+    let text = |name: &str| find(name).is_some_and(|(_, decl)| matches!(decl.kind, DeclKind::String));
+    let names = |decl: &DeclType| match &decl.kind {
+        DeclKind::Object(object) => ["name", "generateName"].iter().all(|name| {
+            let field = object.fields.get(*name);
+            field.is_some_and(|field| matches!(field.decl.kind, DeclKind::String))
+        }),
+        _ => false,
+    };
+    text("kind") && text("apiVersion") && find("metadata").is_some_and(|(_, decl)| names(decl))
 }
 
 /// What every resource has, as far as expressions may see it.

@@ -215,7 +215,7 @@ fn every_golden_answer_is_ours() {
     let (mut report, mut count, mut wrong) = (String::new(), 0, 0);
     for (group, answered) in cases.as_array().unwrap().iter().zip(answers.as_array().unwrap()) {
         let schema = group.get("schema").map(JsonSchema::new);
-        let decl = schema.map(|schema| DeclType::from_schema(&schema, "selfType", false).unwrap());
+        let decl = schema.map(|schema| DeclType::from_schema(&schema, "selfType", group["root"] == true).unwrap());
         let env = environment(group, decl.as_ref());
         let mut bindings = Bindings::new().with("dyn_value", Value::dynamic(&group["dyn"]));
         if let Some(decl) = &decl {

@@ -43,6 +43,7 @@ type group struct {
 	Object      json.RawMessage `json:"object,omitempty"`
 	Old         json.RawMessage `json:"old,omitempty"`
 	Dyn         json.RawMessage `json:"dyn,omitempty"`
+	Root        bool            `json:"root,omitempty"`
 	JSONPatch   bool            `json:"jsonPatch,omitempty"`
 	Expressions []string        `json:"expressions"`
 }
@@ -132,9 +133,12 @@ func answersOf(g group) []answer {
 	var root *apiservercel.DeclType
 	if g.Schema != nil {
 		s := structural(g.Schema)
-		root = model.SchemaDeclType(s, false).MaybeAssignTypeName("selfType")
+		root = model.SchemaDeclType(s, g.Root).MaybeAssignTypeName("selfType")
 		declTypes = append(declTypes, root)
 		options = append(options, cel.Variable("self", root.CelType()), cel.Variable("oldSelf", types.NewOptionalType(root.CelType())))
+		if g.Root {
+			s = model.WithTypeAndObjectMeta(s)
+		}
 		activation["self"] = schemacel.UnstructuredToVal(decode(g.Object), s)
 		if g.Old != nil {
 			activation["oldSelf"] = types.OptionalOf(schemacel.UnstructuredToVal(decode(g.Old), s))
