@@ -180,7 +180,7 @@ impl Matcher {
             return Ok(None);
         }
         let excluded = |subject: &Subject<'_>| self.excluded.iter().any(|rule| rule.matches(subject));
-        if self.first_form(request, &excluded).is_some() {
+        if !self.excluded.is_empty() && self.first_form(request, &excluded).is_some() {
             return Ok(None);
         }
         let every = self.all_without_rules && self.rules.is_empty();

@@ -1,11 +1,8 @@
 //! A request as plugins see it.
 
-use crate::{core::Core, json, registry::Row};
+use crate::{audit, core::Core, json, registry::Row};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 use strata_auth::UserInfo;
 use strata_meta::{GroupVersionKind, Status};
 
@@ -45,14 +42,8 @@ pub(crate) struct Request<'a> {
     /// As the path has it; `""` for an object whose name is still to be made.
     pub(crate) name: &'a str,
     pub(crate) dry_run: bool,
-    notes: Mutex<Notes>,
-}
-
-/// What plugins have to say besides yes and no.
-#[derive(Default)]
-struct Notes {
-    warnings: Vec<String>,
-    annotations: BTreeMap<String, String>,
+    /// What plugins have to say besides yes and no.
+    warnings: Mutex<Vec<String>>,
 }
 
 impl<'a> Request<'a> {
@@ -73,7 +64,7 @@ impl<'a> Request<'a> {
             namespace,
             name,
             dry_run: false,
-            notes: Mutex::default(),
+            warnings: Mutex::default(),
         }
     }
 
@@ -132,32 +123,24 @@ impl<'a> Request<'a> {
 
     /// A sentence for the `Warning` header.
     pub(super) fn warn(&self, text: impl Into<String>) {
-        self.notes().warnings.push(text.into());
+        self.said().push(text.into());
     }
 
     /// A note for the audit log.
-    pub(super) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
-        let (key, value) = (key.into(), value.into());
-        crate::audit::note(&key, &value);
-        self.notes().annotations.insert(key, value);
-    }
-
-    /// The notes for the audit log.
-    #[allow(dead_code, reason = "the audit log asks for them")]
-    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
-        self.notes().annotations.clone()
+    pub(super) fn annotate(&self, key: impl AsRef<str>, value: impl AsRef<str>) {
+        audit::note(key.as_ref(), value.as_ref());
     }
 
     pub(super) fn take_warnings(&self, into: &mut Vec<String>) {
-        for warning in self.notes().warnings.drain(..) {
+        for warning in self.said().drain(..) {
             if !into.contains(&warning) {
                 into.push(warning);
             }
         }
     }
 
-    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
-        self.notes.lock().expect("no panic under this lock")
+    fn said(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.warnings.lock().expect("no panic under this lock")
     }
 
     /// The options of the operation, as reviews show them.

@@ -16,7 +16,7 @@ use crate::{
 };
 use http::Response;
 use serde_json::Value;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use strata_auth::UserInfo;
 use strata_http::Body;
 use strata_meta::{Object, Revision, Status, StatusCause};
@@ -42,6 +42,9 @@ pub(crate) enum Part {
 
 /// Conflicts with other writers that are answered by starting over, when the client named no revision.
 const ATTEMPTS: usize = 64;
+
+/// How long a writer who was overtaken waits for those before it.
+const TURN: Duration = Duration::from_secs(1);
 
 /// A write to an object that is there.
 pub(crate) struct Change<'a> {
@@ -159,8 +162,9 @@ pub(crate) async fn apply_change(
                     return Err(outdated(change));
                 }
                 attempt += 1;
+                // A turn is a courtesy: nobody waits long for one who is held up by a webhook.
                 if turn.is_none() {
-                    turn = Some(core.turn(&stored.key).await);
+                    turn = tokio::time::timeout(TURN, core.turn(&stored.key)).await.ok();
                 }
                 if let Some(revision) = current {
                     core.cache.progress().reach(revision).await?;
