@@ -221,7 +221,9 @@ impl ApiServer {
                 tokio::select! {
                     () = cancel.cancelled() => return,
                     _ = bookmarks.tick() => core.cache.bookmark(),
-                    _ = maintenance.tick() => if core.is_ready() { bootstrap::maintain(&core).await },
+                    _ = maintenance.tick() => if core.is_ready() {
+                        cancel.run_until_cancelled(bootstrap::maintain(&core)).await;
+                    },
                     _ = compaction.tick() => {
                         marks.push_back(core.cache.progress().applied());
                         if marks.len() > 1 && let Some(oldest) = marks.pop_front() {

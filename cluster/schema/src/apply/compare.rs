@@ -61,8 +61,18 @@ pub(super) fn compare(node: &dyn Node, old: &Value, new: &Value) -> Result<Compa
 
 /// What happened to the value itself, and what differs below it.
 fn difference(node: &dyn Node, old: Option<&Value>, new: Option<&Value>) -> Found {
-    if old == new {
-        return Ok((Change::None, Comparison::default()));
+    let mut below = Comparison::default();
+    match (old, new) {
+        (None, Some(value)) => {
+            below.added = everything(node, value)?;
+            return Ok((Change::Added, below));
+        }
+        (Some(value), None) => {
+            below.removed = everything(node, value)?;
+            return Ok((Change::Removed, below));
+        }
+        _ if old == new => return Ok((Change::None, below)),
+        _ => {}
     }
     let mut treatment = treatment(node);
     if let Treatment::Any = treatment {
@@ -75,15 +85,12 @@ fn difference(node: &dyn Node, old: Option<&Value>, new: Option<&Value>) -> Foun
     }
     let leaf = matches!(treatment, Treatment::Leaf) || (is_hollow(old) && is_hollow(new));
     let change = match (old, new) {
-        (None, Some(_)) => Change::Added,
-        (Some(_), None) => Change::Removed,
         (Some(Value::Number(a)), Some(Value::Number(b))) if a.as_f64() == b.as_f64() && a.as_i64() == b.as_i64() => {
             Change::None
         }
         _ if leaf => Change::Modified,
         _ => Change::None,
     };
-    let mut below = Comparison::default();
     match treatment {
         _ if leaf => {}
         Treatment::Leaf | Treatment::Any => {}
@@ -91,6 +98,38 @@ fn difference(node: &dyn Node, old: Option<&Value>, new: Option<&Value>) -> Foun
         Treatment::Object(others) => compare_members(node, others, members(old), members(new), &mut below)?,
     }
     Ok((change, below))
+}
+
+/// What lies below a value that came or went as a whole.
+fn everything(node: &dyn Node, value: &Value) -> Result<Set, String> {
+    let mut below = Set::default();
+    match (treatment(node), value) {
+        (Treatment::Object(others), Value::Object(members)) => {
+            for (name, value) in members {
+                let set = everything(member(node, others, name).0, value)?;
+                below.put(element::field(name), true, set);
+            }
+        }
+        (Treatment::Any, Value::Object(members)) => {
+            for (name, value) in members {
+                below.put(element::field(name), true, everything(anything(), value)?);
+            }
+        }
+        (Treatment::List(item, identity), Value::Array(items)) => {
+            let steps = identities(item, identity, items)?;
+            let twice = repeated(&steps);
+            for (step, value) in steps.iter().zip(items) {
+                // Repeated items count as one value.
+                let set = match twice.contains(step) {
+                    true => Set::default(),
+                    false => everything(item, value)?,
+                };
+                below.put(step.clone(), true, set);
+            }
+        }
+        _ => {}
+    }
+    Ok(below)
 }
 
 /// An object in place of something else, or the other way round, where anything may be.
@@ -159,6 +198,17 @@ fn compare_lists(
     Ok(())
 }
 
+/// The steps that occur more than once.
+fn repeated(steps: &[String]) -> BTreeSet<&String> {
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for step in steps.iter().filter(|_| steps.len() > 1) {
+        if !seen.insert(step) {
+            twice.insert(step);
+        }
+    }
+    twice
+}
+
 /// The paths that a value sets. Errors: an item that cannot be told from others.
 pub(super) fn field_set(node: &dyn Node, value: &Value) -> Result<Set, String> {
     set_of(node, value).map(|(_, below)| below)
@@ -174,12 +224,7 @@ fn set_of(node: &dyn Node, value: &Value) -> Result<(bool, Set), String> {
         (Treatment::Object(others), Value::Object(members)) => set_of_members(node, others, members, &mut below)?,
         (Treatment::List(item, identity), Value::Array(items)) => {
             let steps = identities(item, identity, items)?;
-            let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
-            for step in &steps {
-                if !seen.insert(step) {
-                    twice.insert(step);
-                }
-            }
+            let twice = repeated(&steps);
             for (step, value) in steps.iter().zip(items) {
                 let set = match twice.contains(step) {
                     true => Set::default(),
