@@ -61,7 +61,7 @@ impl RowSchema {
         }
     }
 
-    /// Applies a strategic merge patch. Errors: 400 for a patch that means nothing, 415 where there is no such patch.
+    /// Applies a strategic merge patch. Errors: as upstream interprets those of the patch, 415 where there is no such patch.
     pub(crate) fn strategic_merge(
         &self,
         gvk: &GroupVersionKind,
@@ -69,7 +69,7 @@ impl RowSchema {
         patch: &Value,
     ) -> Result<(), Status> {
         match self {
-            Self::Builtin => strata_schema::strategic_merge(gvk, value, patch).map_err(Status::bad_request),
+            Self::Builtin => strata_schema::strategic_merge(gvk, value, patch).map_err(refused_patch),
             Self::Structural(_) => Err(Status::failure(
                 Reason::UnsupportedMediaType,
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
@@ -84,4 +84,26 @@ impl RowSchema {
             Self::Structural(custom) => Some(custom.structural()),
         }
     }
+}
+
+/// Sentences about the form of a strategic merge patch, which are the client's fault; upstream says so of no others.
+const MALFORMED: [&str; 4] = [
+    "invalid JSON document",
+    "invalid patch format of primitive list",
+    "invalid patch format of retainKeys",
+    "invalid patch format of setElementOrder list",
+];
+
+fn refused_patch(error: Error) -> Status {
+    let why = error.to_string();
+    if MALFORMED.contains(&why.as_str()) {
+        return Status::bad_request(why);
+    }
+    if why == "lists of lists are not supported" {
+        let sentence = "the server rejected our request due to an error in our request";
+        return Status::failure(Reason::Invalid, sentence);
+    }
+    let mut status = Status::failure(Reason::Unknown, why);
+    status.code = 500;
+    status
 }

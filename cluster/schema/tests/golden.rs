@@ -75,6 +75,12 @@ struct StrategicCase {
     error: String,
 }
 
+/// Where an error is about types, Go's sentence names Go's types.
+fn says(error: &Error, sentence: &str) -> bool {
+    let is_about_types = sentence.contains("type") && !sentence.starts_with("unknown patch type");
+    is_about_types || error.to_string() == sentence
+}
+
 #[test]
 fn strategic_patches_merge_as_the_go_library_merges_them() {
     let mut differences = Vec::new();
@@ -83,7 +89,7 @@ fn strategic_patches_merge_as_the_go_library_merges_them() {
         let outcome = strategic_merge(&parse_kind(&case.kind), &mut ours, &case.patch);
         match outcome {
             Ok(()) if case.error.is_empty() && ours == case.result => {}
-            Err(_) if !case.error.is_empty() => {}
+            Err(error) if !case.error.is_empty() && says(&error, &case.error) => {}
             _ => differences.push(format!(
                 "{} {}\n  on   {}\n  go   {} {}\n  ours {ours} {outcome:?}",
                 case.kind, case.patch, case.original, case.result, case.error

@@ -19,6 +19,8 @@ mod set;
 mod validate;
 mod walk;
 
+pub(crate) use validate::{go_type, go_value};
+
 pub use filter::{Filter, Pattern};
 pub use kind::{BuiltinKind, Convert, CustomKind, Kind};
 pub use node::{Anything, Form, Identity, Keys, Node, Scalar};

@@ -100,7 +100,8 @@ fn scalar_problem(scalar: Scalar, value: &Value) -> Option<String> {
     }
 }
 
-fn go_type(value: &Value) -> &'static str {
+/// The name of the Go type that JSON is decoded to.
+pub(crate) fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",
@@ -113,7 +114,7 @@ fn go_type(value: &Value) -> &'static str {
 }
 
 /// As Go's `%v` prints it.
-fn go_value(value: &Value) -> String {
+pub(crate) fn go_value(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),

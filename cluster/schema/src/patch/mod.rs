@@ -5,7 +5,10 @@
 
 mod order;
 
-use crate::{Error, Patch, Schema, Shape};
+use crate::{
+    Error, Patch, Schema, Shape,
+    apply::{go_type, go_value},
+};
 use order::{normalise_order, partition};
 use serde_json::{Map, Value};
 use strata_meta::GroupVersionKind;
@@ -180,8 +183,10 @@ impl<'s> Merge<'s> {
             let name = directive[ELEMENT_ORDER.len()..]
                 .strip_prefix('/')
                 .ok_or_else(bad_order)?;
-            let Some(Value::Array(order)) = order else {
-                return Err(bad_order());
+            let order = match order {
+                Some(Value::Array(order)) => order,
+                None | Some(Value::Null) => return Err(bad_order()),
+                Some(other) => return Err(no_list(&other)),
             };
             let member = self.member(shape, name);
             let before = take_list(original, name)?;
@@ -210,15 +215,25 @@ fn bad_order() -> Error {
     Error::Patch(BAD_ORDER_LIST.to_owned())
 }
 
+fn no_list(value: &Value) -> Error {
+    Error::Patch(format!(
+        "expected a []interface {{}}, but received a {}",
+        go_type(value)
+    ))
+}
+
 fn bad_directive(directive: &Value, patch: &Object) -> Error {
-    let directive = directive.as_str().map_or_else(|| directive.to_string(), str::to_owned);
+    let mut patch = patch.clone();
+    patch.insert(DIRECTIVE.to_owned(), directive.clone());
+    let directive = go_value(directive);
     Error::Patch(format!(
         "unknown patch type: {directive} in map: {}",
-        Value::Object(patch.clone())
+        go_value(&Value::Object(patch))
     ))
 }
 
 fn no_merge_key(item: &Value, key: &str) -> Error {
+    let item = go_value(item);
     Error::Patch(format!("map: {item} does not contain declared merge key: {key}"))
 }
 
@@ -227,9 +242,7 @@ fn take_list(object: &mut Object, name: &str) -> Result<Option<Vec<Value>>, Erro
     match object.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Array(items)) => Ok(Some(items)),
-        Some(_) => Err(Error::Patch(
-            "expected a []interface {}, but received another type".to_owned(),
-        )),
+        Some(other) => Err(no_list(&other)),
     }
 }
 
@@ -370,8 +383,8 @@ fn validate_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result
             let Some(next) = wanted.next() else {
                 return Err(Error::Patch(format!(
                     "The order in patch list:\n{}\n doesn't match {ELEMENT_ORDER} list:\n{}\n",
-                    Value::from(patch.to_vec()),
-                    Value::from(order.to_vec())
+                    go_value(&Value::from(patch.to_vec())),
+                    go_value(&Value::from(order.to_vec()))
                 )));
             };
             if identity(next, key)? == mine {

@@ -87,17 +87,20 @@ fn malformed_patches_are_refused() {
     for (patch, sentence) in [
         (
             json!({"spec": {"$patch": "nope"}}),
-            "unknown patch type: nope in map: {}",
+            "unknown patch type: nope in map: map[$patch:nope]",
         ),
         (
             json!({"spec": {"containers": [{"image": "i"}]}}),
-            r#"map: {"image":"i"} does not contain declared merge key: name"#,
+            "map: map[image:i] does not contain declared merge key: name",
         ),
         (
             json!({"spec": {"containers": [{"$patch": "merge"}]}}),
             "merging lists cannot yet be specified in the patch",
         ),
-        (json!({"spec": {"$setElementOrder/containers": 3}}), BAD_ORDER_LIST),
+        (
+            json!({"spec": {"$setElementOrder/containers": 3}}),
+            "expected a []interface {}, but received a int64",
+        ),
         (json!([]), "invalid JSON document"),
     ] {
         assert_eq!(merged("Pod", pod(), patch), Err(sentence.to_owned()));
