@@ -259,3 +259,5 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream;

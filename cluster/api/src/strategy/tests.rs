@@ -18,6 +18,12 @@ fn prepared(object: &Value) -> (Value, &'static dyn Strategy) {
     json::set_default(&mut object, "metadata.uid", "u-1");
     strata_schema::normalise(&gvk, &mut object).expect("decodes");
     strata_schema::apply_defaults(&gvk, &mut object);
+    if info.namespaced {
+        json::set_default(&mut object, "metadata.namespace", "default");
+    }
+    if let Some(conversion) = crate::encode::conversion::conversion_for(info) {
+        (conversion.to_stored)(&mut object);
+    }
     let strategy = strategy_for(group, info.plural);
     strategy.prepare_create(&mut object);
     (object, strategy)
@@ -27,7 +33,8 @@ fn lines(causes: &Causes) -> Vec<String> {
     causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
 }
 
-fn said(object: &Value) -> Vec<String> {
+/// What is said about a new object.
+pub(super) fn said(object: &Value) -> Vec<String> {
     let (object, strategy) = prepared(object);
     let mut causes = Vec::new();
     strategy.validate(&object, &mut causes);
