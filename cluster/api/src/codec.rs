@@ -153,7 +153,10 @@ fn decode_as(
                 kind: text("kind"),
             };
             check_identity(gvk, &identity, bytes)?;
-            schema.decode_value(gvk, value)
+            schema.decode_value(gvk, value).map(|mut decoded| {
+                decoded.strict.splice(0..0, repeated);
+                decoded
+            })
         }
         BodyMedia::Protobuf => {
             if !protobuf::is_protobuf(bytes) {

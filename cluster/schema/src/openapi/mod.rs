@@ -132,6 +132,9 @@ pub fn openapi_v3_custom(kinds: &[DescribedKind<'_>], schemas: Map<String, Value
         paths::add_resource(kind, &mut paths);
     }
     let mut all = schemas::shared();
+    // What every kind has is described there as anywhere.
+    #[cfg(feature = "descriptions")]
+    descriptions::describe("autoscaling", "v1", &mut all);
     if let Some(all) = all.as_object_mut() {
         all.extend(schemas);
     }
