@@ -42,12 +42,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome<ExitCode> {
-    start_logging(&cli.log)?;
+    let log_filter = start_logging(&cli.log)?;
     match cli.command {
         Command::Server(args) => {
             // The helper must exist before any thread does.
             let helper = if args.no_node { None } else { Some(start_helper()?) };
-            runtime()?.block_on(server::run(args, helper))?;
+            runtime()?.block_on(server::run(args, helper, log_filter))?;
         }
         Command::Node(args) => {
             let helper = start_helper()?;
@@ -80,13 +80,19 @@ fn runtime() -> Outcome<tokio::runtime::Runtime> {
     builder.enable_all().build().during("starting threads")
 }
 
-fn start_logging(filter: &str) -> Outcome {
+/// Starts logging; what is given back changes the filter.
+fn start_logging(filter: &str) -> Outcome<strata_api::LogFilter> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).during("--log")?;
     let layer = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_filter_reloading();
+    let handle = layer.reload_handle();
     layer.with_ansi(false).with_target(true).init();
-    Ok(())
+    Ok(std::sync::Arc::new(move |filter: &str| {
+        let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
+        handle.reload(filter).map_err(|e| e.to_string())
+    }))
 }
 
 fn print_completion(shell: cli::Shell) {

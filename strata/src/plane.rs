@@ -11,7 +11,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use strata_api::{ApiOptions, ApiServer, FrontProxy};
+use strata_api::{ApiOptions, ApiServer, FrontProxy, LogFilter};
 use strata_auth::{ClusterCa, FRONT_PROXY_CLIENT, GROUP_MASTERS, Leaf, TokenIssuer, UserInfo, keep_renewed};
 use strata_client::Client;
 use strata_controllers::{CertificateSigner, Controllers, ControllersOptions};
@@ -50,6 +50,7 @@ pub async fn start(
     args: &ServerArgs,
     node_ip: IpAddr,
     instance: &Instance,
+    log_filter: LogFilter,
     cancel: &CancellationToken,
 ) -> Outcome<Plane> {
     let listener = listen(args).await?;
@@ -74,6 +75,7 @@ pub async fn start(
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
         audit: guard::audit(&args.api)?,
+        log_filter: Some(log_filter),
         outside: guard::outside(&args.api)?,
         encryption: guard::optional(&args.api.encryption_provider_config)?,
         service_cidr: instance.service_cidr.clone(),

@@ -9,6 +9,7 @@ use crate::{
     worker::{self, WorkerOptions},
 };
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use strata_api::LogFilter;
 use strata_auth::UserInfo;
 use strata_client::{Client, Informer, Patch, Scope, resources};
 use strata_http::ServerTls;
@@ -17,14 +18,14 @@ use strata_task::CancellationToken;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a control plane, and a node if there is a helper for one.
-pub async fn run(args: ServerArgs, helper: Option<Helper>) -> Outcome {
+pub async fn run(args: ServerArgs, helper: Option<Helper>, log_filter: LogFilter) -> Outcome {
     let began = std::time::Instant::now();
     let mut args = args;
     let cancel = stop_on_signal()?;
     args.data_dir = make_private_dir(&args.data_dir)?;
     let instance = Instance::open(&args.data_dir)?;
     let ip = worker::node_ip(&args.node)?;
-    let plane = plane::start(&args, ip, &instance, &cancel).await?;
+    let plane = plane::start(&args, ip, &instance, log_filter, &cancel).await?;
     if !args.no_controllers {
         addons::install(&plane.admin(), &instance).await?;
     }

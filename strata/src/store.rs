@@ -1,10 +1,22 @@
-//! Looking after the store of a stopped server.
+//! Looking after a server's store; a backup is taken from a running one too.
 
 use crate::{
-    cli::{StoreArgs, StoreCommand},
+    cli::{DataDir, StoreArgs, StoreCommand},
     failure::{During, Outcome, fail},
+    token,
 };
-use std::fs::{File, OpenOptions};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+};
+
+/// The state of a running server, which has the store.
+fn from_server(server: &DataDir, out: &mut File) -> Outcome {
+    let (client, _) = token::connect(server)?;
+    let fetched = crate::runtime()?.block_on(client.get_path("/debug/store/snapshot", "*/*"));
+    out.write_all(&fetched.during("asking the server for its state")?)
+        .during("writing the backup")
+}
 
 /// Carries the command out.
 pub fn run(args: StoreArgs) -> Outcome {
@@ -38,7 +50,12 @@ pub fn run(args: StoreArgs) -> Outcome {
                 .as_mut()
                 .map_err(|e| e.to_string())
                 .during(format!("creating {}", file.display()))?;
-            strata_store::backup(&db, out).during("writing the backup")?;
+            match strata_store::backup(&db, out) {
+                Err(strata_store::Error::Held { .. }) => from_server(&args.server, out)?,
+                done => {
+                    done.during("writing the backup")?;
+                }
+            }
             out.sync_all().during("writing the backup")
         }
         StoreCommand::Restore { file } => {

@@ -34,6 +34,7 @@ mod inprocess;
 mod json;
 mod metrics;
 mod openapi_v2;
+mod operations;
 mod options;
 mod outside;
 mod pipeline;
@@ -57,7 +58,7 @@ mod yaml;
 
 pub use audit::{AuditLog, AuditOptions};
 pub use health::GIT_VERSION;
-pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, Target};
+pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, LogFilter, Target};
 pub use outside::OutsideOptions;
 pub use server::ApiServer;
 pub use strata_http::BoxedIo;

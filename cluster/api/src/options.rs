@@ -24,6 +24,8 @@ pub struct ApiOptions {
     pub encryption: Option<String>,
     /// Who else knows identities and rights.
     pub outside: crate::OutsideOptions,
+    /// Changes what is logged; without it that stays as it is.
+    pub log_filter: Option<LogFilter>,
     /// Where clients inside the cluster reach this server: the endpoint of the `kubernetes` service.
     pub advertise: SocketAddr,
     /// Cluster addresses of services, such as `10.96.0.0/12`.
@@ -45,6 +47,7 @@ impl ApiOptions {
             front_proxy: None,
             audit: None,
             encryption: None,
+            log_filter: None,
             outside: crate::OutsideOptions::default(),
             advertise,
             service_cidr: "10.96.0.0/12".into(),
@@ -53,6 +56,9 @@ impl ApiOptions {
         }
     }
 }
+
+/// Sets the filter of the log. Errors: a filter that cannot be read.
+pub type LogFilter = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// The authority and the certificate with which the server speaks for its callers to extension API servers.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use crate::{
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     health,
     impersonate::impersonated,
+    operations,
     registry::Row,
     request::{Query, RequestInfo},
     review, subresource, verbs,
@@ -366,6 +367,10 @@ async fn authorised(
     match (call.info.is_resource, row) {
         (true, Some(row)) => dispatch(call, &row, request).await,
         (true, None) => unknown_resource(call),
+        (false, _) if call.info.path.starts_with("/debug/") => {
+            let answer = operations::serve(call, request).await;
+            answer.unwrap_or_else(|| Ok(not_found()))
+        }
         (false, _) => plain(call),
     }
 }
