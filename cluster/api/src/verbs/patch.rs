@@ -18,6 +18,9 @@ use strata_meta::{GroupVersionKind, Reason, Status, StatusCause};
 /// Operations of one JSON patch (upstream's limit).
 const MAX_OPERATIONS: usize = 10_000;
 
+/// Bytes that the copies of one JSON patch may add (upstream's limit).
+const MAX_COPIED: usize = 3 << 20;
+
 enum Patch {
     Json(json_patch::Patch),
     Merge(Value),
@@ -174,13 +177,13 @@ fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value)
     let mut new = old.clone();
     match patch {
         Patch::Json(patch) => {
-            json_patch::patch(&mut new, patch).map_err(|e| {
+            apply_operations(&mut new, patch).map_err(|why| {
                 // Upstream: 422 without causes, whatever failed in the patch.
                 let mut status = Status::failure(
                     Reason::Invalid,
                     "the server rejected our request due to an error in our request",
                 );
-                tracing::debug!(error = %e, "a JSON patch does not apply");
+                tracing::debug!(why, "a JSON patch does not apply");
                 status.details = Some(Box::default());
                 status
             })?;
@@ -189,4 +192,40 @@ fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value)
         Patch::Strategic(patch) => schema.strategic_merge(gvk, &mut new, patch)?,
     }
     Ok(new)
+}
+
+/// Carries out one operation after another. Errors: one does not apply, or they copy too much.
+fn apply_operations(new: &mut Value, patch: &json_patch::Patch) -> Result<(), String> {
+    let mut copied = 0;
+    for operation in &patch.0 {
+        if let json_patch::PatchOperation::Copy(copy) = operation
+            && let Some(value) = new.pointer(copy.from.as_str())
+        {
+            copied += value.to_string().len();
+            if copied > MAX_COPIED {
+                return Err(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                ));
+            }
+        }
+        json_patch::patch(new, std::slice::from_ref(operation)).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn copies_that_double_a_value_over_and_over_are_refused() {
+        let double = json!([{"op": "copy", "from": "/a", "path": "/a/b"}]);
+        let double = double.as_array().cloned().unwrap_or_default();
+        let operations: Vec<Value> = std::iter::repeat_n(double, 40).flatten().collect();
+        let patch: json_patch::Patch = serde_json::from_value(Value::from(operations)).expect("well formed");
+        let mut object = json!({"a": {"x": "y".repeat(1 << 20)}});
+        let why = apply_operations(&mut object, &patch).expect_err("too much");
+        assert!(why.contains("exceeding the limit"), "{why}");
+    }
 }
