@@ -155,13 +155,19 @@ impl Requirement {
 
     fn new(key: &str, operator: Operator, values: Vec<String>) -> Result<Self, SelectorError> {
         if let Some(problem) = names::qualified_name(key).first() {
-            return Err(SelectorError(format!("key: Invalid value: {key:?}: {problem}")));
+            return Err(SelectorError(format!("<nil>: Invalid value: {key:?}: {problem}")));
         }
         let fits = match operator {
             Operator::In | Operator::NotIn => !values.is_empty(),
             Operator::Exists | Operator::DoesNotExist => values.is_empty(),
             Operator::GreaterThan | Operator::LessThan => values.len() == 1 && values[0].parse::<i64>().is_ok(),
         };
+        if !fits && matches!(operator, Operator::GreaterThan | Operator::LessThan) && values.len() == 1 {
+            let value = &values[0];
+            return Err(SelectorError(format!(
+                "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+            )));
+        }
         if !fits {
             return Err(SelectorError(format!(
                 "values: Invalid value: {values:?}: wrong number or type of values for the operator"
@@ -256,6 +262,10 @@ impl<'a> Parser<'a> {
             ("<", Operator::LessThan),
         ] {
             if self.take(token) {
+                self.skip_space();
+                if self.rest.starts_with('!') {
+                    return Err(SelectorError("found '!', expected: identifier".into()));
+                }
                 let value = self.word().to_owned();
                 return self.with_valid_values(key, operator, vec![value]);
             }
@@ -265,7 +275,7 @@ impl<'a> Parser<'a> {
             "notin" => Operator::NotIn,
             other => {
                 return Err(SelectorError(format!(
-                    "found '{other}', expected: in, notin, =, ==, !=, >, <"
+                    "found '{other}', expected: in, notin, =, ==, !=, gt, lt"
                 )));
             }
         };

@@ -10,7 +10,7 @@ use crate::{
 };
 use http::{
     HeaderValue, Method, Response,
-    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -388,7 +388,13 @@ fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
     };
     let value = match parts {
         ["v2"] => return openapi_v2(call),
-        ["v3"] => Some(openapi_index(call)),
+        ["v3"] => {
+            let bytes = serde_json::to_vec(&openapi_index(call)).map_err(Status::internal)?;
+            let mut response = json_response(200, Body::full(bytes));
+            let media = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, media);
+            return Ok(response);
+        }
         ["v3", "apis", group, version] if elsewhere(group, version).is_some() => {
             elsewhere(group, version).map(|(_, document)| (*document).clone())
         }
@@ -401,10 +407,67 @@ fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
         _ => None,
     };
     let Some(value) = value else {
-        return Ok(crate::pipeline::not_found());
+        let mut response = bare(404);
+        if parts.first() != Some(&"v3") {
+            return Ok(crate::pipeline::not_found());
+        }
+        response.headers_mut().remove("vary");
+        return Ok(response);
     };
-    let bytes = serde_json::to_vec(&value).map_err(Status::internal)?;
-    cacheable(call, bytes, "application/json")
+    let hash = match parts {
+        ["v3", "apis", group, version] => elsewhere(group, version).map(|(hash, _)| hash.to_string()),
+        _ => None,
+    };
+    openapi_document(
+        call,
+        &value,
+        &hash.unwrap_or_else(|| strata_schema::openapi_v3_hash().to_owned()),
+    )
+}
+
+/// A document by the address that names its hash may be kept for good; another hash leads to that address.
+fn openapi_document(call: &Call, value: &Value, hash: &str) -> Result<Response<Body>, Status> {
+    let accept = call.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+    let json = accept
+        .split(',')
+        .map(|clause| clause.split(';').next().unwrap_or("").trim());
+    if !json
+        .clone()
+        .any(|media| matches!(media, "*/*" | "application/*" | "application/json"))
+    {
+        return Ok(bare(406));
+    }
+    let asked = call.query.get("hash");
+    if !asked.is_empty() && asked != hash {
+        let mut response = bare(301);
+        let target = format!("{}?hash={hash}", call.info.path);
+        let target = HeaderValue::from_str(&target).map_err(Status::internal)?;
+        response.headers_mut().insert(LOCATION, target);
+        return Ok(response);
+    }
+    let tag = format!("\"{hash}\"");
+    let known = call.headers.get(IF_NONE_MATCH);
+    let mut response = match known.is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
+        true => bare(304),
+        false => json_response(200, Body::full(serde_json::to_vec(value).map_err(Status::internal)?)),
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
+    headers.insert("vary", HeaderValue::from_static("Accept"));
+    if !asked.is_empty() {
+        headers.insert("cache-control", HeaderValue::from_static("public, immutable"));
+    }
+    Ok(response)
+}
+
+/// An answer without a body; what is chosen by Accept says so.
+fn bare(code: u16) -> Response<Body> {
+    let mut response = json_response(code, Body::empty());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+        .headers_mut()
+        .insert("vary", HeaderValue::from_static("Accept"));
+    response
 }
 
 /// The server's own documents and those of others.
@@ -436,6 +499,14 @@ fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
     const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     if accepts(PROTOBUF) || accepts("application/com.github.proto-openapi.spec.v2@v1.0+protobuf") {
         return cacheable(call, openapi_v2::encode(&document), PROTOBUF);
+    }
+    let any = call.headers.get(ACCEPT).is_none_or(|v| v.is_empty());
+    if !any
+        && !["application/json", "application/*", "*/*"]
+            .iter()
+            .any(|media| accepts(media))
+    {
+        return Ok(bare(406));
     }
     let bytes = serde_json::to_vec(&document).map_err(Status::internal)?;
     cacheable(call, bytes, "application/json")

@@ -202,6 +202,7 @@ pub(crate) async fn serve(
         false => None,
     };
     let served = row.is_some();
+    call.warnings.extend(row.as_ref().and_then(|row| row.deprecation()));
     call.is_custom = row.as_ref().is_some_and(|row| row.schema.is_custom());
     let id = audit_id(&call.headers);
     let core = call.core.clone();
@@ -327,12 +328,52 @@ async fn timed(
         &core.metrics.writes
     };
     let _count = InFlight::enter(gauge);
-    match tokio::time::timeout(REQUEST_TIMEOUT, authorised(call, row, request)).await {
+    let limit = stated_timeout(call.query.get("timeout"))?;
+    match tokio::time::timeout(limit, authorised(call, row, request)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Status::failure(
             Reason::Timeout,
             "Timeout: request did not complete within the allotted timeout",
         )),
+    }
+}
+
+/// How long the client wants to wait, at most as long as anybody may. Errors: 400.
+fn stated_timeout(text: &str) -> Result<Duration, Status> {
+    let unit = |text: &str| match text {
+        "ns" => Some(1e-9),
+        "us" | "µs" | "μs" => Some(1e-6),
+        "ms" => Some(1e-3),
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    // Go's time.ParseDuration, for what is not negative.
+    let read = || -> Option<f64> {
+        let mut rest = text;
+        let mut seconds = 0.0;
+        while !rest.is_empty() {
+            let number = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+            let (digits, behind) = rest.split_at(number);
+            let end = behind
+                .find(|c: char| c == '.' || c.is_ascii_digit())
+                .unwrap_or(behind.len());
+            let (name, behind) = behind.split_at(end);
+            seconds += digits.parse::<f64>().ok()? * unit(name)?;
+            rest = behind;
+        }
+        Some(seconds)
+    };
+    match text {
+        "" | "0" => Ok(REQUEST_TIMEOUT),
+        _ => match read() {
+            Some(0.0) => Ok(REQUEST_TIMEOUT),
+            Some(seconds) => Ok(Duration::from_secs_f64(seconds.min(REQUEST_TIMEOUT.as_secs_f64()))),
+            None => Err(Status::bad_request(format_args!(
+                "invalid timeout specified in the request URL - time: invalid duration {text:?}"
+            ))),
+        },
     }
 }
 
@@ -382,17 +423,15 @@ pub(crate) fn not_found() -> Response<Body> {
 
 /// Within a group that is served it is the resource that is missing, elsewhere the path.
 fn unknown_resource(call: &Call) -> Result<Response<Body>, Status> {
-    let known = call
-        .core
-        .registry
-        .rows()
-        .iter()
-        .any(|row| row.gvk.group == call.info.group);
-    if known {
+    if serves_group(call, &call.info.group) {
         Err(Status::path_not_found())
     } else {
         Ok(not_found())
     }
+}
+
+fn serves_group(call: &Call, group: &str) -> bool {
+    call.core.registry.rows().iter().any(|row| row.gvk.group == group)
 }
 
 fn plain(call: &Call) -> Result<Response<Body>, Status> {
@@ -401,7 +440,18 @@ fn plain(call: &Call) -> Result<Response<Body>, Status> {
     }
     match discovery::serve(call)? {
         Some(response) => Ok(response),
-        None => Ok(not_found()),
+        None => match call
+            .info
+            .path
+            .trim_matches('/')
+            .split('/')
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
+            ["apis", group, _] if serves_group(call, group) => Err(Status::path_not_found()),
+            ["api", _] => Err(Status::path_not_found()),
+            _ => Ok(not_found()),
+        },
     }
 }
 

@@ -133,6 +133,16 @@ impl Row {
         }
     }
 
+    /// The warning that every use of a built-in kind brings which is on its way out.
+    pub(crate) fn deprecation(&self) -> Option<String> {
+        let (since, instead) = match (self.gvk.group.as_str(), self.gvk.kind.as_str()) {
+            ("", "Endpoints") => ("v1.33+", "; use discovery.k8s.io/v1 EndpointSlice"),
+            ("", "ComponentStatus") => ("v1.19+", ""),
+            _ => return None,
+        };
+        Some(format!("v1 {} is deprecated in {since}{instead}", self.gvk.kind))
+    }
+
     /// How upstream's sentences name the type that stands for a kind of this row's group.
     pub(crate) fn go_type(&self, kind: &str) -> String {
         if self.schema.is_custom() {

@@ -48,7 +48,7 @@ impl Canon {
 
     fn value(&mut self, name: &str, value: Value) -> Value {
         match value {
-            Value::Array(items) => items.into_iter().map(|item| self.value(name, item)).collect(),
+            Value::Array(items) => items.into_iter().map(|item| self.value("", item)).collect(),
             Value::Object(mut members) => {
                 let uid = members.get("uid").and_then(Value::as_str).unwrap_or("").to_owned();
                 if let Some(Value::String(revision)) = members.get_mut("resourceVersion") {
@@ -103,7 +103,13 @@ impl Canon {
         if matches!(name, "continue" | "token") && !text.is_empty() {
             return format!("<{name}>");
         }
-        let mut text = text.replace(&self.port, ":<port>");
+        if name.is_empty() && is_age(&text) {
+            return "<age>".into();
+        }
+        if let Some(suffix) = text.strip_prefix("kube-api-access-") {
+            return format!("kube-api-access-<random {}>", suffix.len());
+        }
+        let mut text = without_revisions(&quoted_objects(&text)).replace(&self.port, ":<port>");
         for (uid, label) in &self.uids {
             if text.contains(uid.as_str()) {
                 text = text.replace(uid.as_str(), label);
@@ -111,6 +117,54 @@ impl Canon {
         }
         text
     }
+}
+
+/// How long ago something was, as tables tell it.
+fn is_age(text: &str) -> bool {
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    digits > 0
+        && text.ends_with(['s', 'm', 'h', 'd'])
+        && text.bytes().all(|b| b.is_ascii_digit() || b"smhd".contains(&b))
+}
+
+/// Sentences quote whole objects, whose members stand in the order of Go structs: they are sorted, their moments masked.
+fn quoted_objects(text: &str) -> String {
+    let Some(start) = text.find(r#""{\""#) else {
+        return text.to_owned();
+    };
+    let mut strings = serde_json::Deserializer::from_str(&text[start..]).into_iter::<String>();
+    let Some(Ok(object)) = strings.next() else {
+        return text.to_owned();
+    };
+    let end = start + strings.byte_offset();
+    let Ok(value) = serde_json::from_str::<Value>(&object) else {
+        return text.to_owned();
+    };
+    format!("{}{}{}", &text[..start], moments_masked(value), &text[end..])
+}
+
+fn moments_masked(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(moments_masked).collect(),
+        Value::Object(members) => members.into_iter().map(|(n, v)| (n, moments_masked(v))).collect(),
+        Value::String(text) => Value::String(moment(&text).map_or(text, str::to_owned)),
+        other => other,
+    }
+}
+
+/// Revisions in sentences about them.
+fn without_revisions(text: &str) -> String {
+    let mut out = text.to_owned();
+    for before in ["current: ", "precondition (", "record ("] {
+        if let Some((head, tail)) = out.split_once(before) {
+            let rest = tail.trim_start_matches(|c: char| c.is_ascii_digit());
+            let ends = rest.is_empty() || rest.starts_with(')') || before.starts_with("current");
+            if rest.len() < tail.len() && ends {
+                out = format!("{head}{before}<revision>{rest}");
+            }
+        }
+    }
+    out
 }
 
 fn is_uid(text: &str) -> bool {

@@ -296,6 +296,7 @@ impl ResourceCache {
             backlog: VecDeque::new(),
             end: None,
             receiver,
+            after: Revision(0),
         };
         let mut state = self.write();
         match start {
@@ -311,6 +312,9 @@ impl ResourceCache {
                     return Err(Status::expired(format_args!(
                         "too old resource version: {revision} ({oldest})"
                     )));
+                }
+                if revision > state.last.max(self.progress.applied()) {
+                    watch.after = revision;
                 }
                 let missed = state.ring.partition_point(|e| e.entry.object.revision <= revision);
                 watch.backlog = state.ring.range(missed..).cloned().collect();

@@ -185,6 +185,14 @@ pub(crate) enum Frame {
 }
 
 impl Frame {
+    /// The revision it is about.
+    fn revision(&self) -> Revision {
+        match self {
+            Self::Event { object, .. } => object.revision,
+            Self::Bookmark { revision, .. } => *revision,
+        }
+    }
+
     /// The encoding of an event frame.
     pub(crate) fn encode(kind: EventKind, object: &Object, shared: Option<&Arc<Event>>) -> Bytes {
         shared.map_or_else(|| encode_frame(kind, object), |event| event.frame())
@@ -232,6 +240,8 @@ pub(crate) struct Watch {
     pub(super) backlog: VecDeque<Arc<Event>>,
     pub(super) end: Option<Revision>,
     pub(super) receiver: mpsc::Receiver<Frame>,
+    /// Nothing up to this revision is told: it began at one that had not happened yet.
+    pub(super) after: Revision,
 }
 
 impl Watch {
@@ -258,14 +268,24 @@ impl Watch {
                 return Some(frame);
             }
         }
-        self.receiver.try_recv().ok()
+        loop {
+            let frame = self.receiver.try_recv().ok()?;
+            if frame.revision() > self.after {
+                return Some(frame);
+            }
+        }
     }
 
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
-        match self.ready() {
-            Some(frame) => Some(frame),
-            None => self.receiver.recv().await,
+        loop {
+            if let Some(frame) = self.ready() {
+                return Some(frame);
+            }
+            let frame = self.receiver.recv().await?;
+            if frame.revision() > self.after {
+                return Some(frame);
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The frames of a watch in the form the client asked for.
 
-use super::{Media, Negotiated, Shape, partial::write_partial, protobuf as encode, table_header, table_row};
+use super::{
+    Media, Negotiated, Shape, empty_cells, partial::write_partial, protobuf as encode, table_header, table_row,
+};
 use crate::{
     cache::{EventKind, Frame},
     registry::Row,
@@ -37,6 +39,11 @@ impl FrameWriter {
             Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
             _ => "application/json",
         }
+    }
+
+    /// Whether an event has this form: no object is a list of partial metadata, and such a watch ends.
+    pub(crate) fn can_tell(&self, frame: &Frame) -> bool {
+        self.form.shape != Shape::PartialList || matches!(frame, Frame::Bookmark { .. })
     }
 
     /// One frame.
@@ -152,8 +159,7 @@ impl FrameWriter {
         } else {
             ""
         };
-        let metadata =
-            format!(r#""metadata":{{"resourceVersion":"{revision}"{annotations},"creationTimestamp":null}}"#);
+        let metadata = format!(r#""metadata":{{"resourceVersion":"{revision}"{annotations}}}"#);
         let gvk = &self.row.gvk;
         match self.form.shape {
             Shape::Object => {
@@ -170,8 +176,10 @@ impl FrameWriter {
             Shape::Table => {
                 self.table_start(out, revision);
                 let version = self.form.meta_version;
+                out.extend_from_slice(br#"{"cells":"#);
+                out.extend_from_slice(&empty_cells(&self.row)?);
                 let row = format!(
-                    r#"{{"cells":[],"object":{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}",{metadata}}}}}]}}"#
+                    r#","object":{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}",{metadata}}}}}]}}"#
                 );
                 out.extend_from_slice(row.as_bytes());
             }

@@ -17,4 +17,4 @@ pub(crate) use partial::write_partial;
 pub(crate) use respond::{
     bytes_response, failure_response, json_response, object_response, status_response, text_response, value_response,
 };
-pub(crate) use table::{table_header, table_row, write_table};
+pub(crate) use table::{empty_cells, table_header, table_row, write_table};

@@ -60,18 +60,8 @@ pub(crate) fn table_row(
         object
     };
     let value = shown.to_value().map_err(Status::internal)?;
-    let cx = CellContext {
-        object: &value,
-        now: Time::now(),
-    };
-    let cells: Vec<Value> = match row.strategy.printed() {
-        None => row.strategy.columns().iter().map(|column| (column.cell)(&cx)).collect(),
-        Some(columns) => iter::once((NAME_COLUMN.cell)(&cx))
-            .chain(columns.iter().map(|column| column.cell(&value, cx.now)))
-            .collect(),
-    };
     out.extend_from_slice(br#"{"cells":"#);
-    serde_json::to_writer(&mut *out, &cells).map_err(Status::internal)?;
+    serde_json::to_writer(&mut *out, &cells_of(row, &value)).map_err(Status::internal)?;
     match include {
         "None" => out.extend_from_slice(br#","object":null"#),
         "Object" => {
@@ -85,4 +75,22 @@ pub(crate) fn table_row(
     }
     out.push(b'}');
     Ok(())
+}
+
+/// The cells of an object that is nothing but a bookmark.
+pub(crate) fn empty_cells(row: &Row) -> Result<Vec<u8>, Status> {
+    serde_json::to_vec(&cells_of(row, &json!({"metadata": {}}))).map_err(Status::internal)
+}
+
+fn cells_of(row: &Row, object: &Value) -> Vec<Value> {
+    let cx = CellContext {
+        object,
+        now: Time::now(),
+    };
+    match row.strategy.printed() {
+        None => row.strategy.columns().iter().map(|column| (column.cell)(&cx)).collect(),
+        Some(columns) => iter::once((NAME_COLUMN.cell)(&cx))
+            .chain(columns.iter().map(|column| column.cell(object, cx.now)))
+            .collect(),
+    }
 }

@@ -89,8 +89,6 @@ impl RequestInfo {
             self.verb = if query.is_true("watch") { "watch" } else { "list" };
         } else if self.name.is_empty() && self.verb == "delete" {
             self.verb = "deletecollection";
-        } else if self.verb == "get" && self.subresource.is_empty() && query.is_true("watch") {
-            self.verb = "watch";
         }
         // A collection narrowed to one name is authorised as that name.
         if matches!(self.verb, "list" | "watch" | "deletecollection")

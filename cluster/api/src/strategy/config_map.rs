@@ -34,7 +34,8 @@ impl Strategy for ConfigMap {
             causes.push(StatusCause {
                 reason: "FieldValueTooLong".into(),
                 message: format!("Too long: may not be more than {MAX_BYTES} bytes"),
-                field: String::new(),
+                // How upstream prints the path of the whole.
+                field: "[]".into(),
             });
         }
     }
@@ -48,7 +49,7 @@ impl Strategy for ConfigMap {
             columns::NAME,
             columns::column(
                 "Data",
-                "integer",
+                "string",
                 "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'.",
                 |cx| (json::members(cx.object, "data").count() + json::members(cx.object, "binaryData").count()).into(),
             ),

@@ -58,9 +58,12 @@ pub(super) static INGRESSES: Row = Row {
 pub(super) static INGRESS_CLASSES: Row = Row {
     counts: true,
     columns: &[
-        columns::column("Name", "string", "Name must be unique within a namespace.", |cx| {
-            columns::name_or_default(cx, "ingressclass.kubernetes.io/is-default-class")
-        }),
+        super::Column {
+            format: "name",
+            ..columns::column("Name", "string", "Name must be unique within a namespace.", |cx| {
+                columns::name_or_default(cx, "ingressclass.kubernetes.io/is-default-class")
+            })
+        },
         columns::column("Controller", "string", "Who serves the class", |cx| {
             columns::text(cx, "spec.controller")
         }),

@@ -67,7 +67,7 @@ pub(super) static PRIORITY_CLASSES: Row = Row {
             |cx| columns::flag(cx, "globalDefault"),
         ),
         columns::AGE,
-        columns::wide(
+        columns::column(
             "PreemptionPolicy",
             "string",
             "Whether its pods push others out.",

@@ -21,7 +21,7 @@ pub(super) static SECRETS: Row = Row {
         columns::column("Type", "string", "What the secret is for.", |cx| {
             columns::text(cx, "type")
         }),
-        columns::column("Data", "integer", "How many values there are.", |cx| {
+        columns::column("Data", "string", "How many values there are.", |cx| {
             json::members(cx.object, "data").count().into()
         }),
         columns::AGE,

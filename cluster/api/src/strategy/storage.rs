@@ -169,9 +169,12 @@ pub(super) static CLAIMS: Row = Row {
 pub(super) static CLASSES: Row = Row {
     returns_deleted: true,
     columns: &[
-        columns::column("Name", "string", "Name must be unique within a namespace.", |cx| {
-            columns::name_or_default(cx, "storageclass.kubernetes.io/is-default-class")
-        }),
+        super::Column {
+            format: "name",
+            ..columns::column("Name", "string", "Name must be unique within a namespace.", |cx| {
+                columns::name_or_default(cx, "storageclass.kubernetes.io/is-default-class")
+            })
+        },
         columns::column("Provisioner", "string", "Who makes volumes.", |cx| {
             columns::text(cx, "provisioner")
         }),
@@ -188,7 +191,7 @@ pub(super) static CLASSES: Row = Row {
             let mode = json::text(cx.object, "volumeBindingMode");
             if mode.is_empty() { "Immediate" } else { mode }.into()
         }),
-        columns::column("AllowVolumeExpansion", "boolean", "Whether volumes can grow.", |cx| {
+        columns::column("AllowVolumeExpansion", "string", "Whether volumes can grow.", |cx| {
             columns::flag(cx, "allowVolumeExpansion")
         }),
         columns::AGE,

@@ -81,6 +81,7 @@ impl DeleteOptions {
             }
             (false, BodyMedia::Yaml) => crate::yaml::read(&bytes).map_err(Status::bad_request)?.value,
         };
+        check_kind(&value)?;
         if bytes.is_empty() {
             if let Ok(seconds) = query.get("gracePeriodSeconds").parse::<i64>() {
                 json::set(&mut value, "gracePeriodSeconds", seconds);
@@ -96,6 +97,17 @@ impl DeleteOptions {
         options.dry_run |= WriteOptions::read(call, "DeleteOptions")?.dry_run;
         Ok(options)
     }
+}
+
+/// A body may leave out that it is options, but not be something else. Errors: 400.
+fn check_kind(value: &Value) -> Result<(), Status> {
+    let (version, kind) = (json::text(value, "apiVersion"), json::text(value, "kind"));
+    if matches!(kind, "" | "DeleteOptions") {
+        return Ok(());
+    }
+    Err(Status::bad_request(format_args!(
+        "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+    )))
 }
 
 /// What came of a deletion.
@@ -355,7 +367,7 @@ pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Bod
         )
         .await;
         match outcome {
-            Ok(Deleted::Gone(last) | Deleted::Pending(last)) => deleted.push(last),
+            Ok(Deleted::Gone(_) | Deleted::Pending(_)) => deleted.push(object),
             Err(status) if status.is_not_found() => {}
             Err(status) => return Err(status),
         }

@@ -3,6 +3,7 @@
 mod apply;
 mod create;
 mod delete;
+mod list_options;
 mod options;
 mod patch;
 mod read;

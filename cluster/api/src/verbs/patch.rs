@@ -135,6 +135,17 @@ pub(crate) fn patch_value(
     )
 }
 
+/// What stands where a list of operations should.
+fn no_list(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Object(_) => Some("object"),
+        Value::String(_) => Some("string"),
+        Value::Number(_) => Some("number"),
+        Value::Bool(_) => Some("bool"),
+        Value::Array(_) | Value::Null => None,
+    }
+}
+
 fn read_patch(media: &str, bytes: &[u8]) -> Result<Patch, Status> {
     let decode_error = |e: serde_json::Error| {
         let why = strata_schema::syntax_error(bytes).unwrap_or_else(|| e.to_string());
@@ -152,7 +163,13 @@ fn read_patch(media: &str, bytes: &[u8]) -> Result<Patch, Status> {
     };
     match media {
         "application/json-patch+json" => {
-            let patch: json_patch::Patch = serde_json::from_slice(bytes).map_err(decode_error)?;
+            let patch: Value = serde_json::from_slice(bytes).map_err(decode_error)?;
+            if let Some(kind) = no_list(&patch) {
+                return Err(Status::bad_request(format_args!(
+                    "error decoding patch: json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
+                )));
+            }
+            let patch: json_patch::Patch = serde_json::from_value(patch).map_err(decode_error)?;
             if patch.0.len() > MAX_OPERATIONS {
                 let why = format!(
                     "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",

@@ -1,9 +1,8 @@
 //! get and list.
 
-use super::{Page, ShownField, parse_revision, request_filter, shown::matches};
+use super::{Page, ShownField, list_options, parse_revision, request_filter, select::stated_revision, shown::matches};
 use crate::{
     cache::{Filter, Map, ResourceCache, first_of},
-    codec::invalid_options,
     core::Core,
     encode::{ListMeta, list_response, object_response},
     pipeline::Call,
@@ -13,7 +12,7 @@ use http::Response;
 use serde_json::Value;
 use std::sync::Arc;
 use strata_http::Body;
-use strata_meta::{Object, Revision, Status, StatusCause};
+use strata_meta::{Object, Revision, Status};
 
 /// The object of the request, as stored. Errors: 404.
 pub(crate) fn find(row: &Row, namespace: &str, name: &str) -> Result<Arc<Object>, Status> {
@@ -25,7 +24,7 @@ pub(crate) fn find(row: &Row, namespace: &str, name: &str) -> Result<Arc<Object>
 /// One object.
 pub(crate) async fn get(call: &Call, row: &Row) -> Result<Response<Body>, Status> {
     let form = call.form()?;
-    if let Some(revision) = parse_revision(call.query.get("resourceVersion"))? {
+    if let Some(revision) = stated_revision(call.query.get("resourceVersion"))? {
         call.core.cache.progress().reach(revision).await?;
     }
     let object = find(row, &call.info.namespace, &call.info.name)?;
@@ -45,23 +44,24 @@ pub(crate) struct ListQuery {
 
 fn list_query(call: &Call) -> Result<ListQuery, Status> {
     let query = &call.query;
+    list_options::check(query, false)?;
     let matching = query.get("resourceVersionMatch");
-    let limit = match query.get("limit") {
-        "" => 0,
-        text => text
-            .parse::<i64>()
-            .map_err(|_| Status::bad_request(format_args!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?
-            .max(0) as usize,
-    };
     let revision_text = query.get("resourceVersion");
     let token = query.get("continue").to_owned();
-    check_match(matching, revision_text, &token)?;
     let revision = parse_revision(revision_text)?;
     if !token.is_empty() && revision.is_some_and(|r| r.0 != 0) {
         return Err(Status::bad_request(
             "specifying resource version is not allowed when using continue",
         ));
     }
+    // From the cache as it is everything comes at once.
+    let limit = match revision {
+        Some(Revision(0)) if matching.is_empty() => 0,
+        _ => query
+            .get("limit")
+            .parse::<i64>()
+            .map_or(0, |limit| limit.max(0) as usize),
+    };
     Ok(ListQuery {
         // Without a match, a limit asks for exactly that revision, as it did before there was the parameter.
         exact: matching == "Exact" || (matching.is_empty() && limit > 0 && revision.is_some_and(|r| r.0 > 0)),
@@ -69,28 +69,6 @@ fn list_query(call: &Call) -> Result<ListQuery, Status> {
         limit,
         continue_token: token,
     })
-}
-
-fn check_match(matching: &str, revision: &str, token: &str) -> Result<(), Status> {
-    const FIELD: &str = "resourceVersionMatch";
-    let forbidden = |why: &str| Err(invalid_options("ListOptions", StatusCause::forbidden(FIELD, why)));
-    match matching {
-        "" => Ok(()),
-        "Exact" | "NotOlderThan" if revision.is_empty() => {
-            forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
-        }
-        "Exact" | "NotOlderThan" if !token.is_empty() => {
-            forbidden("resourceVersionMatch is forbidden when continue is provided")
-        }
-        "Exact" if revision == "0" => {
-            forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
-        }
-        "Exact" | "NotOlderThan" => Ok(()),
-        other => Err(invalid_options(
-            "ListOptions",
-            StatusCause::not_supported(FIELD, other, &["Exact", "NotOlderThan", ""]),
-        )),
-    }
 }
 
 /// A page of objects as stored, and what to say about it.

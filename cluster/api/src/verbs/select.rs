@@ -101,6 +101,16 @@ pub(crate) fn parse_revision(text: &str) -> Result<Option<Revision>, Status> {
     })
 }
 
+/// The same where upstream does not look at it before its storage does. Errors: 500 without a reason.
+pub(crate) fn stated_revision(text: &str) -> Result<Option<Revision>, Status> {
+    parse_revision(text).map_err(|status| {
+        let why = status.message.trim_start_matches("invalid resource version: ");
+        let mut bare = Status::failure(strata_meta::Reason::Unknown, why);
+        bare.code = 500;
+        bare
+    })
+}
+
 /// What `continue` holds: upstream's form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Token {
@@ -144,19 +154,27 @@ impl Page {
 
     /// Reads a token. Errors: 400.
     pub(crate) fn decode(text: &str) -> Result<Self, Status> {
-        let invalid =
-            |why: &dyn std::fmt::Display| Status::bad_request(format_args!("continue key is not valid: {why}"));
+        let invalid = |why: &dyn std::fmt::Display| {
+            Status::bad_request(format_args!("invalid continue token: continue key is not valid: {why}"))
+        };
         let bytes = URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
-            .map_err(|e| invalid(&e))?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|e| invalid(&e))?;
+            .map_err(|e| invalid(&illegal_base64(&e)))?;
+        let token: Token = serde_json::from_slice(&bytes)
+            .map_err(|e| invalid(&strata_schema::syntax_error(&bytes).unwrap_or_else(|| e.to_string())))?;
         if token.v != "meta.k8s.io/v1" {
             return Err(invalid(&format_args!(
-                "server does not recognize this encoded version {:?}",
+                "server does not recognize this encoded version {}",
                 token.v
             )));
         }
-        if token.rv == 0 || token.start.is_empty() {
+        if token.start.is_empty() {
+            return Err(invalid(&"encoded start key empty (version meta.k8s.io/v1)"));
+        }
+        if token.start.split('/').any(|part| matches!(part, "." | "..")) || token.start.contains("//") {
+            return Err(invalid(&token.start));
+        }
+        if token.rv == 0 {
             return Err(invalid(
                 &"incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
             ));
@@ -167,6 +185,15 @@ impl Page {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         })
+    }
+}
+
+fn illegal_base64(error: &base64::DecodeError) -> String {
+    match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+            format!("illegal base64 data at input byte {at}")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -120,7 +120,9 @@ pub(super) fn check_address(row: &Row, value: &mut Value, namespace: &str, name:
     let namespace = if row.namespaced { namespace } else { "" };
     let stated = json::text(value, "metadata.name");
     if stated.is_empty() {
-        json::set(value, "metadata.name", name);
+        return Err(Status::bad_request(format_args!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
     } else if stated != name {
         return Err(Status::bad_request(format_args!(
             "the name of the object ({stated}) does not match the name on the URL ({name})"
@@ -283,6 +285,11 @@ fn overtaken(error: WriteError, retry: bool) -> Attempt {
 fn check_preconditions(change: &Change<'_>, new: &Value, old: &Value) -> Result<bool, Attempt> {
     let (row, name) = (change.row, change.name);
     let (uid, present) = (json::text(new, "metadata.uid"), json::text(old, "metadata.uid"));
+    if !uid.is_empty() && uid != present && !change.demands_revision {
+        // What a patch makes is judged by validation alone, which looks twice.
+        let cause = || StatusCause::invalid("metadata.uid", uid, "field is immutable");
+        return Err(Status::invalid(&row.group_kind(), name, vec![cause(), cause()]).into());
+    }
     if !uid.is_empty() && uid != present {
         let key = format!("/registry/{}/{}/{name}", row.resource.resource, change.namespace);
         let why = format!(
@@ -301,8 +308,9 @@ fn check_preconditions(change: &Change<'_>, new: &Value, old: &Value) -> Result<
     match Revision::parse(wanted) {
         None => {
             let why = format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax");
-            let cause = StatusCause::invalid("metadata.resourceVersion", wanted, why);
-            Err(Status::invalid(&row.group_kind(), name, vec![cause]).into())
+            let mut status = Status::failure(strata_meta::Reason::Unknown, why);
+            status.code = 500;
+            Err(status.into())
         }
         Some(_) if wanted != json::text(old, "metadata.resourceVersion") => Err(Attempt::Overtaken {
             current: None,

@@ -1,9 +1,8 @@
 //! watch.
 
-use super::{View, parse_revision, request_filter};
+use super::{View, list_options, request_filter, select::stated_revision};
 use crate::{
     cache::{Filter, Frame, ResourceCache, Start, Watch},
-    codec::invalid_options,
     core::Core,
     encode::FrameWriter,
     pipeline::Call,
@@ -14,7 +13,7 @@ use futures::stream;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use std::{sync::Arc, time::Duration};
 use strata_http::{Body, BoxError};
-use strata_meta::{Revision, Status, StatusCause, Uid};
+use strata_meta::{Revision, Status, Uid};
 use strata_task::CancellationToken;
 use tokio::time::Instant;
 
@@ -40,39 +39,20 @@ pub(crate) async fn open_watch(
         (Some(false), None | Some(Revision(0))) => Start::Now,
         (_, Some(revision)) => Start::After(revision),
     };
-    if let Some(revision) = revision {
+    // What has not happened yet is waited for by the watch itself.
+    if let (Some(revision), Start::Initial { .. }) = (revision, start) {
         core.cache.progress().reach(revision).await?;
     }
     cache.watch(filter, start, bookmarks)
-}
-
-fn initial_events(call: &Call) -> Result<Option<bool>, Status> {
-    let initial = call.query.bool("sendInitialEvents");
-    let matching = call.query.get("resourceVersionMatch");
-    let forbidden = |field: &str, why: &str| Err(invalid_options("ListOptions", StatusCause::forbidden(field, why)));
-    match (initial, matching) {
-        (None, "") | (Some(_), "NotOlderThan") => Ok(initial),
-        (None, _) => forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ),
-        (Some(_), "") => forbidden(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        (Some(_), other) => Err(invalid_options(
-            "ListOptions",
-            StatusCause::not_supported("resourceVersionMatch", other, &["NotOlderThan"]),
-        )),
-    }
 }
 
 /// A stream of changes.
 pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, Status> {
     let form = call.stream_form()?;
     let filter = request_filter(row, &call.info, &call.query)?;
-    let initial = initial_events(call)?;
-    let revision = parse_revision(call.query.get("resourceVersion"))?;
+    list_options::check(&call.query, true)?;
+    let initial = call.query.bool("sendInitialEvents");
+    let revision = stated_revision(call.query.get("resourceVersion"))?;
     let bookmarks = call.query.is_true("allowWatchBookmarks");
     let seconds = call.query.get("timeoutSeconds").parse::<u64>().ok().filter(|s| *s > 0);
     let seconds = seconds.unwrap_or_else(|| WATCH_SECONDS + spread());
@@ -124,6 +104,9 @@ fn stream_body(core: Arc<Core>, (watch, view): (Watch, View), writer: FrameWrite
                 () = tokio::time::sleep_until(running.deadline) => return None,
                 () = running.cancel.cancelled() => return None,
             };
+            if !running.writer.can_tell(&frame) {
+                return None;
+            }
             match running.view.pass(&running.core, &running.writer.row, frame).await {
                 Ok(Some(frame)) => break frame,
                 Ok(None) => {}
