@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use strata_client::{
     Client, Informer, Resource, Scope as Following, WorkQueue,
     discovery::{Served, discover},
     resources::*,
 };
-use strata_meta::{Object, ObjectKey};
+use strata_meta::{Object, ObjectKey, Revision};
 use strata_quota::{Amounts, Counted, Scope, is_ignored};
 
 const CONTROLLER: &str = "resourcequota-controller";
@@ -33,6 +33,10 @@ const SETTLE: Duration = Duration::from_millis(50);
 const DISCOVERY_SETTLE: Duration = Duration::from_millis(500);
 /// Until the cache shows the write that was faster.
 const OVERTAKEN: Duration = Duration::from_millis(20);
+/// What admission took shows here as an object within this time of the quota's change, or never will.
+const TRUST: Duration = Duration::from_millis(200);
+/// A quota that never rests is lowered all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A resource that cannot be listed does not hold the others back for longer.
 const SYNC_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -42,6 +46,7 @@ pub(crate) fn start(context: &Arc<Context>) {
     let queue = WorkQueue::new();
     let controller = Arc::new(Controller {
         client: context.client(CONTROLLER),
+        waiting: Mutex::default(),
         by_namespace: Index::new(&quotas, |quota| vec![quota.namespace().into()]),
         quotas: quotas.clone(),
         definitions: definitions.clone(),
@@ -88,8 +93,16 @@ struct Followed {
     by_namespace: Arc<Index<Arc<Object>>>,
 }
 
+/// A quota that is to be lowered once it has rested.
+struct Waiting {
+    since: Instant,
+    revision: Revision,
+    changed: Instant,
+}
+
 struct Controller {
     client: Client,
+    waiting: Mutex<HashMap<ObjectKey, Waiting>>,
     quotas: Informer<Arc<Object>>,
     /// Tells when other resources are served.
     definitions: Informer<Arc<Object>>,
@@ -103,8 +116,10 @@ struct Controller {
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Option<Duration>, Error> {
         let Some(quota) = self.quotas.get(&key).filter(|q| !q.deleting) else {
+            self.settled(&key);
             return Ok(None);
         };
+        let revision = quota.revision;
         let mut quota = value(&quota)?;
         let hard = Amounts::read(quota["spec"].get("hard"));
         let scopes = Scope::read_all(&quota);
@@ -124,8 +139,17 @@ impl Controller {
         let status = &quota["status"];
         let same = status["hard"].is_object() && status["used"].is_object();
         if same && Amounts::read(status.get("hard")) == hard && Amounts::read(status.get("used")) == used {
+            self.settled(&key);
             return Ok(Some(RESYNC));
         }
+        let before = Amounts::read(status.get("used"));
+        let lowers = before
+            .iter()
+            .any(|(name, amount)| used.get(name).is_some_and(|now| now < amount));
+        if lowers && let Some(wait) = self.unsettled(&key, revision) {
+            return Ok(Some(wait));
+        }
+        self.settled(&key);
         quota["status"] = json!({"hard": hard.to_value(), "used": used.to_value()});
         match self.write(&key, &quota).await {
             Ok(()) => Ok(Some(RESYNC)),
@@ -133,6 +157,28 @@ impl Controller {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error).during(|| format!("writing the status of quota {key}")),
         }
+    }
+
+    /// How long a quota that is to be lowered has to rest yet. Admission changes a quota before it writes the object, so
+    /// what was counted the moment after may lack one that is on its way; later changes of the quota refuse the write.
+    fn unsettled(&self, key: &ObjectKey, revision: Revision) -> Option<Duration> {
+        let mut waiting = self.waiting.lock().expect("no holder panics");
+        let now = Instant::now();
+        let entry = waiting.entry(key.clone()).or_insert(Waiting {
+            since: now,
+            revision,
+            changed: now,
+        });
+        if entry.revision != revision {
+            (entry.revision, entry.changed) = (revision, now);
+        }
+        let rested = now.duration_since(entry.changed);
+        let late = now.duration_since(entry.since) >= PATIENCE;
+        (rested < TRUST && !late).then(|| TRUST - rested)
+    }
+
+    fn settled(&self, key: &ObjectKey) {
+        self.waiting.lock().expect("no holder panics").remove(key);
     }
 
     async fn write(&self, key: &ObjectKey, quota: &Value) -> Result<(), strata_client::Error> {
