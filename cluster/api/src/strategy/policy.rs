@@ -199,6 +199,12 @@ pub(super) static DISRUPTION_BUDGETS: Row = Row {
         let policies = ["AlwaysAllow", "IfHealthyBudget"];
         spec.at("unhealthyPodEvictionPolicy").if_one_of(causes, &policies);
     },
+    validate_status: |new, _, causes| {
+        let status = Field::root(new).at("status");
+        for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+            status.at(name).not_negative(causes);
+        }
+    },
     ..ROW
 };
 

@@ -535,15 +535,19 @@ fn not_more_than_replicas(new: &Value, names: &[&str], causes: &mut Causes) {
     let of = |name: &str| status.at(name).int().unwrap_or(0);
     for name in names {
         if of(name) > of("replicas") {
-            causes.push(status.at(name).invalid("cannot be greater than status.replicas"));
+            let why = "cannot be greater than status.replicas";
+            causes.push(status.at(name).invalid_as(of(name), why));
         }
     }
     if of("availableReplicas") > of("readyReplicas") {
-        causes.push(
-            status
-                .at("availableReplicas")
-                .invalid("cannot be greater than readyReplicas"),
-        );
+        // Of a StatefulSet, which alone names this member, the sentence is longer.
+        let whose = if names.contains(&"currentReplicas") {
+            "status."
+        } else {
+            ""
+        };
+        let why = format!("cannot be greater than {whose}readyReplicas");
+        causes.push(status.at("availableReplicas").invalid(why));
     }
 }
 
