@@ -89,11 +89,17 @@ impl Outside {
         token: &str,
         wanted: &[String],
     ) -> Result<(Arc<UserInfo>, Vec<String>), String> {
-        if let Some(issuer) = jwt::issuer_of(token) {
-            for provider in self.jwt.iter().filter(|p| p.is_of(&issuer)) {
-                // Whoever claims an issuer is judged by it.
-                return provider.user(token).await.map(|user| (Arc::new(user), wanted.to_vec()));
+        let issuer = jwt::issuer_of(token);
+        let provider = issuer.and_then(|issuer| self.jwt.iter().find(|p| p.is_of(&issuer)));
+        // Whoever claims an issuer is judged by it.
+        if let Some(provider) = provider {
+            // A provider's token is for this server, not for whom a review asks about.
+            let own = core.authenticator.audiences();
+            let audiences: Vec<String> = wanted.iter().filter(|a| own.contains(a)).cloned().collect();
+            if audiences.is_empty() {
+                return Err("the token is not for the audiences asked about".into());
             }
+            return provider.user(token).await.map(|user| (Arc::new(user), audiences));
         }
         match &self.webhook {
             Some(webhook) => webhook.user(core, token, wanted).await,
