@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
         let (mut map, mut repeated) = (Map::new(), Vec::new());
         while let Some(key) = members.next_key::<Spanned<String>>()? {
             let member = members.next_value::<Document>()?;
-            let line = u64::try_from(key.referenced.line()).unwrap_or(u64::MAX);
+            let line = key.referenced.line();
             if map.insert(key.value.clone(), member.value).is_some() {
                 repeated.push((line, key.value));
             }
