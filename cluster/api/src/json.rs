@@ -9,6 +9,13 @@ pub(crate) fn get<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
         .filter(|v| !v.is_null())
 }
 
+/// The member at a dotted path, to change it; `None` when any part is missing.
+pub(crate) fn get_mut<'v>(value: &'v mut Value, path: &str) -> Option<&'v mut Value> {
+    path.split('.')
+        .try_fold(value, |v, part| v.get_mut(part))
+        .filter(|v| !v.is_null())
+}
+
 /// The text at a dotted path; `""` when it is missing or no text.
 pub(crate) fn text<'v>(value: &'v Value, path: &str) -> &'v str {
     get(value, path).and_then(Value::as_str).unwrap_or("")

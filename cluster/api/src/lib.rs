@@ -17,6 +17,7 @@
 mod access;
 mod admission;
 mod aggregate;
+mod alias;
 mod allocator;
 mod audit;
 mod bootstrap;

@@ -136,7 +136,10 @@ impl Handler for HttpHandler {
                 Ok(user) => serve(core, user, request, Origin::Network).await,
                 Err(why) => {
                     tracing::debug!(address = %peer.address, %why, "not authenticated");
-                    let mut refused = failure_response(&Status::unauthorized(), request.headers());
+                    let query = Query::parse(request.uri().query().unwrap_or(""));
+                    let info = RequestInfo::new(request.method(), &Query::decode_path(request.uri().path()), &query);
+                    let status = time_limit(&info, &query).err().unwrap_or_else(Status::unauthorized);
+                    let mut refused = failure_response(&status, request.headers());
                     stamp(refused.headers_mut(), audit_id(request.headers()));
                     refused
                 }
@@ -281,13 +284,14 @@ async fn bounded(
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
     let caller = call.user.clone();
+    let limit = time_limit(&call.info, &call.query)?;
     call.user = impersonated(&core, caller.clone(), &call.headers)?;
     if let Some(trail) = call.trail.as_ref().filter(|_| !Arc::ptr_eq(&caller, &call.user)) {
         trail.impersonated(&call.user);
     }
-    let endless = call.info.is_long_running();
+    let endless = limit.is_none();
     if origin == Origin::Process || (endless && call.info.verb != "watch") {
-        return timed(call, row, request, endless).await;
+        return timed(call, row, request, limit).await;
     }
     let admitted = core.flow.admit(call, row.as_deref()).await?;
     // Nothing else bounds a level that lets everything through.
@@ -299,7 +303,7 @@ async fn bounded(
             Some(turn.map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?)
         }
     };
-    let outcome = timed(call, row, request, endless).await;
+    let outcome = timed(call, row, request, limit).await;
     let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     admitted.label(response.headers_mut());
     admitted.finish();
@@ -315,26 +319,33 @@ async fn timed(
     call: &mut Call,
     row: Option<Arc<Row>>,
     request: Request<RequestBody>,
-    endless: bool,
+    limit: Option<Duration>,
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
-    if endless {
+    let Some(limit) = limit else {
         let _count = InFlight::enter(&core.metrics.long_running);
         return authorised(call, row, request).await;
-    }
+    };
     let gauge = if is_read(call) {
         &core.metrics.reads
     } else {
         &core.metrics.writes
     };
     let _count = InFlight::enter(gauge);
-    let limit = stated_timeout(call.query.get("timeout"))?;
     match tokio::time::timeout(limit, authorised(call, row, request)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Status::failure(
             Reason::Timeout,
             "Timeout: request did not complete within the allotted timeout",
         )),
+    }
+}
+
+/// How long an answer may take; nothing bounds what goes on for long. Errors: 400, before anybody looks who asks.
+fn time_limit(info: &RequestInfo, query: &Query) -> Result<Option<Duration>, Status> {
+    match info.is_long_running() {
+        true => Ok(None),
+        false => stated_timeout(query.get("timeout")).map(Some),
     }
 }
 

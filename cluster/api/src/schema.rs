@@ -1,6 +1,6 @@
 //! What a row knows of its objects' fields: from the built-in table, or from a schema read at run time.
 
-use crate::extension::Custom;
+use crate::{alias, extension::Custom};
 use serde_json::Value;
 use std::sync::Arc;
 use strata_meta::{GroupVersionKind, Reason, Status};
@@ -53,10 +53,13 @@ impl RowSchema {
         }
     }
 
-    /// Fills in what an object leaves open.
+    /// Fills in what an object leaves open, and what it says by another name.
     pub(crate) fn apply_defaults(&self, gvk: &GroupVersionKind, value: &mut Value) {
         match self.structural() {
-            None => strata_schema::apply_defaults(gvk, value),
+            None => {
+                strata_schema::apply_defaults(gvk, value);
+                alias::settle(gvk, value);
+            }
             Some(schema) => schema.apply_defaults(value),
         }
     }

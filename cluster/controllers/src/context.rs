@@ -1,8 +1,8 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc, quota,
-    replicas,
+    Error, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
+    protection, quota, replicas,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
 };
@@ -83,6 +83,7 @@ impl Controllers {
         namespace_objects::start(&context);
         garbage::start(&context);
         pod_gc::start(&context);
+        protection::start(&context);
         load_balancer::start(&context);
         identity::start(&context);
         quota::start(&context);

@@ -22,6 +22,7 @@ mod namespace;
 mod namespace_objects;
 mod node;
 mod pod_gc;
+mod protection;
 mod quota;
 mod replicas;
 mod tracked;

@@ -1,6 +1,6 @@
 //! The parts of pods, nodes and services that controllers read.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::collections::BTreeMap;
 use strata_meta::{IntOrString, ObjectMeta, Time};
 
@@ -49,6 +49,17 @@ pub(crate) struct PodView {
     pub restarts: (i64, i64),
     pub ports: Vec<ContainerPort>,
     pub tolerations: Vec<Toleration>,
+    pub claims: Vec<PodClaim>,
+    /// The agent is done with it, or it was deleted without asking the agent.
+    pub is_shut_down: bool,
+}
+
+/// A claim that a pod's volume names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodClaim {
+    pub name: String,
+    /// Made for this pod, and so only used by it if it is the pod's own.
+    pub ephemeral: bool,
 }
 
 impl PodView {
@@ -113,8 +124,10 @@ struct PodWire {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct PodMetaWire {
+    name: String,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
     annotations: Option<CostWire>,
 }
 
@@ -134,6 +147,37 @@ struct PodSpecWire {
     containers: Vec<ContainerWire>,
     init_containers: Vec<ContainerWire>,
     tolerations: Vec<Toleration>,
+    volumes: Vec<VolumeWire>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct VolumeWire {
+    name: String,
+    persistent_volume_claim: Option<ClaimWire>,
+    ephemeral: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ClaimWire {
+    claim_name: String,
+}
+
+impl VolumeWire {
+    fn claim(self, pod: &str) -> Option<PodClaim> {
+        match (self.persistent_volume_claim, self.ephemeral) {
+            (Some(claim), _) => Some(PodClaim {
+                name: claim.claim_name,
+                ephemeral: false,
+            }),
+            (None, Some(_)) => Some(PodClaim {
+                name: format!("{pod}-{}", self.name),
+                ephemeral: true,
+            }),
+            (None, None) => None,
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -174,6 +218,7 @@ struct ContainerStatusWire {
 impl From<PodWire> for PodView {
     fn from(pod: PodWire) -> Self {
         let PodWire { metadata, spec, status } = pod;
+        let claims = spec.volumes.into_iter().filter_map(|v| v.claim(&metadata.name));
         let ready = status
             .conditions
             .iter()
@@ -203,6 +248,8 @@ impl From<PodWire> for PodView {
         }
         let containers = spec.containers.iter().chain(sidecars.iter().copied());
         Self {
+            claims: claims.collect(),
+            is_shut_down: metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0),
             created: metadata.creation_timestamp,
             deletion: metadata.deletion_timestamp,
             deletion_cost: metadata

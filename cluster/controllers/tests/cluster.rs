@@ -69,6 +69,62 @@ async fn a_namespace_is_furnished_and_emptied() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storage_in_use_stays_until_nobody_uses_it() {
+    let cluster = Cluster::start().await;
+    cluster.namespace("shop").await;
+    cluster.node("n1", "192.168.7.1").await;
+    let client = &cluster.client;
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "volumeAttributesClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}});
+    client.create(PERSISTENT_VOLUME_CLAIMS, "shop", &claim).await.unwrap();
+    let class = json!({"metadata": {"name": "fast"}, "driverName": "example.com", "parameters": {"a": "b"}});
+    client.create(VOLUME_ATTRIBUTES_CLASSES, "", &class).await.unwrap();
+    let volume = json!({"metadata": {"name": "disk"}, "spec": {"capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}});
+    client.create(PERSISTENT_VOLUMES, "", &volume).await.unwrap();
+    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
+    client
+        .patch(PERSISTENT_VOLUMES, "", "disk", Some("status"), bound)
+        .await
+        .unwrap();
+    let mut spec = template("web", "web:1")["spec"].clone();
+    spec["nodeName"] = json!("n1");
+    spec["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let pod = json!({"metadata": {"name": "user"}, "spec": spec});
+    client.create(PODS, "shop", &pod).await.unwrap();
+
+    let kinds = [
+        (PERSISTENT_VOLUME_CLAIMS, "shop", "data"),
+        (VOLUME_ATTRIBUTES_CLASSES, "", "fast"),
+        (PERSISTENT_VOLUMES, "", "disk"),
+    ];
+    for (resource, namespace, name) in kinds {
+        let options = DeleteOptions::default();
+        client.delete(resource, namespace, name, options).await.unwrap();
+        let held = |o: &Value| {
+            o["metadata"]["deletionTimestamp"].is_string() && o["metadata"]["finalizers"].as_array().is_some()
+        };
+        cluster.until_one(resource, namespace, name, held).await;
+    }
+    let now = DeleteOptions {
+        grace_period_seconds: Some(0),
+        ..DeleteOptions::default()
+    };
+    client.delete(PODS, "shop", "user", now).await.unwrap();
+    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
+    client
+        .patch(PERSISTENT_VOLUMES, "", "disk", Some("status"), released)
+        .await
+        .unwrap();
+    for (resource, namespace, name) in kinds {
+        cluster
+            .until(resource, namespace, "nothing left", |all| !has(all, name))
+            .await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_knows_its_pods() {
     let cluster = Cluster::start().await;
     cluster.namespace("shop").await;

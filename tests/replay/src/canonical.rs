@@ -3,7 +3,8 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Gives names to what one server made up, in the order it is first seen.
+/// Gives names to what one server made up: to uids by the objects' own names, so that one answer that differs shifts
+/// none after it; to revisions in the order an object is first seen at them.
 pub struct Canon {
     port: String,
     uids: BTreeMap<String, String>,
@@ -31,14 +32,20 @@ impl Canon {
         self.value("", answer)
     }
 
-    /// Finds uids and the revisions of objects, which later stand in sentences as well.
+    /// Finds the uids of objects, which later stand in sentences as well. One that no named object has is left as it is.
     fn learn(&mut self, value: &Value) {
         match value {
             Value::Array(items) => items.iter().for_each(|item| self.learn(item)),
             Value::Object(members) => {
-                if let Some(uid) = members.get("uid").and_then(Value::as_str).filter(|u| is_uid(u)) {
-                    let next = format!("<uid {}>", self.uids.len() + 1);
-                    self.uids.entry(uid.to_owned()).or_insert(next);
+                let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or("");
+                let (uid, generated) = (text("uid"), text("generateName"));
+                let name = match generated {
+                    "" => text("name"),
+                    base => base,
+                };
+                if is_uid(uid) && !name.is_empty() && members.contains_key("creationTimestamp") {
+                    let label = format!("<uid of {}/{name}>", text("namespace"));
+                    self.uids.entry(uid.to_owned()).or_insert(label);
                 }
                 members.values().for_each(|member| self.learn(member));
             }
@@ -109,6 +116,9 @@ impl Canon {
         if let Some(suffix) = text.strip_prefix("kube-api-access-") {
             return format!("kube-api-access-<random {}>", suffix.len());
         }
+        if let Some(label) = self.uids.get(&text) {
+            return label.clone();
+        }
         let mut text = without_revisions(&quoted_objects(&text)).replace(&self.port, ":<port>");
         for (uid, label) in &self.uids {
             if text.contains(uid.as_str()) {
@@ -127,7 +137,7 @@ fn is_age(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_digit() || b"smhd".contains(&b))
 }
 
-/// Sentences quote whole objects, whose members stand in the order of Go structs: they are sorted, their moments masked.
+/// Sentences quote whole objects, whose members stand in the order of Go structs: they are sorted, their moments and revisions masked.
 fn quoted_objects(text: &str) -> String {
     let Some(start) = text.find(r#""{\""#) else {
         return text.to_owned();
@@ -146,7 +156,13 @@ fn quoted_objects(text: &str) -> String {
 fn moments_masked(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(moments_masked).collect(),
-        Value::Object(members) => members.into_iter().map(|(n, v)| (n, moments_masked(v))).collect(),
+        Value::Object(members) => {
+            let masked = |(name, value): (String, Value)| match name.as_str() {
+                "resourceVersion" => (name, "<revision>".into()),
+                _ => (name, moments_masked(value)),
+            };
+            members.into_iter().map(masked).collect()
+        }
         Value::String(text) => Value::String(moment(&text).map_or(text, str::to_owned)),
         other => other,
     }

@@ -11,7 +11,9 @@
 //!
 //! Accept and Content-Type are JSON unless they are named; named without a value they are not sent. Lines with `@`:
 //! `@save NAME POINTER` keeps a part of the answer as `{{NAME}}`, `@anonymous` presents no certificate, `@protobuf`
-//! sends the JSON body in that form, `@stream N` reads N frames of a stream and goes. `{{repeat TEXT N}}` is TEXT N times.
+//! sends the JSON body in that form, `@stream N` reads N frames of a stream and goes, `@until POINTER
+//! VALUE` asks again until the answer has that there, for what a server does on its own after a while. `{{repeat TEXT N}}`
+//! is TEXT N times.
 
 use crate::Outcome;
 use serde_json::Value;
@@ -38,6 +40,8 @@ pub struct Request {
     pub protobuf: bool,
     /// Read this many frames and go.
     pub frames: Option<usize>,
+    /// Ask again until the answer has this text at this pointer.
+    pub awaited: Option<(String, String)>,
 }
 
 /// What was kept of one server's answers.
@@ -90,6 +94,18 @@ impl Request {
         Ok(filled)
     }
 
+    /// Whether an answer is the one that is waited for.
+    pub fn is_awaited(&self, answer: &Value) -> bool {
+        self.awaited.as_ref().is_none_or(|(pointer, value)| {
+            let found = answer.pointer(pointer);
+            found.is_some_and(|found| {
+                found
+                    .as_str()
+                    .map_or_else(|| found.to_string() == *value, |text| text == value)
+            })
+        })
+    }
+
     /// A header's value; `None` when it is not to be sent.
     pub fn header<'a>(&'a self, name: &str, default: &'a str) -> Option<&'a str> {
         let named = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -121,6 +137,7 @@ fn one(text: &str) -> Outcome<Request> {
             ["@save", name, pointer] => request.saves.push(((*name).to_owned(), (*pointer).to_owned())),
             ["@anonymous"] => request.anonymous = true,
             ["@protobuf"] => request.protobuf = true,
+            ["@until", pointer, value] => request.awaited = Some(((*pointer).to_owned(), (*value).to_owned())),
             ["@stream", count] => request.frames = Some(count.parse()?),
             _ => {
                 let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is no header"))?;

@@ -1,5 +1,5 @@
-//! Small plugins that fill in what the cluster knows: DefaultStorageClass, DefaultIngressClass, RuntimeClass,
-//! PodTopologyLabels; and PersistentVolumeClaimResize.
+//! Small plugins that fill in what the cluster knows: DefaultStorageClass, StorageObjectInUseProtection,
+//! DefaultIngressClass, RuntimeClass, PodTopologyLabels; and PersistentVolumeClaimResize.
 
 use super::{Operation, Request};
 use crate::json;
@@ -46,6 +46,36 @@ pub(super) fn storage_class(request: &Request<'_>, claim: &mut Value, _old: Opti
     ];
     if let Some(name) = default_of(request, "storage.k8s.io", "storageclasses", &annotations)? {
         json::set(claim, "spec.storageClassName", name);
+    }
+    Ok(())
+}
+
+/// What the protection controllers take off once the object is not used any longer.
+const PROTECTED: [(&str, &str, &str); 3] = [
+    ("", "persistentvolumeclaims", "kubernetes.io/pvc-protection"),
+    ("", "persistentvolumes", "kubernetes.io/pv-protection"),
+    (
+        "storage.k8s.io",
+        "volumeattributesclasses",
+        "kubernetes.io/vac-protection",
+    ),
+];
+
+/// Volumes, claims and classes stay while they are used.
+pub(super) fn in_use_protection(request: &Request<'_>, object: &mut Value, _old: Option<&Value>) -> Result<(), Status> {
+    let found = PROTECTED
+        .iter()
+        .find(|(group, plural, _)| request.is(group, plural) && request.operation == Operation::Create);
+    let Some((_, _, finalizer)) = found else {
+        return Ok(());
+    };
+    if !json::list(object, "metadata.finalizers").iter().any(|f| f == finalizer) {
+        let finalizers = json::object_mut(object, "metadata")
+            .entry("finalizers")
+            .or_insert_with(|| json!([]));
+        if let Some(finalizers) = finalizers.as_array_mut() {
+            finalizers.push(json!(finalizer));
+        }
     }
     Ok(())
 }

@@ -61,6 +61,7 @@ const MUTATING: &[(&str, Mutate)] = &[
     ("Priority", Mutate::Now(pods::priority)),
     ("DefaultTolerationSeconds", Mutate::Now(pods::default_tolerations)),
     ("DefaultStorageClass", Mutate::Now(defaults::storage_class)),
+    ("StorageObjectInUseProtection", Mutate::Now(defaults::in_use_protection)),
     ("RuntimeClass", Mutate::Now(defaults::runtime_class)),
     ("DefaultIngressClass", Mutate::Now(defaults::ingress_class)),
     ("PodTopologyLabels", Mutate::Now(defaults::topology_labels)),

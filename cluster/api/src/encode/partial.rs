@@ -1,5 +1,6 @@
 //! PartialObjectMetadata: an object without everything but its metadata.
 
+use crate::alias::internal_metadata;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use strata_meta::{Object, Status};
@@ -16,8 +17,15 @@ pub(crate) fn write_partial(
         #[serde(borrow)]
         metadata: &'a RawValue,
     }
-    let outline: Outline<'_> = serde_json::from_slice(object.body()).map_err(Status::internal)?;
-    let members = outline.metadata.get().strip_prefix('{').unwrap_or("}");
+    let internal = internal_metadata(object)?.map(|metadata| metadata.to_string());
+    let metadata = match &internal {
+        Some(metadata) => metadata,
+        None => {
+            let outline: Outline<'_> = serde_json::from_slice(object.body()).map_err(Status::internal)?;
+            outline.metadata.get()
+        }
+    };
+    let members = metadata.strip_prefix('{').unwrap_or("}");
     out.push(b'{');
     if with_type {
         out.extend_from_slice(br#""kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/"#);

@@ -1,7 +1,7 @@
 //! The protobuf form of objects, made once for everybody who asks.
 
 use super::Negotiated;
-use crate::registry::Row;
+use crate::{alias::internal_metadata, registry::Row};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -25,8 +25,13 @@ pub(crate) fn whole(row: &Row, object: &Arc<Object>) -> Result<Vec<u8>, Status> 
 
 /// The message of an object's PartialObjectMetadata.
 pub(crate) fn partial_message(object: &Object) -> Result<Vec<u8>, Status> {
-    let mut value = object.to_value().map_err(Status::internal)?;
-    let metadata = value.get_mut("metadata").map_or(Value::Null, Value::take);
+    let metadata = match internal_metadata(object)? {
+        Some(metadata) => metadata,
+        None => {
+            let mut value = object.to_value().map_err(Status::internal)?;
+            value.get_mut("metadata").map_or(Value::Null, Value::take)
+        }
+    };
     let partial = json!({"metadata": metadata});
     protobuf::encode_message(&meta("v1", "PartialObjectMetadata"), &partial).map_err(Status::internal)
 }

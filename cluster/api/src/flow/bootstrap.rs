@@ -3,6 +3,8 @@
 use crate::{
     core::Core,
     json,
+    registry::Row,
+    tracking::{self, Tracked},
     verbs::{Change, Creation, Part, apply_change, create_object, find},
 };
 use futures::future::join_all;
@@ -12,11 +14,14 @@ use strata_auth::{
     GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES, GROUP_SERVICE_ACCOUNTS, GROUP_UNAUTHENTICATED, UserInfo,
 };
 use strata_meta::{Status, Time};
+use strata_schema::apply::{self, Write};
 
 /// `true`: the server keeps the spec as it should be; set to `false` by who wants another.
 const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+/// Who writes the objects, and who says what has become of them (upstream's names).
 const MANAGER: &str = "api-priority-and-fairness-config-producer-v1";
+const CONSUMER: &str = "api-priority-and-fairness-config-consumer-v1";
 const EVERYBODY: [&str; 2] = [GROUP_UNAUTHENTICATED, GROUP_AUTHENTICATED];
 
 /// Those without which the server would not know where to put a request.
@@ -236,32 +241,19 @@ async fn restore(core: &Arc<Core>, user: &UserInfo, object: &Value, must: bool) 
     if (!must && !automatic) || wanted["spec"] == stored["spec"] {
         return Ok(());
     }
-    change(core, user, plural, name, Part::Main, |new| {
-        new["spec"] = wanted["spec"].clone()
-    })
-    .await
+    respec(core, user, &row, name, &wanted["spec"]).await
 }
 
-async fn change(
-    core: &Arc<Core>,
-    user: &UserInfo,
-    plural: &str,
-    name: &str,
-    part: Part,
-    edit: impl Fn(&mut Value),
-) -> Result<(), Status> {
-    let row = core
-        .registry
-        .get(GROUP, "v1", plural)
-        .ok_or_else(Status::path_not_found)?;
+/// Writes the spec of an object as its producer.
+async fn respec(core: &Arc<Core>, user: &UserInfo, row: &Arc<Row>, name: &str, spec: &Value) -> Result<(), Status> {
     let change = Change {
         core,
         user,
-        row: &row,
+        row,
         namespace: "",
         name,
-        part,
-        subresource: if part == Part::Status { "status" } else { "" },
+        part: Part::Main,
+        subresource: "",
         dry_run: false,
         demands_revision: false,
         manager: Some(MANAGER),
@@ -269,7 +261,46 @@ async fn change(
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {
         let mut new = old.clone();
-        edit(&mut new);
+        new["spec"] = spec.clone();
+        Ok(new)
+    });
+    made.await.map(drop)
+}
+
+/// Applies the condition of a FlowSchema as its consumer.
+async fn set_condition(
+    core: &Arc<Core>,
+    user: &UserInfo,
+    row: &Arc<Row>,
+    name: &str,
+    condition: &Value,
+) -> Result<(), Status> {
+    let change = Change {
+        core,
+        user,
+        row,
+        namespace: "",
+        name,
+        part: Part::Status,
+        subresource: "status",
+        dry_run: false,
+        demands_revision: false,
+        manager: None,
+    };
+    let config = json!({"apiVersion": row.gvk.api_version(), "kind": row.gvk.kind,
+        "metadata": {"name": name}, "status": {"conditions": [condition]}});
+    let tracked = Tracked::of(core, row);
+    let write = Write {
+        kind: tracked.kind(),
+        manager: CONSUMER,
+        subresource: "status",
+        filter: tracking::filter(row, "status"),
+        now: Time::now(),
+    };
+    let mut unheard = Vec::new();
+    let made = apply_change(&change, &mut unheard, |old, _| {
+        let mut new = apply::apply(&write, Some(old), &config, true).map_err(Status::internal)?;
+        json::remove(&mut new, "metadata.resourceVersion");
         Ok(new)
     });
     made.await.map(drop)
@@ -279,6 +310,9 @@ async fn change(
 pub(super) async fn conditions(core: &Arc<Core>) {
     let user = UserInfo::new("system:apiserver", &[GROUP_MASTERS]);
     let levels = core.resource(GROUP, "prioritylevelconfigurations");
+    let Some(row) = core.registry.get(GROUP, "v1", "flowschemas") else {
+        return;
+    };
     for object in core.resource(GROUP, "flowschemas").objects(None) {
         let Ok(value) = object.to_value() else { continue };
         let level = json::text(&value, "spec.priorityLevelConfiguration.name");
@@ -296,13 +330,7 @@ pub(super) async fn conditions(core: &Arc<Core>) {
         }
         let wanted = json!({"type": "Dangling", "status": status, "reason": reason, "message": message,
             "lastTransitionTime": Time::now()});
-        let edit = |new: &mut Value| {
-            let mut conditions = json::list(new, "status.conditions").to_vec();
-            conditions.retain(|c| json::text(c, "type") != "Dangling");
-            conditions.push(wanted.clone());
-            json::set(new, "status.conditions", conditions);
-        };
-        if let Err(status) = change(core, &user, "flowschemas", object.name(), Part::Status, edit).await
+        if let Err(status) = set_condition(core, &user, &row, object.name(), &wanted).await
             && !status.is_not_found()
         {
             tracing::warn!(%status, name = object.name(), "the condition of a FlowSchema cannot be written yet");

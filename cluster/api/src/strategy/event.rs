@@ -4,7 +4,10 @@ use super::{
     Causes, CellContext, columns,
     row::{ROW, Row, field},
 };
-use crate::{json, validate::Field};
+use crate::{
+    json,
+    validate::{Field, MetadataTurn},
+};
 use serde_json::Value;
 use strata_meta::names;
 
@@ -25,6 +28,7 @@ const EVENTS_CORE: Row = Row {
         field("type"),
     ],
     create_on_update: true,
+    metadata: MetadataTurn::Last,
     columns: &[
         columns::column("Last Seen", "string", "When it happened last.", last_seen),
         columns::column("Type", "string", "Normal or Warning.", |cx| columns::text(cx, "type")),
@@ -97,6 +101,7 @@ fn source(cx: &CellContext<'_>) -> Value {
 
 /// As served by events.k8s.io, which asks more of new events and lets only their series change.
 pub(super) static EVENTS_V1: Row = Row {
+    metadata: MetadataTurn::Between,
     validate: |event, causes| legacy(event, "reportingController", causes),
     validate_create: |event, causes| {
         let root = Field::root(event);

@@ -39,7 +39,12 @@ pub(crate) use columns::{
     AGE_MEANS, CREATED_AT as CREATED_AT_COLUMN, Column, NAME as NAME_COLUMN, age, default_columns,
 };
 
-use crate::{cache::FieldPath, extension::PrinterColumn, json, validate::NameRule};
+use crate::{
+    cache::FieldPath,
+    extension::PrinterColumn,
+    json,
+    validate::{MetadataTurn, NameRule},
+};
 use serde_json::Value;
 use std::sync::Arc;
 use strata_auth::UserInfo;
@@ -53,6 +58,11 @@ pub(crate) trait Strategy: Send + Sync {
     /// What names look like.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
+    }
+
+    /// When the metadata of a new object is judged.
+    fn metadata_turn(&self) -> MetadataTurn {
+        MetadataTurn::First
     }
 
     /// Whether `metadata.generation` counts changes of the spec.

@@ -10,7 +10,7 @@ use crate::{
         pod::{amount, taint_effect},
     },
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use strata_meta::{StatusCause, names};
 
 pub(super) struct Node;
@@ -18,14 +18,6 @@ pub(super) struct Node;
 impl Strategy for Node {
     fn keeps_status_on_create(&self) -> bool {
         true
-    }
-
-    fn prepare_create(&self, object: &mut Value) {
-        agree_on_ranges(object);
-    }
-
-    fn prepare_update(&self, new: &mut Value, _old: &Value) {
-        agree_on_ranges(new);
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
@@ -114,18 +106,6 @@ impl Strategy for Node {
             ),
         ];
         COLUMNS
-    }
-}
-
-/// `podCIDR` is the first of `podCIDRs`; where they differ the older field holds.
-fn agree_on_ranges(node: &mut Value) {
-    let one = json::text(node, "spec.podCIDR").to_owned();
-    let first = json::list(node, "spec.podCIDRs").first().and_then(Value::as_str);
-    let first = first.unwrap_or("").to_owned();
-    match (one.is_empty(), first == one) {
-        (true, false) => json::set(node, "spec.podCIDR", first),
-        (false, false) => json::set(node, "spec.podCIDRs", json!([one])),
-        _ => {}
     }
 }
 

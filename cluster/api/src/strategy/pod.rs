@@ -32,19 +32,6 @@ impl Strategy for Pod {
         }
     }
 
-    fn prepare_update(&self, new: &mut Value, _old: &Value) {
-        // The older of the two names of one field counts where the newer is left out.
-        let name = match json::text(new, "spec.serviceAccountName") {
-            "" => json::text(new, "spec.serviceAccount"),
-            name => name,
-        };
-        if !name.is_empty() {
-            let name = name.to_owned();
-            json::set(new, "spec.serviceAccount", name.as_str());
-            json::set(new, "spec.serviceAccountName", name);
-        }
-    }
-
     fn validate(&self, object: &Value, causes: &mut Causes) {
         rules::pod(&Field::root(object), causes);
     }
@@ -57,17 +44,6 @@ impl Strategy for Pod {
         json::copy(old, new, "metadata.ownerReferences");
         if json::text(new, "status.qosClass").is_empty() {
             json::copy(old, new, "status.qosClass");
-        }
-        // The first of the addresses is also told on its own.
-        let address = json::text(new, "status.podIP").to_owned();
-        let first = json::list(new, "status.podIPs")
-            .first()
-            .map_or("", |a| json::text(a, "ip"))
-            .to_owned();
-        match (address.is_empty(), first.is_empty()) {
-            (true, false) => json::set(new, "status.podIP", first),
-            (false, true) => json::set(new, "status.podIPs", json!([{"ip": address}])),
-            _ => {}
         }
     }
 

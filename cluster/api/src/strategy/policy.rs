@@ -8,7 +8,7 @@ use super::{
 use crate::{
     json,
     validate::{
-        Field,
+        Field, MetadataTurn,
         formats::{at_most_all, count_or_percent, label_selector, labels},
         pod::{amount, container_resource_name, is_standard_quota_resource, resource_name, tolerations},
     },
@@ -161,6 +161,7 @@ fn go_toleration(toleration: &Field<'_>) -> String {
 }
 
 pub(super) static DISRUPTION_BUDGETS: Row = Row {
+    metadata: MetadataTurn::Last,
     counts: true,
     unconditional: false,
     columns: &[

@@ -1,7 +1,11 @@
 //! A strategy that is data: what most kinds need.
 
 use super::{Causes, Column, Strategy, columns};
-use crate::{cache::FieldPath, json, validate::NameRule};
+use crate::{
+    cache::FieldPath,
+    json,
+    validate::{MetadataTurn, NameRule},
+};
 use serde_json::Value;
 
 /// The answers of one kind; [`ROW`] has those that fit most.
@@ -16,6 +20,8 @@ pub(super) struct Row {
     pub(super) counts: bool,
     /// What names look like.
     pub(super) rule: NameRule,
+    /// When the metadata of a new object is judged.
+    pub(super) metadata: MetadataTurn,
     /// The columns of a table.
     pub(super) columns: &'static [Column],
     /// Whether a deletion answers with the object.
@@ -45,6 +51,7 @@ pub(super) const ROW: Row = Row {
     create_on_update: false,
     counts: false,
     rule: NameRule::Subdomain,
+    metadata: MetadataTurn::First,
     columns: &[columns::NAME, columns::CREATED_AT],
     returns_deleted: false,
     keeps_labels: false,
@@ -65,6 +72,9 @@ pub(super) const fn field(path: &'static str) -> FieldPath {
 impl Strategy for Row {
     fn name_rule(&self) -> NameRule {
         self.rule
+    }
+    fn metadata_turn(&self) -> MetadataTurn {
+        self.metadata
     }
     fn counts_generation(&self) -> bool {
         self.counts

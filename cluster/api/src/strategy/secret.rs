@@ -1,4 +1,4 @@
-//! Secret: `stringData` is folded into `data`, and each type has its keys.
+//! Secret: each type has its keys.
 
 use super::{
     Causes, columns,
@@ -26,9 +26,7 @@ pub(super) static SECRETS: Row = Row {
         }),
         columns::AGE,
     ],
-    prepare_create: fold,
     prepare_update: |new, old| {
-        fold(new);
         // A client that does not say what it is does not change what it is.
         if json::text(new, "type").is_empty() {
             json::copy(old, new, "type");
@@ -43,16 +41,6 @@ pub(super) static SECRETS: Row = Row {
     },
     ..ROW
 };
-
-fn fold(object: &mut Value) {
-    let Some(Value::Object(texts)) = json::remove(object, "stringData") else {
-        return;
-    };
-    for (key, text) in texts {
-        let encoded = STANDARD.encode(text.as_str().unwrap_or(""));
-        json::object_mut(object, "data").insert(key, encoded.into());
-    }
-}
 
 fn validate(object: &Value, causes: &mut Causes) {
     let data = Field::root(object).at("data");

@@ -17,7 +17,7 @@ fn prepared(object: &Value) -> (Value, &'static dyn Strategy) {
     json::set_default(&mut object, "metadata.name", "x");
     json::set_default(&mut object, "metadata.uid", "u-1");
     strata_schema::normalise(&gvk, &mut object).expect("decodes");
-    strata_schema::apply_defaults(&gvk, &mut object);
+    crate::schema::RowSchema::Builtin.apply_defaults(&gvk, &mut object);
     if info.namespaced {
         json::set_default(&mut object, "metadata.namespace", "default");
     }

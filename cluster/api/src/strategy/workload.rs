@@ -6,10 +6,11 @@ use super::{
     row::{ROW, Row},
 };
 use crate::{
+    alias::{set_template_generation, template_generation},
     cache::FieldPath,
     json,
     validate::{
-        Field, claim_spec,
+        Field, NameRule, claim_spec,
         formats::{label_selector, read_selector},
         pod_template, pod_warnings,
     },
@@ -175,13 +176,14 @@ pub(super) static DAEMON_SETS: Row = Row {
         columns::IMAGES,
         columns::SELECTOR,
     ],
-    prepare_create: |object| json::set(object, "metadata.annotations", template_generation(object, 1)),
+    prepare_create: |object| {
+        let stated = template_generation(object).unwrap_or(0);
+        set_template_generation(object, stated.max(1));
+    },
     prepare_update: |new, old| {
         let step = i64::from(!json::same(new, old, "spec.template"));
-        let before = json::get(old, "metadata.annotations")
-            .and_then(|a| a.get(TEMPLATE_GENERATION)?.as_str()?.parse::<i64>().ok())
-            .unwrap_or(1);
-        json::set(new, "metadata.annotations", template_generation(new, before + step));
+        let before = template_generation(old).unwrap_or(1);
+        set_template_generation(new, before + step);
     },
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
@@ -208,20 +210,9 @@ pub(super) static DAEMON_SETS: Row = Row {
     ..ROW
 };
 
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
-
-fn template_generation(object: &Value, generation: i64) -> Value {
-    let mut annotations = json::get(object, "metadata.annotations")
-        .cloned()
-        .unwrap_or_else(|| json!({}));
-    if let Some(map) = annotations.as_object_mut() {
-        map.insert(TEMPLATE_GENERATION.into(), generation.to_string().into());
-    }
-    annotations
-}
-
 pub(super) static STATEFUL_SETS: Row = Row {
     counts: true,
+    rule: NameRule::Label,
     columns: &[
         columns::NAME,
         columns::column("Ready", "string", "Number of the pod with ready state", ready_of_wanted),

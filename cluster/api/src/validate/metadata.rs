@@ -21,6 +21,17 @@ pub(crate) enum NameRule {
     IpAddress,
 }
 
+/// When the metadata of a new object is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetadataTurn {
+    /// Before the rest: almost every kind.
+    First,
+    /// Between what is wrong with any object and what is wrong with a new one.
+    Between,
+    /// When nothing else is wrong, and names may be anything that can stand in a path.
+    Last,
+}
+
 impl NameRule {
     fn problems(self, name: &str, is_prefix: bool) -> Vec<String> {
         // A generated name gets a suffix, so that the prefix may end in a dash.

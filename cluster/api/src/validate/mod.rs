@@ -11,5 +11,5 @@ pub(crate) mod storage;
 pub(crate) use claim::{access_modes, claim_spec};
 pub(crate) use delete::delete_options;
 pub(crate) use field::Field;
-pub(crate) use metadata::{NameRule, metadata, metadata_update};
+pub(crate) use metadata::{MetadataTurn, NameRule, metadata, metadata_update};
 pub(crate) use pod::{pod_template, pod_warnings};

@@ -9,14 +9,15 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    tracking, validate,
+    tracking,
+    validate::{self, MetadataTurn, NameRule},
 };
 use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{GroupResource, Object, Reason, Revision, Status, Time, Uid};
+use strata_meta::{GroupResource, Object, Reason, Revision, Status, StatusCause, Time, Uid};
 use strata_store::Expect;
 
 /// How often a generated name that is taken is made anew (KEP-4420).
@@ -125,9 +126,7 @@ async fn create_once(
     fill_system_fields(&mut value);
     let name = json::text(&value, "metadata.name").to_owned();
     prepare(row, &mut value, request.user);
-    let mut causes = validate::metadata(&value, row.namespaced, row.strategy.name_rule());
-    row.strategy.validate(&value, &mut causes);
-    row.strategy.validate_create(&value, &mut causes);
+    let causes = problems(row, &value);
     if !causes.is_empty() {
         return Err(Status::invalid(&row.group_kind(), &name, causes));
     }
@@ -157,6 +156,26 @@ async fn create_once(
         Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.resource, &name)),
         Err(WriteError::Failed(status)) => Err(status),
     }
+}
+
+/// What is wrong with a new object.
+fn problems(row: &Row, value: &Value) -> Vec<StatusCause> {
+    let strategy = &row.strategy;
+    let metadata = |rule| validate::metadata(value, row.namespaced, rule);
+    let turn = strategy.metadata_turn();
+    let mut causes = Vec::new();
+    if turn == MetadataTurn::First {
+        causes = metadata(strategy.name_rule());
+    }
+    strategy.validate(value, &mut causes);
+    if turn == MetadataTurn::Between {
+        causes.extend(metadata(strategy.name_rule()));
+    }
+    strategy.validate_create(value, &mut causes);
+    if causes.is_empty() && turn == MetadataTurn::Last {
+        causes = metadata(NameRule::PathSegment);
+    }
+    causes
 }
 
 /// The namespace of the path is the object's. Errors: 400 when the object says another.

@@ -67,11 +67,11 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         if !whole {
             return Err(Status::bad_request("the patched object has no metadata"));
         }
+        let shown = patch.shown(&new);
         // A patch that says nothing of the revision applies to whatever is there.
         if json::text(&new, "metadata.resourceVersion") == present {
             json::remove(&mut new, "metadata.resourceVersion");
         }
-        let shown = patch.shown(&new);
         let decoded = decode_patched(&row.schema, &row.gvk, new, options.validation, said);
         let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
         check_address(row, &mut new, &namespace, &name)?;
