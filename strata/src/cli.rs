@@ -157,6 +157,9 @@ pub struct ApiSettings {
     /// An EncryptionConfiguration: which resources are encrypted in the store, and with which keys.
     #[arg(long)]
     pub encryption_provider_config: Option<PathBuf>,
+    /// Read that file again when it has changed.
+    #[arg(long, requires = "encryption_provider_config", num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
+    pub encryption_provider_config_automatic_reload: bool,
     /// A kubeconfig of the webhook that audit events are sent to.
     #[arg(long, requires = "audit_policy_file")]
     pub audit_webhook_config_file: Option<PathBuf>,

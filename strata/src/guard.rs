@@ -8,14 +8,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use strata_api::{AuditLog, AuditOptions, OutsideOptions};
+use strata_api::{AuditLog, AuditOptions, EncryptionOptions, OutsideOptions};
 
 fn read(path: &Path) -> Outcome<String> {
     fs::read_to_string(path).during(format!("reading {}", path.display()))
 }
 
 /// The content of a file that may be named.
-pub fn optional(path: &Option<PathBuf>) -> Outcome<Option<String>> {
+fn optional(path: &Option<PathBuf>) -> Outcome<Option<String>> {
     path.as_deref().map(read).transpose()
 }
 
@@ -25,6 +25,15 @@ pub fn outside(settings: &ApiSettings) -> Outcome<OutsideOptions> {
         authentication: optional(&settings.authentication_config)?,
         token_webhook: optional(&settings.authentication_token_webhook_config_file)?,
         authorization_webhook: optional(&settings.authorization_webhook_config_file)?,
+    })
+}
+
+/// What is encrypted in the store.
+pub fn encryption(settings: &ApiSettings) -> Option<EncryptionOptions> {
+    let path = settings.encryption_provider_config.as_ref()?;
+    Some(EncryptionOptions {
+        reload: settings.encryption_provider_config_automatic_reload,
+        ..EncryptionOptions::new(path)
     })
 }
 

@@ -77,7 +77,7 @@ pub async fn start(
         audit: guard::audit(&args.api)?,
         log_filter: Some(log_filter),
         outside: guard::outside(&args.api)?,
-        encryption: guard::optional(&args.api.encryption_provider_config)?,
+        encryption: guard::encryption(&args.api),
         service_cidr: instance.service_cidr.clone(),
         ..ApiOptions::new(Arc::new(store), issuer.clone(), ca.ca_pem().to_owned(), address)
     };

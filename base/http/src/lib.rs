@@ -6,12 +6,14 @@
 //!
 //! Start at [`serve`], with [`ServerTls`] (hot-swappable certificate) on the way in and
 //! [`HttpsClient`] on the way out. [`remotecommand`] (exec, attach) and [`portforward`]
-//! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included.
+//! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included;
+//! [`GrpcClient`] asks a program on the same machine.
 
 mod body;
 mod channels;
 mod client;
 mod error;
+mod grpc;
 mod io;
 pub mod portforward;
 pub mod proxy;
@@ -26,6 +28,7 @@ pub mod websocket;
 pub use body::{Body, BodySender, BoxError};
 pub use client::{Connection, HttpsClient, connect_tcp};
 pub use error::Error;
+pub use grpc::{GrpcClient, GrpcStatus};
 pub use io::{BoxedIo, Io};
 pub use resolve::{Resolver, resolve};
 pub use serve::{Handler, Limits, Peer, serve};

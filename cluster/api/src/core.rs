@@ -7,6 +7,7 @@ use crate::{
     allocator::ServiceAllocator,
     audit::Audit,
     cache::{Cache, ResourceCache, StoredForm, key_of, prefix_of, value_of},
+    encrypt,
     extension::Extensions,
     flow::Flow,
     metrics::Metrics,
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     pub(crate) aggregator: Aggregator,
     pub(crate) flow: Flow,
     pub(crate) audit: Option<Audit>,
+    pub(crate) encryption: Option<Arc<encrypt::Reload>>,
     pub(crate) log_filter: Option<LogFilter>,
     pub(crate) outside: Outside,
     pub(crate) dialer: Arc<dyn Dialer>,
@@ -92,7 +94,11 @@ impl WriteError {
 
 impl Core {
     /// Parts that know each other, with nothing loaded yet. Errors: a setting that cannot be used.
-    pub(crate) fn new(options: crate::ApiOptions, cancel: CancellationToken) -> Result<Self, crate::Error> {
+    pub(crate) fn new(
+        options: crate::ApiOptions,
+        encryption: Option<Arc<encrypt::Reload>>,
+        cancel: CancellationToken,
+    ) -> Result<Self, crate::Error> {
         let cache = Arc::new(Cache::new());
         let registry = Registry::builtin(&cache);
         let rbac = Arc::new(Rbac::new());
@@ -117,6 +123,7 @@ impl Core {
             metrics: Metrics::default(),
             flow: Flow::new(),
             outside: Outside::open(&options.outside)?,
+            encryption,
             log_filter: options.log_filter,
             audit: options.audit.as_ref().map(Audit::open).transpose()?,
             aggregator: Aggregator::new(options.front_proxy),
@@ -209,6 +216,15 @@ impl Core {
             Some(object) if object.revision == revision => Ok(object),
             _ => written(form, revision, body),
         }
+    }
+
+    /// Whether an object that does not change has to be written all the same: another key is in use by now.
+    pub(crate) async fn is_stale(&self, resource: &ResourceCache, object: &Object) -> Result<bool, Status> {
+        let Some(encryption) = &self.encryption else {
+            return Ok(false);
+        };
+        let key = key_of(resource.prefix(), object.namespace(), object.name());
+        encryption.store().is_stale(&key).await.map_err(Status::internal)
     }
 
     /// Events are forgotten after an hour; those written within a minute share a lease.

@@ -39,7 +39,7 @@ fn architecture() -> &'static str {
 }
 
 /// Answers if the path is one of these.
-pub(crate) fn serve(call: &Call) -> Option<Response<Body>> {
+pub(crate) async fn serve(call: &Call) -> Option<Response<Body>> {
     let path = call.info.path.trim_end_matches('/');
     let response = match path {
         // As upstream, in JSON whatever the caller accepts.
@@ -53,7 +53,7 @@ pub(crate) fn serve(call: &Call) -> Option<Response<Body>> {
             if !matches!(endpoint, "healthz" | "livez" | "readyz") {
                 return None;
             }
-            checks(call, endpoint, check)?
+            checks(call, endpoint, check).await?
         }
     };
     Some(response)
@@ -76,6 +76,9 @@ fn metrics(call: &Call) -> Response<Body> {
     if let Some(audit) = &call.core.audit {
         audit.render(&mut text);
     }
+    if let Some(encryption) = &call.core.encryption {
+        encryption.render(&mut text);
+    }
     let mut response = text_response(200, text);
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, media);
@@ -83,13 +86,20 @@ fn metrics(call: &Call) -> Response<Body> {
 }
 
 /// The named checks of an endpoint, or one of them.
-fn checks(call: &Call, endpoint: &str, only: Option<&str>) -> Option<Response<Body>> {
+async fn checks(call: &Call, endpoint: &str, only: Option<&str>) -> Option<Response<Body>> {
     let core = &call.core;
     let ready = endpoint == "readyz";
     let mut all: Vec<(&str, bool)> = vec![("ping", true), ("log", true), ("cache", core.is_alive())];
     if ready {
         all.push(("poststarthook/bootstrap", core.is_ready() || core.cancel.is_cancelled()));
         all.push(("shutdown", !core.cancel.is_cancelled()));
+    }
+    let services = match &core.encryption {
+        Some(encryption) => encryption.check().await,
+        None => None,
+    };
+    if let Some(said) = &services {
+        all.push(("kms-providers", said.is_ok()));
     }
     if let Some(only) = only {
         all.retain(|(name, _)| *name == only);

@@ -25,6 +25,7 @@ mod cache;
 mod codec;
 mod core;
 mod discovery;
+mod duration;
 mod encode;
 mod encrypt;
 mod extension;
@@ -58,6 +59,7 @@ mod webhook;
 mod yaml;
 
 pub use audit::{AuditLog, AuditOptions};
+pub use encrypt::EncryptionOptions;
 pub use health::GIT_VERSION;
 pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, LogFilter, Target};
 pub use outside::OutsideOptions;

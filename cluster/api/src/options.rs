@@ -20,8 +20,8 @@ pub struct ApiOptions {
     pub front_proxy: Option<FrontProxy>,
     /// What is written down about requests, and where; nothing without it.
     pub audit: Option<crate::AuditOptions>,
-    /// An EncryptionConfiguration in YAML: what the store sees encrypted only.
-    pub encryption: Option<String>,
+    /// What the store sees encrypted only, and with which keys.
+    pub encryption: Option<crate::EncryptionOptions>,
     /// Who else knows identities and rights.
     pub outside: crate::OutsideOptions,
     /// Changes what is logged; without it that stays as it is.

@@ -4,7 +4,7 @@ use crate::{
     aggregate,
     audit::{self, Trail},
     core::Core,
-    discovery,
+    discovery, duration,
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     health,
     impersonate::impersonated,
@@ -351,36 +351,11 @@ fn time_limit(info: &RequestInfo, query: &Query) -> Result<Option<Duration>, Sta
 
 /// How long the client wants to wait, at most as long as anybody may. Errors: 400.
 fn stated_timeout(text: &str) -> Result<Duration, Status> {
-    let unit = |text: &str| match text {
-        "ns" => Some(1e-9),
-        "us" | "µs" | "μs" => Some(1e-6),
-        "ms" => Some(1e-3),
-        "s" => Some(1.0),
-        "m" => Some(60.0),
-        "h" => Some(3600.0),
-        _ => None,
-    };
-    // Go's time.ParseDuration, for what is not negative.
-    let read = || -> Option<f64> {
-        let mut rest = text;
-        let mut seconds = 0.0;
-        while !rest.is_empty() {
-            let number = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
-            let (digits, behind) = rest.split_at(number);
-            let end = behind
-                .find(|c: char| c == '.' || c.is_ascii_digit())
-                .unwrap_or(behind.len());
-            let (name, behind) = behind.split_at(end);
-            seconds += digits.parse::<f64>().ok()? * unit(name)?;
-            rest = behind;
-        }
-        Some(seconds)
-    };
     match text {
         "" | "0" => Ok(REQUEST_TIMEOUT),
-        _ => match read() {
-            Some(0.0) => Ok(REQUEST_TIMEOUT),
-            Some(seconds) => Ok(Duration::from_secs_f64(seconds.min(REQUEST_TIMEOUT.as_secs_f64()))),
+        _ => match duration::parse(text) {
+            Some(Duration::ZERO) => Ok(REQUEST_TIMEOUT),
+            Some(stated) => Ok(stated.min(REQUEST_TIMEOUT)),
             None => Err(Status::bad_request(format_args!(
                 "invalid timeout specified in the request URL - time: invalid duration {text:?}"
             ))),
@@ -423,7 +398,7 @@ async fn authorised(
             let answer = operations::serve(call, request).await;
             answer.unwrap_or_else(|| Ok(not_found()))
         }
-        (false, _) => plain(call),
+        (false, _) => plain(call).await,
     }
 }
 
@@ -445,8 +420,8 @@ fn serves_group(call: &Call, group: &str) -> bool {
     call.core.registry.rows().iter().any(|row| row.gvk.group == group)
 }
 
-fn plain(call: &Call) -> Result<Response<Body>, Status> {
-    if let Some(response) = health::serve(call) {
+async fn plain(call: &Call) -> Result<Response<Body>, Status> {
+    if let Some(response) = health::serve(call).await {
         return Ok(response);
     }
     match discovery::serve(call)? {

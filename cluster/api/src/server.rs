@@ -6,7 +6,7 @@ use crate::{
     bootstrap,
     cache::{self},
     core::Core,
-    encrypt::{EncryptedStore, Encryption},
+    encrypt::{self, Reload},
     extension, flow,
     inprocess::InProcess,
     pipeline::HttpHandler,
@@ -45,8 +45,8 @@ impl ApiServer {
     /// settings that cannot be used.
     pub async fn start(options: ApiOptions) -> Result<Self, Error> {
         let cancel = CancellationToken::new();
-        let options = encrypted(options).await?;
-        let core = Arc::new(Core::new(options, cancel.clone())?);
+        let (options, encryption) = encrypted(options).await?;
+        let core = Arc::new(Core::new(options, encryption, cancel.clone())?);
         let server = Self {
             core,
             tasks: TaskTracker::new(),
@@ -69,6 +69,9 @@ impl ApiServer {
         server.core.set_started();
         server.background(aggregate::keep(server.core.clone()));
         server.background(flow::keep(server.core.clone()));
+        if let Some(encryption) = server.core.encryption.clone() {
+            server.background(async move { encryption.run().await });
+        }
         server.tasks.spawn(Audit::run(server.core.clone()));
         tracing::info!(revision = revision.0, "API server ready");
         Ok(server)
@@ -240,20 +243,21 @@ impl ApiServer {
 }
 
 /// With a store that encrypts, if that is configured, and everything in it written as it should be.
-async fn encrypted(mut options: ApiOptions) -> Result<ApiOptions, Error> {
-    if let Some(text) = &options.encryption {
-        let encryption = Encryption::parse(text).map_err(|why| Error::Setting {
-            setting: "encryption-provider-config",
-            why,
-        })?;
-        let store = EncryptedStore::new(options.store.clone(), encryption);
-        let rewritten = store.rewrite().await?;
-        if rewritten > 0 {
-            tracing::info!(rewritten, "values are encrypted as configured now");
-        }
-        options.store = Arc::new(store);
+async fn encrypted(mut options: ApiOptions) -> Result<(ApiOptions, Option<Arc<Reload>>), Error> {
+    let Some(settings) = options.encryption.clone() else {
+        return Ok((options, None));
+    };
+    let opened = Reload::open(settings, encrypt::Times::default(), options.store.clone()).await;
+    let encryption = Arc::new(opened.map_err(|why| Error::Setting {
+        setting: "encryption-provider-config",
+        why,
+    })?);
+    let rewritten = encryption.store().rewrite().await?;
+    if rewritten > 0 {
+        tracing::info!(rewritten, "values are encrypted as configured now");
     }
-    Ok(options)
+    options.store = encryption.store().clone();
+    Ok((options, Some(encryption)))
 }
 
 impl Drop for ApiServer {

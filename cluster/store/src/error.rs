@@ -43,6 +43,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A value that cannot be encrypted now; nothing was changed.
+    #[error("{0}")]
+    Unsealed(String),
     /// No such lease, or it has expired.
     #[error("lease {0:?} does not exist")]
     LeaseNotFound(LeaseId),

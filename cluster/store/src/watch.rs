@@ -3,7 +3,7 @@
 
 use crate::{Error, EventBatch, service::Core};
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -22,8 +22,11 @@ pub struct WatchStream {
 
 impl WatchStream {
     /// The same with every batch changed; an error ends the stream.
-    pub fn and_then(self, change: impl Fn(EventBatch) -> Result<EventBatch, Error> + Send + Sync + 'static) -> Self {
-        let batches = self.batches.map(move |batch| batch.and_then(&change));
+    pub fn and_then<F>(self, change: impl Fn(EventBatch) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<EventBatch, Error>> + Send + 'static,
+    {
+        let batches = self.batches.and_then(change);
         Self {
             batches: batches.boxed(),
         }

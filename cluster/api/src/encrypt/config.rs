@@ -1,33 +1,36 @@
 //! apiserver.config.k8s.io/v1 EncryptionConfiguration: which resources, and with which keys.
 
-use crate::cache::prefix_of;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use ring::{
-    aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    rand::{SecureRandom, SystemRandom},
+use super::{
+    cipher::{Algorithm, Cipher},
+    kms,
 };
+use crate::duration;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use strata_store::Error;
+use std::{collections::HashSet, time::Duration};
 
-/// What is encrypted, in the order in which rules are looked at.
-pub(crate) struct Encryption {
-    rules: Vec<Rule>,
+/// A provider's `timeout`, if it has none.
+const KMS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Resources of a group, or all of it; `("*", "*")` is everything.
+pub(super) type GroupResource = (String, String);
+
+/// A configuration that can be used.
+pub(super) struct Settings {
+    pub(super) rules: Vec<RuleSettings>,
 }
 
-/// Resources and their providers.
-pub(super) struct Rule {
-    /// What keys begin with; the whole registry for all resources.
-    prefixes: Vec<String>,
-    /// In order; `None` stands for values as they are.
-    providers: Vec<Option<Provider>>,
+/// Resources and their providers in order.
+pub(super) struct RuleSettings {
+    pub(super) resources: Vec<GroupResource>,
+    pub(super) providers: Vec<ProviderSettings>,
 }
 
-/// One key.
-pub(super) struct Provider {
-    prefix: Vec<u8>,
-    key: LessSafeKey,
-    random: SystemRandom,
+/// How one provider is made.
+pub(super) enum ProviderSettings {
+    Cipher(Cipher),
+    Kms(kms::Settings),
+    Identity,
 }
 
 #[derive(Deserialize)]
@@ -35,50 +38,66 @@ pub(super) struct Provider {
 struct File {
     api_version: String,
     kind: String,
+    #[serde(default)]
     resources: Vec<Resources>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Resources {
+    #[serde(default)]
     resources: Vec<String>,
-    providers: Vec<Providers>,
+    #[serde(default)]
+    providers: Vec<Provider>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct Providers {
+#[serde(default, deny_unknown_fields)]
+struct Provider {
     aesgcm: Option<Keys>,
-    /// Ours: where AES is slow. Upstream's secretbox is another cipher.
-    chacha20poly1305: Option<Keys>,
     aescbc: Option<Keys>,
     secretbox: Option<Keys>,
-    kms: Option<serde_json::Value>,
-    identity: Option<serde_json::Value>,
+    kms: Option<Kms>,
+    identity: Option<Nothing>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Keys {
+    #[serde(default)]
     keys: Vec<Key>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Key {
+    #[serde(default)]
     name: String,
+    #[serde(default)]
     secret: String,
 }
 
-/// A value that cannot be read.
-pub(super) fn unreadable(key: &[u8], why: &str) -> Error {
-    Error::Unreadable {
-        key: String::from_utf8_lossy(key).into_owned(),
-        why: why.to_owned(),
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kms {
+    #[serde(rename = "apiVersion", default)]
+    api_version: String,
+    #[serde(default)]
+    name: String,
+    cachesize: Option<i32>,
+    #[serde(default)]
+    endpoint: String,
+    #[serde(default, deserialize_with = "duration::member")]
+    timeout: Option<Duration>,
 }
 
-impl Encryption {
-    /// Reads a configuration in YAML. Errors: a sentence.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+impl Settings {
+    /// Reads a configuration in YAML. Errors: a sentence with the place.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let file: File = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         if file.api_version != "apiserver.config.k8s.io/v1" || file.kind != "EncryptionConfiguration" {
             return Err(format!(
@@ -86,133 +105,230 @@ impl Encryption {
                 file.api_version, file.kind
             ));
         }
-        let rules = file
-            .resources
-            .into_iter()
-            .map(Rule::new)
-            .collect::<Result<Vec<_>, _>>()?;
+        if file.resources.is_empty() {
+            return Err("resources: Required value: at least one resources is required".into());
+        }
+        let mut services = HashSet::new();
+        let mut rules = Vec::new();
+        for (index, entry) in file.resources.into_iter().enumerate() {
+            let at = format!("resources[{index}]");
+            let resources = read_resources(&format!("{at}.resources"), &entry.resources)?;
+            if entry.providers.is_empty() {
+                return Err(format!(
+                    "{at}.providers: Required value: at least one {at}.providers is required"
+                ));
+            }
+            let mut providers = Vec::new();
+            for (index, provider) in entry.providers.into_iter().enumerate() {
+                read_provider(
+                    &format!("{at}.providers[{index}]"),
+                    provider,
+                    &mut services,
+                    &mut providers,
+                )?;
+            }
+            rules.push(RuleSettings { resources, providers });
+        }
+        check_masks(&rules)?;
         Ok(Self { rules })
     }
-
-    /// The first rule about a key.
-    pub(super) fn rule(&self, key: &[u8]) -> Option<&Rule> {
-        let is_about = |rule: &&Rule| rule.prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
-        self.rules.iter().find(is_about)
-    }
-
-    /// What the keys of all rules begin with.
-    pub(super) fn prefixes(&self) -> impl Iterator<Item = &str> {
-        self.rules
-            .iter()
-            .flat_map(|rule| rule.prefixes.iter().map(String::as_str))
-    }
 }
 
-impl Rule {
-    fn new(resources: Resources) -> Result<Self, String> {
-        let mut providers = Vec::new();
-        for wanted in resources.providers {
-            let unknown = [
-                ("aescbc", wanted.aescbc.is_some()),
-                ("secretbox", wanted.secretbox.is_some()),
-                ("kms", wanted.kms.is_some()),
-            ];
-            if let Some((name, _)) = unknown.iter().find(|(_, is_there)| *is_there) {
-                return Err(format!("provider {name} is not supported; aesgcm and identity are"));
-            }
-            for (name, keys) in [("aesgcm", wanted.aesgcm), ("chacha20poly1305", wanted.chacha20poly1305)] {
-                for key in keys.into_iter().flat_map(|k| k.keys) {
-                    providers.push(Some(Provider::new(name, &key)?));
-                }
-            }
-            if wanted.identity.is_some() {
-                providers.push(None);
-            }
+fn read_resources(at: &str, names: &[String]) -> Result<Vec<GroupResource>, String> {
+    if names.is_empty() {
+        return Err(format!("{at}: Required value: at least one {at} is required"));
+    }
+    let mut read: Vec<GroupResource> = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let wrong = |why: &str| Err(format!("{at}[{index}]: Invalid value: {name:?}: {why}"));
+        let (resource, group) = name.split_once('.').unwrap_or((name, ""));
+        if name.to_lowercase() != *name {
+            return wrong("resource name should not contain capital letters");
         }
-        if providers.is_empty() {
-            return Err("resources without a provider".into());
+        match (resource, group) {
+            _ if name == "*" => {
+                return wrong(
+                    "use '*.' to encrypt all the resources from core API group or *.* to encrypt all resources",
+                );
+            }
+            ("apiserveripinfo" | "serviceipallocations" | "servicenodeportallocations", "") => {
+                return wrong("resources which do not have REST API/s cannot be encrypted");
+            }
+            (_, "events.k8s.io") => {
+                return wrong(
+                    "'*.events.k8s.io' objects are stored using the 'events' API group in etcd. Use 'events' instead in the config file",
+                );
+            }
+            (_, "extensions") => {
+                return wrong("'extensions' group has been removed and cannot be used for encryption");
+            }
+            (resource, "*") if resource != "*" => {
+                return wrong("encrypting the same resource across groups is not supported");
+            }
+            _ => read.push((group.to_owned(), resource.to_owned())),
         }
-        let prefix = |name: &String| match name.split_once('.') {
-            _ if name == "*.*" => "/registry/".to_owned(),
-            Some(("*", group)) => format!("/registry/{}/", if group.is_empty() { "core" } else { group }),
-            Some((plural, group)) => prefix_of(group, plural),
-            None => prefix_of("", name),
-        };
-        Ok(Self {
-            prefixes: resources.resources.iter().map(prefix).collect(),
-            providers,
-        })
     }
-
-    /// What values are written with; `None`: as they are.
-    pub(super) fn first(&self) -> Option<&Provider> {
-        self.providers.first().and_then(Option::as_ref)
+    for (index, one) in read.iter().enumerate() {
+        for other in read.iter().skip(index + 1) {
+            let why = if one == other {
+                "the same resource cannot be specified multiple times"
+            } else if [one, other].iter().any(|r| r.0 == "*") || one.0 == other.0 && (one.1 == "*" || other.1 == "*") {
+                "using overlapping resources such as 'secrets' and '*.' in the same resource list is not allowed as they will be masked"
+            } else {
+                continue;
+            };
+            return Err(format!("{at}: Invalid value: {names:?}: {why}"));
+        }
     }
-
-    /// What values may have been written with.
-    pub(super) fn providers(&self) -> impl Iterator<Item = &Provider> {
-        self.providers.iter().flatten()
-    }
+    Ok(read)
 }
 
-impl Provider {
-    fn new(name: &str, key: &Key) -> Result<Self, String> {
-        let named = |why: &str| format!("key {:?} of {name}: {why}", key.name);
-        if key.name.is_empty() || key.name.contains(':') {
-            return Err(named("a name without colon is needed"));
+/// A rule behind one that covers all it is about would never be looked at.
+fn check_masks(rules: &[RuleSettings]) -> Result<(), String> {
+    let mut seen: HashSet<&GroupResource> = HashSet::new();
+    let name = |(group, resource): &GroupResource| match (group.as_str(), resource.as_str()) {
+        ("", "*") => "*.".to_owned(),
+        ("", resource) => resource.to_owned(),
+        (group, resource) => format!("{resource}.{group}"),
+    };
+    for wanted in rules.iter().flat_map(|rule| &rule.resources) {
+        for mask in [(wanted.0.clone(), "*".to_owned()), ("*".to_owned(), "*".to_owned())] {
+            if seen.contains(&mask) {
+                return Err(format!(
+                    "resource {:?} is masked by earlier rule {:?}",
+                    name(wanted),
+                    name(&mask)
+                ));
+            }
         }
-        let secret = STANDARD
-            .decode(&key.secret)
-            .map_err(|_| named("the secret is not base64"))?;
-        let algorithm = match (name, secret.len()) {
-            ("aesgcm", 16) => &AES_128_GCM,
-            ("aesgcm", 32) => &AES_256_GCM,
-            ("chacha20poly1305", 32) => &CHACHA20_POLY1305,
-            _ => return Err(named("the secret must have 32 bytes, or 16 for AES-128")),
-        };
-        let unbound = UnboundKey::new(algorithm, &secret).map_err(|_| named("cannot be used"))?;
-        Ok(Self {
-            prefix: format!("k8s:enc:{name}:v1:{}:", key.name).into_bytes(),
-            key: LessSafeKey::new(unbound),
-            random: SystemRandom::new(),
-        })
+        seen.insert(wanted);
     }
+    Ok(())
+}
 
-    /// What its values begin with.
-    pub(super) fn prefix(&self) -> &[u8] {
-        &self.prefix
+fn read_provider(
+    at: &str,
+    provider: Provider,
+    services: &mut HashSet<String>,
+    into: &mut Vec<ProviderSettings>,
+) -> Result<(), String> {
+    let keyed = [
+        (Algorithm::AesGcm, provider.aesgcm),
+        (Algorithm::AesCbc, provider.aescbc),
+        (Algorithm::Secretbox, provider.secretbox),
+    ];
+    let stated = keyed.iter().filter(|(_, keys)| keys.is_some()).count()
+        + usize::from(provider.kms.is_some())
+        + usize::from(provider.identity.is_some());
+    match stated {
+        0 => {
+            return Err(format!(
+                "{at}: Invalid value: provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity"
+            ));
+        }
+        1 => {}
+        _ => {
+            return Err(format!(
+                "{at}: Invalid value: more than one provider specified in a single element, should split into different list elements"
+            ));
+        }
     }
+    for (algorithm, keys) in keyed {
+        if let Some(keys) = keys {
+            let at = format!("{at}.{}.keys", algorithm.name());
+            if keys.keys.is_empty() {
+                return Err(format!("{at}: Required value: at least one keys is required"));
+            }
+            for (index, key) in keys.keys.iter().enumerate() {
+                let cipher = read_key(&format!("{at}[{index}]"), algorithm, key)?;
+                into.push(ProviderSettings::Cipher(cipher));
+            }
+        }
+    }
+    if let Some(kms) = provider.kms {
+        into.push(ProviderSettings::Kms(read_kms(&format!("{at}.kms"), kms, services)?));
+    }
+    if provider.identity.is_some() {
+        into.push(ProviderSettings::Identity);
+    }
+    Ok(())
+}
 
-    /// Encrypts: prefix, nonce, cipher text with its tag.
-    pub(super) fn seal(&self, key: &[u8], plain: &[u8]) -> Result<Bytes, Error> {
-        let mut nonce = [0; NONCE_LEN];
-        self.random
-            .fill(&mut nonce)
-            .map_err(|_| unreadable(key, "no randomness to encrypt with"))?;
-        let mut sealed = Vec::with_capacity(self.prefix.len() + NONCE_LEN + plain.len() + 16);
-        sealed.extend_from_slice(&self.prefix);
-        sealed.extend_from_slice(&nonce);
-        let mut body = plain.to_vec();
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let done = self.key.seal_in_place_append_tag(nonce, Aad::from(key), &mut body);
-        done.map_err(|_| unreadable(key, "it cannot be encrypted"))?;
-        sealed.append(&mut body);
-        Ok(sealed.into())
+fn read_key(at: &str, algorithm: Algorithm, key: &Key) -> Result<Cipher, String> {
+    if key.name.is_empty() {
+        return Err(format!(
+            "{at}.name: Required value: name is a mandatory field for a key"
+        ));
     }
+    if key.secret.is_empty() {
+        return Err(format!(
+            "{at}.secret: Required value: secret is a mandatory field for a key"
+        ));
+    }
+    let wrong = |why: String| format!("{at}.secret: Invalid value: \"REDACTED\": {why}");
+    let secret = STANDARD.decode(&key.secret);
+    let secret = secret.map_err(|_| wrong("secrets must be base64 encoded".into()))?;
+    Cipher::new(algorithm, &key.name, &secret).map_err(wrong)
+}
 
-    /// Decrypts what [`Self::seal`] made.
-    pub(super) fn open(&self, key: &[u8], value: &[u8]) -> Result<Bytes, Error> {
-        let damaged = || unreadable(key, "it was not encrypted here with this key");
-        let rest = value.get(self.prefix.len()..).ok_or_else(damaged)?;
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
-        let mut body = body.to_vec();
-        let plain = self
-            .key
-            .open_in_place(nonce, Aad::from(key), &mut body)
-            .map_err(|_| damaged())?
-            .len();
-        body.truncate(plain);
-        Ok(body.into())
+fn read_kms(at: &str, kms: Kms, services: &mut HashSet<String>) -> Result<kms::Settings, String> {
+    match kms.api_version.as_str() {
+        "v2" => {}
+        "" | "v1" => {
+            return Err(format!(
+                "{at}.apiVersion: KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead."
+            ));
+        }
+        other => {
+            return Err(format!(
+                "{at}.apiVersion: Invalid value: {other:?}: unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are supported"
+            ));
+        }
     }
+    let name = kms.name;
+    if name.is_empty() {
+        return Err(format!(
+            "{at}.name: Required value: name is a mandatory field for a provider"
+        ));
+    }
+    if name.contains(':') {
+        return Err(format!(
+            "{at}.name: Invalid value: {name:?}: invalid KMS provider name {name}, must not contain ':'"
+        ));
+    }
+    if !services.insert(name.clone()) {
+        return Err(format!(
+            "{at}.name: Invalid value: {name:?}: duplicate KMS provider name {name}, names must be unique"
+        ));
+    }
+    if let Some(size) = kms.cachesize {
+        return Err(format!(
+            "{at}.cachesize: Invalid value: {size}: cachesize is not supported in v2"
+        ));
+    }
+    let timeout = kms.timeout.unwrap_or(KMS_TIMEOUT);
+    if timeout.is_zero() {
+        return Err(format!(
+            "{at}.timeout: Invalid value: \"0s\": timeout should be a positive value"
+        ));
+    }
+    if kms.endpoint.is_empty() {
+        return Err(format!(
+            "{at}.endpoint: Invalid value: \"\": endpoint is a mandatory field for a kms"
+        ));
+    }
+    let scheme = kms.endpoint.split_once(':').map_or("", |(scheme, _)| scheme);
+    let path = kms.endpoint.strip_prefix("unix://").filter(|_| scheme == "unix");
+    let path = path.filter(|path| path.len() > 1 && path.starts_with('/'));
+    let path = path.ok_or_else(|| {
+        format!(
+            "{at}.endpoint: Invalid value: {:?}: unsupported scheme {scheme:?} for KMS provider, only unix is supported",
+            kms.endpoint
+        )
+    })?;
+    // Upstream's way to name a socket in the abstract namespace.
+    let address = path
+        .strip_prefix("/@")
+        .map_or(path.to_owned(), |name| format!("@{name}"));
+    Ok(kms::Settings { name, address, timeout })
 }

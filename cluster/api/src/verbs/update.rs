@@ -247,10 +247,11 @@ async fn attempt_change(
             .await
             .map_err(|e| overtaken(e, unconditional));
     }
-    if (same || body == *stored.body()) && form.kind == stored.kind {
+    let cache = change.core.stored(row)?;
+    let unchanged = (same || body == *stored.body()) && form.kind == stored.kind;
+    if unchanged && !change.core.is_stale(cache, stored).await? {
         return Ok(shown);
     }
-    let cache = change.core.stored(row)?;
     let expect = Expect::Revision(stored.revision);
     let put = |body| {
         let (namespace, name) = (stored.namespace(), stored.name());

@@ -6,7 +6,7 @@
 mod decode;
 mod encode;
 mod special;
-mod wire;
+pub mod wire;
 
 use crate::{Error, Schema};
 use serde_json::Value;

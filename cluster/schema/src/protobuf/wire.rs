@@ -4,32 +4,39 @@ use super::bad;
 use crate::Error;
 
 /// Reads the fields of one message.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
 }
 
 /// A field's value as it is on the wire.
 #[derive(Clone, Copy)]
-pub(super) enum Raw<'a> {
+pub enum Raw<'a> {
+    /// A number.
     Varint(u64),
+    /// Eight bytes.
     Fixed64(u64),
+    /// Four bytes.
     Fixed32(u32),
+    /// Text, bytes or a message.
     Bytes(&'a [u8]),
 }
 
 impl<'a> Raw<'a> {
-    pub(super) fn bytes(self) -> Result<&'a [u8], Error> {
+    /// Bytes or a message. Errors: another wire type.
+    pub fn bytes(self) -> Result<&'a [u8], Error> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
             _ => Err(bad("a length-delimited field has another wire type")),
         }
     }
 
-    pub(super) fn text(self) -> Result<&'a str, Error> {
+    /// Text. Errors: another wire type, or not UTF-8.
+    pub fn text(self) -> Result<&'a str, Error> {
         std::str::from_utf8(self.bytes()?).map_err(|_| bad("text is not UTF-8"))
     }
 
-    pub(super) fn varint(self) -> Result<u64, Error> {
+    /// A number. Errors: another wire type.
+    pub fn varint(self) -> Result<u64, Error> {
         match self {
             Self::Varint(value) => Ok(value),
             _ => Err(bad("a number has another wire type")),
@@ -46,12 +53,13 @@ impl<'a> Raw<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// Of an encoded message.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
     /// The next field's number and value; `None` at the end.
-    pub(super) fn field(&mut self) -> Result<Option<(u32, Raw<'a>)>, Error> {
+    pub fn field(&mut self) -> Result<Option<(u32, Raw<'a>)>, Error> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -122,7 +130,8 @@ pub(super) fn put_length(out: &mut Vec<u8>, number: u32, length: usize) {
     put_varint(out, length as u64);
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
+/// Writes a field that is a number.
+pub fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
     put_tag(out, number, 0);
     put_varint(out, value);
 }
@@ -132,14 +141,15 @@ pub(super) fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
     out.extend_from_slice(&value.to_bits().to_le_bytes());
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+/// Writes a field of text or bytes.
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_tag(out, number, 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Writes a message whose length is known only afterwards.
-pub(super) fn put_message(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+pub fn put_message(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     let start = begin(out, number);
     write(out);
     end(out, start);
