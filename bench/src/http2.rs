@@ -3,6 +3,7 @@
 use crate::failure::{Outcome, fail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use clap::ValueEnum;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
@@ -70,11 +71,32 @@ impl Target {
     }
 }
 
+/// The encoding of what is sent and asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Encoding {
+    /// `application/json`
+    #[default]
+    Json,
+    /// `application/vnd.kubernetes.protobuf`, which client-go's typed clients ask for by default.
+    Protobuf,
+}
+
+impl Encoding {
+    /// Its media type.
+    fn media(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+}
+
 /// A connection.
 #[derive(Clone)]
 pub struct Http2 {
     sender: SendRequest<Full<Bytes>>,
     origin: String,
+    encoding: Encoding,
 }
 
 impl Http2 {
@@ -95,19 +117,26 @@ impl Http2 {
         Ok(Self {
             sender,
             origin: format!("https://127.0.0.1:{}", target.port),
+            encoding: Encoding::Json,
         })
+    }
+
+    /// The same connection, speaking an encoding.
+    pub fn speaking(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
     }
 
     /// Sends a request; the answer's body is still to be read.
     pub async fn open(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Response<Incoming>> {
         let content = match method {
             Method::PATCH => "application/apply-patch+yaml",
-            _ => "application/json",
+            _ => self.encoding.media(),
         };
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.origin))
-            .header("accept", "application/json")
+            .header("accept", self.encoding.media())
             .header("content-type", content)
             .body(Full::new(body));
         let Ok(request) = request else {
@@ -134,8 +163,8 @@ impl Http2 {
     }
 
     /// Creates an object; must succeed.
-    pub async fn create(&mut self, path: &str, object: &Value) -> Outcome {
-        let (status, body) = self.send(Method::POST, path, object.to_string().into()).await?;
+    pub async fn create(&mut self, path: &str, object: impl Into<Bytes>) -> Outcome {
+        let (status, body) = self.send(Method::POST, path, object.into()).await?;
         if status != StatusCode::CREATED {
             return fail(format!("POST {path}: {status}: {}", String::from_utf8_lossy(&body)));
         }

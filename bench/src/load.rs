@@ -4,7 +4,7 @@ use crate::{
     Options,
     failure::{Outcome, fail},
     figures::Samples,
-    http2::{Http2, Target},
+    http2::{Encoding, Http2, Target},
     objects,
 };
 use bytes::Bytes;
@@ -17,12 +17,15 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+use strata_meta::GroupVersionKind;
 use tokio::process::Command;
 
 /// Requests before the measurement, until caches and connections are warm.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Bytes of a created object as it is sent.
 pub const OBJECT: usize = 1300;
+/// What an object has at least in any encoding.
+const LEAST: usize = 1200;
 /// Objects that are read.
 pub const OBJECTS_READ: usize = 2000;
 /// Namespace of the objects that are read.
@@ -63,6 +66,9 @@ pub struct LoadArgs {
     /// How long.
     #[arg(long)]
     pub seconds: u64,
+    /// The encoding of bodies and answers.
+    #[arg(long, value_enum, default_value = "json")]
+    pub encoding: Encoding,
     /// Makes the names of created objects unlike those of other runs.
     #[arg(long, default_value = "x")]
     pub prefix: String,
@@ -79,22 +85,31 @@ pub struct Figures {
     pub p99: f64,
 }
 
+/// What one figure's load is.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// What the requests are.
+    pub operation: Operation,
+    /// The encoding of bodies and answers.
+    pub encoding: Encoding,
+    /// Connections, each with one request at a time.
+    pub connections: usize,
+}
+
 /// Runs the load in a process of its own.
-pub async fn measure(
-    target: &Target,
-    options: &Options,
-    operation: Operation,
-    connections: usize,
-    prefix: &str,
-) -> Outcome<Figures> {
+pub async fn measure(target: &Target, options: &Options, load: Load, prefix: &str) -> Outcome<Figures> {
     let folder = tempfile::Builder::new().prefix("load-").tempdir_in(&options.work)?;
     target.write_to(folder.path())?;
-    let name = operation.to_possible_value().map(|v| v.get_name().to_owned());
+    fn name(value: impl ValueEnum) -> String {
+        value
+            .to_possible_value()
+            .map_or_else(String::new, |v| v.get_name().to_owned())
+    }
     let output = Command::new(std::env::current_exe()?)
         .args(["load", "--port", &target.port.to_string(), "--identity"])
         .arg(folder.path())
-        .args(["--operation", name.as_deref().unwrap_or_default(), "--prefix", prefix])
-        .args(["--connections", &connections.to_string()])
+        .args(["--operation", &name(load.operation), "--encoding", &name(load.encoding)])
+        .args(["--connections", &load.connections.to_string(), "--prefix", prefix])
         .args(["--seconds", &options.load_seconds.to_string()])
         .kill_on_drop(true)
         .output()
@@ -110,15 +125,15 @@ pub async fn prepare(target: &Target) -> Outcome {
     let mut api = Http2::connect(target).await?;
     for name in [READ, WRITTEN] {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        api.create("/api/v1/namespaces", &namespace).await?;
+        api.create("/api/v1/namespaces", namespace.to_string()).await?;
     }
     objects::define(&mut api).await?;
     let made = (0..8).map(|part| {
         let mut api = api.clone();
         async move {
             for number in (part..OBJECTS_READ).step_by(8) {
-                let object = serde_json::from_slice(&config_map(&read_name(number)))?;
-                api.create(&path(READ), &object).await?;
+                let body = config_map(&read_name(number), Encoding::Json);
+                api.create(&path(READ), body).await?;
             }
             Ok(())
         }
@@ -155,32 +170,32 @@ pub async fn run(args: &LoadArgs) -> Outcome {
     Ok(())
 }
 
-async fn worker(mut api: Http2, args: LoadArgs, number: usize, start: Instant, end: Instant) -> Outcome<Vec<Duration>> {
+/// The `count`th request of a worker.
+fn request(args: &LoadArgs, number: usize, count: usize) -> (Method, String, Bytes) {
+    let fresh = || format!("{}-{number}-{count}", args.prefix);
+    match args.operation {
+        Operation::Create => (Method::POST, path(WRITTEN), config_map(&fresh(), args.encoding)),
+        Operation::Get => {
+            let name = read_name((number * 61 + count * 7) % OBJECTS_READ);
+            (Method::GET, format!("{}/{name}", path(READ)), Bytes::new())
+        }
+        Operation::List => (Method::GET, format!("{}?limit=500", path(READ)), Bytes::new()),
+        Operation::Apply => {
+            let (path, body) = objects::applied(WRITTEN, &format!("{}-{number}", args.prefix), count);
+            (Method::PATCH, path, body)
+        }
+        Operation::Custom => {
+            let object = objects::custom(&fresh(), count);
+            (Method::POST, objects::custom_path(WRITTEN), object)
+        }
+    }
+}
+
+async fn worker(api: Http2, args: LoadArgs, number: usize, start: Instant, end: Instant) -> Outcome<Vec<Duration>> {
+    let mut api = api.speaking(args.encoding);
     let mut times = Vec::new();
     for count in 0_usize.. {
-        let (method, path, body) = match args.operation {
-            Operation::Create => {
-                let name = format!("{}-{number}-{count}", args.prefix);
-                (Method::POST, path(WRITTEN), config_map(&name))
-            }
-            Operation::Get => {
-                let name = read_name((number * 61 + count * 7) % OBJECTS_READ);
-                (Method::GET, format!("{}/{name}", path(READ)), Bytes::new())
-            }
-            Operation::List => (Method::GET, format!("{}?limit=500", path(READ)), Bytes::new()),
-            Operation::Apply => {
-                let (path, body) = objects::applied(WRITTEN, &format!("{}-{number}", args.prefix), count);
-                (Method::PATCH, path, body)
-            }
-            Operation::Custom => {
-                let name = format!("{}-{number}-{count}", args.prefix);
-                (
-                    Method::POST,
-                    objects::custom_path(WRITTEN),
-                    objects::custom(&name, count),
-                )
-            }
-        };
+        let (method, path, body) = request(&args, number, count);
         let began = Instant::now();
         let answer = api.open(method, &path, body).await?;
         let status = answer.status();
@@ -192,8 +207,8 @@ async fn worker(mut api: Http2, args: LoadArgs, number: usize, start: Instant, e
         }
         let now = Instant::now();
         let least = match args.operation {
-            Operation::List => 500 * OBJECT,
-            Operation::Create | Operation::Get => OBJECT,
+            Operation::List => 500 * LEAST,
+            Operation::Create | Operation::Get => LEAST,
             Operation::Apply | Operation::Custom => 1,
         };
         if !status.is_success() || bytes < least {
@@ -217,14 +232,19 @@ fn read_name(number: usize) -> String {
     format!("object-{number:05}")
 }
 
-/// A config map of [`OBJECT`] bytes.
-fn config_map(name: &str) -> Bytes {
-    let text = |filling: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"filling": filling}})
-            .to_string()
-    };
-    let missing = OBJECT.saturating_sub(text("").len());
-    text(&"x".repeat(missing)).into()
+/// A config map of [`OBJECT`] bytes of JSON, or the same object in another encoding.
+pub fn config_map(name: &str, encoding: Encoding) -> Bytes {
+    let object = |filling: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"filling": filling}});
+    let missing = OBJECT.saturating_sub(object("").to_string().len());
+    let object = object(&"x".repeat(missing));
+    match encoding {
+        Encoding::Json => object.to_string().into(),
+        Encoding::Protobuf => {
+            let kind = GroupVersionKind::new("", "v1", "ConfigMap");
+            let encoded = strata_schema::protobuf::encode_from_json(&kind, &object);
+            encoded.expect("a config map has a protobuf form").into()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -233,7 +253,7 @@ mod tests {
 
     #[test]
     fn created_objects_have_the_size_that_the_table_says() {
-        assert_eq!(config_map("a").len(), OBJECT);
-        assert_eq!(config_map("a-longer-name").len(), OBJECT);
+        assert_eq!(config_map("a", Encoding::Json).len(), OBJECT);
+        assert_eq!(config_map("a-longer-name", Encoding::Json).len(), OBJECT);
     }
 }

@@ -41,7 +41,7 @@ pub struct Options {
         long,
         global = true,
         value_delimiter = ',',
-        default_value = "ready,runtime,engine,pod,idle,api,watch"
+        default_value = "ready,runtime,engine,pod,idle,api,many,watch"
     )]
     pub rows: Vec<rows::Name>,
     /// Runs of each figure that is measured as a whole.

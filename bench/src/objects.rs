@@ -14,7 +14,7 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 
 /// Defines the custom resource and waits until it is served.
 pub async fn define(api: &mut Http2) -> Outcome {
-    api.create(DEFINITIONS, &definition()).await?;
+    api.create(DEFINITIONS, definition().to_string()).await?;
     let end = Instant::now() + PATIENCE;
     while api
         .get("/apis/bench.example.com/v1/namespaces/default/gadgets")

@@ -121,7 +121,7 @@ pub async fn write(target: &Target, events: usize, each: Duration) -> Outcome {
             "metadata": {"name": format!("stamp-{}-{number}", now()), "labels": {"stamped": "yes"}},
             "data": {"stamp": now().to_string(), "filling": "x".repeat(1000)},
         });
-        api.create(&format!("/api/v1/namespaces/{WRITTEN}/configmaps"), &object)
+        api.create(&format!("/api/v1/namespaces/{WRITTEN}/configmaps"), object.to_string())
             .await?;
     }
     Ok(())

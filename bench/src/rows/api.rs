@@ -5,7 +5,8 @@ use crate::{
     Options,
     failure::Outcome,
     figures::{Samples, short},
-    load::{self, Figures, Operation},
+    http2::Encoding,
+    load::{self, Figures, Load, Operation},
     server::{self, Server},
     table::Row,
     upstream::{self, Upstream},
@@ -16,50 +17,43 @@ const ROUNDS: usize = 3;
 
 struct Wanted {
     what: &'static str,
-    operation: Operation,
-    connections: usize,
+    load: Load,
     bar: f64,
 }
 
-/// Reading first: what creating leaves behind differs between the sides.
-const WANTED: [Wanted; 6] = [
-    Wanted {
-        what: "GET, 32 connections",
-        operation: Operation::Get,
-        connections: 32,
-        bar: 4.0,
-    },
-    Wanted {
-        what: "LIST limit=500, 4 connections",
-        operation: Operation::List,
-        connections: 4,
-        bar: 4.0,
-    },
-    Wanted {
-        what: "durable create of 1.3 KB, 1 connection",
-        operation: Operation::Create,
-        connections: 1,
-        bar: 1.5,
-    },
-    Wanted {
-        what: "durable create of 1.3 KB, 128 connections",
-        operation: Operation::Create,
-        connections: 128,
-        bar: 4.0,
-    },
-    Wanted {
-        what: "server-side apply of a deployment, 8 connections",
-        operation: Operation::Apply,
-        connections: 8,
-        bar: 4.0,
-    },
-    Wanted {
-        what: "create of a custom resource with four CEL rules, 8 connections",
-        operation: Operation::Custom,
-        connections: 8,
-        bar: 3.0,
-    },
-];
+const fn wanted(what: &'static str, operation: Operation, encoding: Encoding, connections: usize, bar: f64) -> Wanted {
+    let load = Load {
+        operation,
+        encoding,
+        connections,
+    };
+    Wanted { what, load, bar }
+}
+
+/// Reading first: what creating leaves behind differs between the sides. Upstream stores protobuf, so JSON flatters
+/// us: of its bar half holds for protobuf.
+const WANTED: [Wanted; 10] = {
+    use Encoding::{Json, Protobuf};
+    use Operation::{Apply, Create, Custom, Get, List};
+    [
+        wanted("GET, 32 connections", Get, Json, 32, 4.0),
+        wanted("same, protobuf", Get, Protobuf, 32, 2.0),
+        wanted("LIST limit=500, 4 connections", List, Json, 4, 4.0),
+        wanted("same, protobuf", List, Protobuf, 4, 2.0),
+        wanted("durable create of 1.3 KB, 1 connection", Create, Json, 1, 1.5),
+        wanted("same, protobuf", Create, Protobuf, 1, 0.75),
+        wanted("durable create of 1.3 KB, 128 connections", Create, Json, 128, 4.0),
+        wanted("same, protobuf", Create, Protobuf, 128, 2.0),
+        wanted("server-side apply of a deployment, 8 connections", Apply, Json, 8, 4.0),
+        wanted(
+            "create of a custom resource with four CEL rules, 8 connections",
+            Custom,
+            Json,
+            8,
+            3.0,
+        ),
+    ]
+};
 
 pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
     let (server, _) = Server::ready(options).await?;
@@ -74,12 +68,12 @@ pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
         load::prepare(other).await?;
     }
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
-    for wanted in &WANTED {
+    for (number, wanted) in WANTED.iter().enumerate() {
         let (mut our, mut their) = (Vec::new(), Vec::new());
         // In turns, so that the noise of others meets both; the one that is not loaded is idle.
         for round in 0..ROUNDS {
-            let prefix = format!("c{}-{round}", wanted.connections);
-            let loaded = |target| load::measure(target, options, wanted.operation, wanted.connections, &prefix);
+            let prefix = format!("row{number}-{round}");
+            let loaded = |target| load::measure(target, options, wanted.load, &prefix);
             our.push(loaded(&target).await?);
             if let Some(other) = &other {
                 their.push(loaded(other).await?);
@@ -101,7 +95,7 @@ pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
             met: peer.map(|_| rate >= wanted.bar * their),
             how: format!(
                 "Requests a second: median of {ROUNDS} rounds of {} s (p50 and p99 of the median round), one request \
-                 at a time on each HTTP/2 connection with a client certificate, JSON, load generator in a process of \
+                 at a time on each HTTP/2 connection with a client certificate, JSON unless said otherwise, load generator in a process of \
                  its own on the same cores; GET and LIST from {} config maps in one namespace. `strata {} --port N \
                  --data-dir EMPTY` (with its node); peer: {}. The sides in turns, both running, same disk.",
                 options.load_seconds,

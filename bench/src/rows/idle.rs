@@ -101,7 +101,7 @@ async fn strata(options: &Options) -> Outcome<Idle> {
     let mut events = pod::watch(&target).await?;
     for number in 0..PODS {
         let name = format!("idle-{number}");
-        api.create(pod::PATH, &pod::pod(&name)).await?;
+        api.create(pod::PATH, pod::pod(&name).to_string()).await?;
         pod::next(&mut events, &name, |_, pod| pod["status"]["phase"] == "Running").await?;
     }
     drop((api, events));

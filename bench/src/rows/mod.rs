@@ -4,6 +4,7 @@ mod api;
 pub mod containers;
 pub mod engine;
 mod idle;
+mod many;
 mod pod;
 mod ready;
 mod watch;
@@ -27,6 +28,8 @@ pub enum Name {
     Idle,
     /// Requests to the API.
     Api,
+    /// Very many objects.
+    Many,
     /// Events to many watchers.
     Watch,
 }
@@ -47,6 +50,7 @@ pub async fn run(options: &Options) -> Outcome<Table> {
             Name::Pod => pod::measure(options).await,
             Name::Idle => idle::measure(options).await,
             Name::Api => api::measure(options).await,
+            Name::Many => many::measure(options).await,
             Name::Watch => watch::measure(options).await,
         };
         match measured {

@@ -33,14 +33,15 @@ pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
     let (server, _) = Server::ready(options).await?;
     let target = server.target()?;
     let mut api = Http2::connect(&target).await?;
-    api.create("/api/v1/namespaces/default/services", &service()).await?;
+    api.create("/api/v1/namespaces/default/services", service().to_string())
+        .await?;
     let mut events = watch(&target).await?;
     let (mut running, mut spoke, mut early) = (Vec::new(), Vec::new(), 0);
     for number in 0..WARM_UP + PODS {
         let name = format!("pod-{number}");
         let posted = SystemTime::now();
         let began = Instant::now();
-        api.create(PATH, &pod(&name)).await?;
+        api.create(PATH, pod(&name).to_string()).await?;
         let seen = next(&mut events, &name, |kind, pod| {
             kind != "DELETED" && pod["status"]["phase"] == "Running"
         })
