@@ -1,14 +1,14 @@
 //! The client: verbs on resources over whatever transport.
 
 use crate::{
-    DeleteOptions, Error, HttpsConfig, ListParams, ListRequest, ObjectList, Patch, Resource, Transport, WatchRequest,
-    https, request,
+    ClientMetrics, DeleteOptions, Error, HttpsConfig, ListParams, ListRequest, ObjectList, Patch, Resource, Transport,
+    WatchRequest, WorkQueue, https, request,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::Method;
 use serde_json::Value;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use strata_meta::{GroupVersion, Object, Reason, Revision, Status, WatchEvent};
 
 const JSON: &str = "application/json";
@@ -19,12 +19,30 @@ const JSON: &str = "application/json";
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<dyn Transport>,
+    metrics: Option<(Arc<ClientMetrics>, &'static str)>,
 }
 
 impl Client {
     /// Over a transport.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+        Self {
+            transport,
+            metrics: None,
+        }
+    }
+
+    /// The same, with its requests counted as requests to `host`.
+    pub fn counted(mut self, metrics: Arc<ClientMetrics>, host: &'static str) -> Self {
+        self.metrics = Some((metrics, host));
+        self
+    }
+
+    /// An empty work queue that is counted where the client's requests are.
+    pub fn queue<K: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(&self, name: &str) -> WorkQueue<K> {
+        match &self.metrics {
+            Some((metrics, _)) => WorkQueue::named(name, metrics),
+            None => WorkQueue::new(),
+        }
     }
 
     /// Over HTTPS.
@@ -181,11 +199,20 @@ impl Client {
         content_type: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, Error> {
-        successful(
-            self.transport
-                .send(request::request(method, uri, content_type, body)?)
-                .await?,
-        )
+        let verb = method.clone();
+        let request = request::request(method, uri, content_type, body)?;
+        let Some((metrics, host)) = &self.metrics else {
+            return successful(self.transport.send(request).await?);
+        };
+        let (size, started) = (request.body().len(), Instant::now());
+        let answer = self.transport.send(request).await;
+        let (status, received) = match &answer {
+            Ok(response) => (Some(response.status()), response.body().len()),
+            Err(_) => (None, 0),
+        };
+        let code = status.as_ref().map_or("<error>", http::StatusCode::as_str);
+        metrics.asked(verb.as_str(), host, code, started.elapsed(), (size, received));
+        successful(answer?)
     }
 }
 

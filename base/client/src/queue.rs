@@ -1,8 +1,9 @@
 //! Turns changes into reconciles: a queue of keys without repeats.
 
+use crate::metrics::{ClientMetrics, QueueSeries, Watched};
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     fmt::Display,
     future::Future,
     hash::Hash,
@@ -35,13 +36,14 @@ impl<K> Clone for WorkQueue<K> {
 struct Shared<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    series: Option<QueueSeries>,
 }
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Keys that need work: those in `ready`, and those added while in `working`.
-    dirty: HashSet<K>,
-    working: HashSet<K>,
+    /// Keys that need work, and since when: those in `ready`, and those added while in `working`.
+    dirty: HashMap<K, Instant>,
+    working: HashMap<K, Instant>,
     /// When delayed keys become ready, earliest first, and the keys due then.
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed: HashMap<u64, K>,
@@ -60,10 +62,14 @@ impl<K: Clone + Eq + Hash> Default for WorkQueue<K> {
 impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// An empty queue.
     pub fn new() -> Self {
+        Self::counting(None)
+    }
+
+    fn counting(series: Option<QueueSeries>) -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            working: HashSet::new(),
+            dirty: HashMap::new(),
+            working: HashMap::new(),
             due: BinaryHeap::new(),
             delayed: HashMap::new(),
             delayed_until: HashMap::new(),
@@ -75,8 +81,24 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 wake: Notify::new(),
+                series,
             }),
         }
+    }
+
+    /// An empty queue that is counted under a name.
+    pub fn named(name: &str, metrics: &ClientMetrics) -> Self
+    where
+        K: Send + Sync + 'static,
+    {
+        let queue = Self::counting(Some(metrics.queue(name)));
+        let shared: Arc<dyn Watched> = queue.shared.clone();
+        metrics.watch(name, Arc::downgrade(&shared));
+        queue
+    }
+
+    fn series(&self) -> Option<&QueueSeries> {
+        self.shared.series.as_ref()
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
@@ -86,8 +108,14 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Asks for work on a key.
     pub fn add(&self, key: K) {
         let mut state = self.state();
-        if state.add(key) {
-            drop(state);
+        let before = state.dirty.len();
+        let ready = state.add(key);
+        let added = state.dirty.len() > before;
+        drop(state);
+        if added && let Some(series) = self.series() {
+            series.adds.inc();
+        }
+        if ready {
             self.shared.wake.notify_one();
         }
     }
@@ -124,6 +152,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         let delay = RETRY_FIRST
             .saturating_mul(1u32.checked_shl(failures - 1).unwrap_or(u32::MAX))
             .min(RETRY_MAX);
+        if let Some(series) = self.series() {
+            series.retries.inc();
+        }
         self.add_after(key, delay);
     }
 
@@ -146,14 +177,22 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 if state.shut_down {
                     return None;
                 }
-                state.promote(Instant::now());
-                if let Some(key) = state.take() {
+                let now = Instant::now();
+                let promoted = state.promote(now);
+                if let Some((key, since)) = state.take(now) {
+                    if let Some(series) = self.series() {
+                        series.adds.add(promoted);
+                        series.queued.took(now.saturating_duration_since(since));
+                    }
                     let more = !state.ready.is_empty() || !state.due.is_empty();
                     drop(state);
                     if more {
                         self.shared.wake.notify_one();
                     }
                     return Some(key);
+                }
+                if let Some(series) = self.series() {
+                    series.adds.add(promoted);
                 }
                 state.due.peek().map(|Reverse((at, _))| *at)
             };
@@ -170,8 +209,11 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Gives a key back; it comes again if it was added meanwhile.
     pub fn done(&self, key: &K) {
         let mut state = self.state();
-        state.working.remove(key);
-        if state.dirty.contains(key) {
+        let since = state.working.remove(key);
+        if let (Some(series), Some(since)) = (self.series(), since) {
+            series.worked.took(since.elapsed());
+        }
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
             drop(state);
             self.shared.wake.notify_one();
@@ -224,25 +266,31 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
 impl<K: Clone + Eq + Hash> State<K> {
     /// Whether the key became ready by this.
     fn add(&mut self, key: K) -> bool {
-        if self.shut_down || !self.dirty.insert(key.clone()) || self.working.contains(&key) {
+        if self.shut_down || self.dirty.contains_key(&key) {
+            return false;
+        }
+        self.dirty.insert(key.clone(), Instant::now());
+        if self.working.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);
         true
     }
 
-    fn take(&mut self) -> Option<K> {
+    /// The next key that is ready, and since when it has waited.
+    fn take(&mut self, now: Instant) -> Option<(K, Instant)> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.working.insert(key.clone());
-        Some(key)
+        let since = self.dirty.remove(&key).unwrap_or(now);
+        self.working.insert(key.clone(), now);
+        Some((key, since))
     }
 
-    /// Makes ready what is due, and drops tickets that an earlier one replaced.
-    fn promote(&mut self, now: Instant) {
+    /// Makes ready what is due, and drops tickets that an earlier one replaced; tells how many keys were added.
+    fn promote(&mut self, now: Instant) -> u64 {
+        let before = self.dirty.len();
         while let Some(Reverse((at, ticket))) = self.due.peek().copied() {
             if self.delayed.contains_key(&ticket) && at > now {
-                return;
+                break;
             }
             self.due.pop();
             if let Some(key) = self.delayed.remove(&ticket) {
@@ -250,6 +298,21 @@ impl<K: Clone + Eq + Hash> State<K> {
                 self.add(key);
             }
         }
+        u64::try_from(self.dirty.len() - before).unwrap_or(0)
+    }
+}
+
+impl<K: Send + Sync> Watched for Shared<K> {
+    fn depth(&self) -> usize {
+        self.state.lock().expect("no holder panics").ready.len()
+    }
+
+    fn running(&self) -> (Duration, Duration) {
+        let state = self.state.lock().expect("no holder panics");
+        let times = state.working.values().map(Instant::elapsed);
+        times.fold((Duration::ZERO, Duration::ZERO), |(all, longest), one| {
+            (all + one, longest.max(one))
+        })
     }
 }
 

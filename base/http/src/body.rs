@@ -16,7 +16,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body: nothing, bytes in hand, or a stream of them.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body(Kind, Option<Box<dyn Send>>);
 
 #[derive(Default)]
 enum Kind {
@@ -30,17 +30,23 @@ enum Kind {
 impl Body {
     /// No bytes.
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self(Kind::Empty, None)
     }
 
     /// Bytes in hand; their length becomes the content length.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self(if bytes.is_empty() {
+        let kind = if bytes.is_empty() {
             Kind::Empty
         } else {
             Kind::Full(bytes)
-        })
+        };
+        Self(kind, None)
+    }
+
+    /// Keeps something until the body is done with, such as what counts it.
+    pub fn hold(&mut self, something: impl Send + 'static) {
+        self.1 = Some(Box::new(something));
     }
 
     /// Chunks as they come; each is sent at once.
@@ -55,7 +61,7 @@ impl Body {
     /// A body fed from elsewhere, holding at most `capacity` chunks.
     pub fn channel(capacity: usize) -> (BodySender, Self) {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        (BodySender(sender), Self(Kind::Channel(receiver)))
+        (BodySender(sender), Self(Kind::Channel(receiver), None))
     }
 
     /// Any other body, for instance one that is passed on.
@@ -64,7 +70,7 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(Kind::Other(Box::pin(body.map_err(Into::into))))
+        Self(Kind::Other(Box::pin(body.map_err(Into::into))), None)
     }
 }
 

@@ -202,11 +202,14 @@ impl Core {
     ) -> Result<Arc<Object>, WriteError> {
         let key = key_of(resource.prefix(), namespace, name);
         let value = value_of(form, &body);
-        let revision = self
-            .store
-            .put(key, value, expect, self.lease_for(resource).await.map_err(write_error)?)
-            .await
-            .map_err(write_error)?;
+        let lease = self.lease_for(resource).await.map_err(write_error)?;
+        let operation = if expect == Expect::Absent { "create" } else { "update" };
+        let asked = Instant::now();
+        let stored = self.store.put(key, value, expect, lease).await;
+        self.metrics
+            .storage
+            .asked(operation, resource, stored.is_err(), asked.elapsed());
+        let revision = stored.map_err(write_error)?;
         self.cache
             .progress()
             .reach(revision)
@@ -246,12 +249,12 @@ impl Core {
     /// Removes an object and waits until readers see it; the object as it was last, at the revision of its removal.
     pub(crate) async fn remove(&self, resource: &ResourceCache, object: &Object) -> Result<Arc<Object>, WriteError> {
         let key = key_of(resource.prefix(), object.namespace(), object.name());
-        let removed = self
-            .store
-            .delete(&key, Expect::Revision(object.revision))
-            .await
-            .map_err(write_error)?;
-        let Some((revision, _)) = removed else {
+        let asked = Instant::now();
+        let removed = self.store.delete(&key, Expect::Revision(object.revision)).await;
+        self.metrics
+            .storage
+            .asked("delete", resource, removed.is_err(), asked.elapsed());
+        let Some((revision, _)) = removed.map_err(write_error)? else {
             return Err(WriteError::Conflict(None));
         };
         self.cache

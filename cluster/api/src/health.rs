@@ -2,9 +2,10 @@
 
 use crate::{
     encode::{JSON, Negotiated, text_response, value_response},
+    metrics,
     pipeline::Call,
 };
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::Response;
 use serde_json::{Value, json};
 use strata_http::Body;
 
@@ -44,7 +45,7 @@ pub(crate) async fn serve(call: &Call) -> Option<Response<Body>> {
     let response = match path {
         // As upstream, in JSON whatever the caller accepts.
         "/version" => value_response(200, &version(), Negotiated { pretty: true, ..JSON }),
-        "/metrics" => metrics(call),
+        "/metrics" => metrics::serve(call),
         _ => {
             let (endpoint, check) = path
                 .strip_prefix('/')?
@@ -57,32 +58,6 @@ pub(crate) async fn serve(call: &Call) -> Option<Response<Body>> {
         }
     };
     Some(response)
-}
-
-fn metrics(call: &Call) -> Response<Body> {
-    let objects: Vec<(String, usize, usize)> = call
-        .core
-        .registry
-        .rows()
-        .iter()
-        .filter(|row| row.conversion.is_none())
-        .filter_map(|row| {
-            let cache = row.cache.as_ref()?;
-            Some((row.resource.to_string(), cache.len(), cache.watchers()))
-        })
-        .collect();
-    let mut text = call.core.metrics.render(&objects);
-    call.core.flow.render(&mut text);
-    if let Some(audit) = &call.core.audit {
-        audit.render(&mut text);
-    }
-    if let Some(encryption) = &call.core.encryption {
-        encryption.render(&mut text);
-    }
-    let mut response = text_response(200, text);
-    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, media);
-    response
 }
 
 /// The named checks of an endpoint, or one of them.

@@ -8,6 +8,7 @@ use crate::{
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     health,
     impersonate::impersonated,
+    metrics::waits,
     operations,
     registry::Row,
     request::{Query, RequestInfo},
@@ -16,11 +17,9 @@ use crate::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http_body::Body as _;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use strata_auth::{Authenticator, Unauthenticated, UserInfo};
@@ -125,7 +124,16 @@ impl Handler for HttpHandler {
             if core.audit.is_some() {
                 request.extensions_mut().insert(audit::Source(peer.address));
             }
-            match authenticate(&core, request.headers(), &peer).await {
+            let started = Instant::now();
+            let believed = authenticate(&core, request.headers(), &peer).await;
+            let name = believed.as_ref().ok().map(|user| user.name.as_str());
+            core.metrics.access.authenticated(name, started);
+            if name.is_some()
+                && let Some(left) = strata_auth::certificate_lifetime(&peer)
+            {
+                core.metrics.access.certificate(left);
+            }
+            match believed {
                 // A write goes on when its caller has gone: what was begun is finished or refused, never left halfway.
                 Ok(user) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
                     let serving = tokio::spawn(serve(core, user, request, Origin::Network));
@@ -204,7 +212,6 @@ pub(crate) async fn serve(
             .get(&call.info.group, &call.info.version, &call.info.resource),
         false => None,
     };
-    let served = row.is_some();
     call.warnings.extend(row.as_ref().and_then(|row| row.deprecation()));
     call.is_custom = row.as_ref().is_some_and(|row| row.schema.is_custom());
     let id = audit_id(&call.headers);
@@ -213,7 +220,8 @@ pub(crate) async fn serve(
         call.trail = audit.begin(&call, &request, &id).await;
     }
     let trail = call.trail.clone();
-    let outcome = audit::within(trail.clone(), bounded(&mut call, row.clone(), request, origin)).await;
+    let answering = audit::within(trail.clone(), bounded(&mut call, row.clone(), request, origin));
+    let (outcome, waited) = waits::within(answering).await;
     let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     for warning in &call.warnings {
         let quoted = warning
@@ -233,9 +241,10 @@ pub(crate) async fn serve(
         code = response.status().as_u16(),
         "request"
     );
-    call.core
-        .metrics
-        .record(&call.info, served, response.status().as_u16(), started.elapsed());
+    let (code, size) = (response.status().as_u16(), response.body().size_hint().lower());
+    let took = started.elapsed();
+    let requests = &call.core.metrics.requests;
+    requests.answered(&call, row.as_deref(), code, size, (took, waited));
     match trail {
         Some(trail) => trail.answer(&call, row.as_deref(), response).await,
         None => response,
@@ -259,22 +268,6 @@ fn audit_id(asked: &HeaderMap) -> HeaderValue {
     })
 }
 
-/// Counts a request while it is being answered.
-struct InFlight<'a>(&'a AtomicI64);
-
-impl<'a> InFlight<'a> {
-    fn enter(gauge: &'a AtomicI64) -> Self {
-        gauge.fetch_add(1, Ordering::Relaxed);
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// As whom the caller says, when it is the request's turn, within the limits of concurrency and time.
 async fn bounded(
     call: &mut Call,
@@ -293,7 +286,12 @@ async fn bounded(
     if origin == Origin::Process || (endless && call.info.verb != "watch") {
         return timed(call, row, request, limit).await;
     }
-    let admitted = core.flow.admit(call, row.as_deref()).await?;
+    let waiting = core.metrics.requests.waiting(is_read(call));
+    let admitted = core.flow.admit(call, row.as_deref()).await;
+    drop(waiting);
+    let admitted = admitted.inspect_err(|status| {
+        core.metrics.requests.terminated(call, row.as_deref(), status.code);
+    })?;
     // Nothing else bounds a level that lets everything through.
     let _slot = match admitted.is_exempt() && !endless {
         false => None,
@@ -323,21 +321,22 @@ async fn timed(
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
     let Some(limit) = limit else {
-        let _count = InFlight::enter(&core.metrics.long_running);
-        return authorised(call, row, request).await;
+        let lasting = core.metrics.requests.lasting(call, row.as_deref());
+        let mut response = authorised(call, row, request).await?;
+        // Counted until the stream ends.
+        response.body_mut().hold(lasting);
+        return Ok(response);
     };
-    let gauge = if is_read(call) {
-        &core.metrics.reads
-    } else {
-        &core.metrics.writes
-    };
-    let _count = InFlight::enter(gauge);
-    match tokio::time::timeout(limit, authorised(call, row, request)).await {
+    let _count = core.metrics.requests.executing(is_read(call));
+    match tokio::time::timeout(limit, authorised(call, row.clone(), request)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Status::failure(
-            Reason::Timeout,
-            "Timeout: request did not complete within the allotted timeout",
-        )),
+        Err(_) => {
+            core.metrics.requests.terminated(call, row.as_deref(), 504);
+            Err(Status::failure(
+                Reason::Timeout,
+                "Timeout: request did not complete within the allotted timeout",
+            ))
+        }
     }
 }
 
@@ -371,7 +370,9 @@ async fn authorised(
     if call.info.is_resource && call.info.resource.is_empty() {
         return Ok(not_found());
     }
+    let started = Instant::now();
     let allowed = call.core.authorize_request(&call.user, &call.info, &call.query).await;
+    call.core.metrics.access.authorized(allowed.is_ok(), started.elapsed());
     if let Some(trail) = &call.trail {
         let decision = if allowed.is_ok() { "allow" } else { "forbid" };
         trail.annotate("authorization.k8s.io/decision", decision);

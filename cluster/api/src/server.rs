@@ -84,7 +84,7 @@ impl ApiServer {
 
     /// A client inside the process, for a fixed user: same authorisation and admission, shared objects.
     pub fn client(&self, user: UserInfo) -> Client {
-        Client::new(self.transport(user))
+        Client::new(self.transport(user)).counted(self.core.metrics.clients.clone(), "in-process")
     }
 
     /// What [`ApiServer::client`] speaks through.

@@ -216,6 +216,12 @@ fn user_of(claims: &Claims) -> UserInfo {
     user
 }
 
+/// Seconds that the certificate has left by which the caller of a connection was authenticated; `None` without one.
+pub fn certificate_lifetime(peer: &Peer) -> Option<i64> {
+    let identity = peer.memo.get()?.downcast_ref::<CertificateIdentity>()?;
+    Some(identity.not_after - Time::now().as_second())
+}
+
 fn certificate_user(peer: &Peer) -> Result<Option<Arc<UserInfo>>, Unauthenticated> {
     let Some(leaf) = peer.certificates.as_ref().and_then(|chain| chain.first()) else {
         return Ok(None);

@@ -22,7 +22,7 @@ mod request;
 mod token;
 mod user;
 
-pub use authenticate::{Authenticator, BoundKind, BoundState, TokenLookup, Unauthenticated};
+pub use authenticate::{Authenticator, BoundKind, BoundState, TokenLookup, Unauthenticated, certificate_lifetime};
 pub use authorize::{Attributes, Authorizer, AuthorizerChain, Decision, Superuser};
 pub use bootstrap::bootstrap_policy;
 pub use ca::{ClusterCa, FRONT_PROXY_CA, FRONT_PROXY_CLIENT, Leaf};

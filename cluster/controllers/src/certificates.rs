@@ -78,7 +78,7 @@ impl CertificateSigner {
     /// Starts signing. No server certificate is given for an address in `reserved` (the API's own).
     pub fn start(client: Client, ca: Arc<ClusterCa>, reserved: Vec<IpAddr>, cancel: CancellationToken) -> Self {
         let requests: Informer<Request> = Informer::start(&client, REQUESTS, Scope::default(), cancel.clone());
-        let queue: WorkQueue<ObjectKey> = WorkQueue::new();
+        let queue: WorkQueue<ObjectKey> = client.queue("certificate");
         let changed = queue.clone();
         requests.on_change(move |change| changed.add(change.key.clone()));
         let tasks = TaskTracker::new();

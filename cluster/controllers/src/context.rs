@@ -158,6 +158,11 @@ impl Context {
         (self.options.client_for)(controller)
     }
 
+    /// A work queue, counted under upstream's name for it.
+    pub fn queue<K: Clone + Eq + Hash + Send + Sync + 'static>(&self, name: &str) -> WorkQueue<K> {
+        self.client(SHARED_INFORMERS).queue(name)
+    }
+
     /// A recorder whose events say which controller they are from.
     pub fn events(&self, controller: &str) -> EventRecorder {
         EventRecorder::new(self.client(controller), controller, "")

@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use strata_client::{Client, Patch, WorkQueue, resources::*};
+use strata_client::{Client, Patch, resources::*};
 use strata_meta::ObjectKey;
 
 const CONTROLLER: &str = "service-controller";
@@ -21,7 +21,7 @@ pub(crate) fn start(context: &Arc<Context>) {
         client: context.client(CONTROLLER),
         context: context.clone(),
     });
-    let queue = WorkQueue::new();
+    let queue = context.queue("service");
     let to = queue.clone();
     context.services.on_change(move |change| to.add(change.key.clone()));
     let (to, services) = (queue.clone(), context.services.clone());

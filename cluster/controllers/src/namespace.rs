@@ -28,7 +28,7 @@ pub(crate) fn start(context: &Arc<Context>) {
     let controller = Arc::new(Controller {
         client: context.client(CONTROLLER),
         namespaces: context.namespaces.clone(),
-        queue: WorkQueue::new(),
+        queue: context.queue("namespace"),
         context: context.clone(),
     });
     let queue = controller.queue.clone();

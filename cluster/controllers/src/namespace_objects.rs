@@ -44,12 +44,17 @@ pub(crate) fn start(context: &Arc<Context>) {
         };
         let client = context.client(SHARED_INFORMERS);
         let objects = Informer::start_with(&client, row.resource, scope, context.cancel.clone(), undecoded);
+        let queue = if row.content.is_none() {
+            "serviceaccount"
+        } else {
+            "root_ca_cert_publisher"
+        };
         let engine = Arc::new(Engine {
             client: context.client(row.controller),
             row,
             objects,
             namespaces: context.namespaces.clone(),
-            queue: WorkQueue::new(),
+            queue: context.queue(queue),
         });
         engine.follow();
         let (objects, namespaces) = (engine.objects.clone(), engine.namespaces.clone());

@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::json;
 use std::{fmt, sync::Arc, time::Duration};
-use strata_client::{Client, DeleteOptions, Patch, WorkQueue, resources::*};
+use strata_client::{Client, DeleteOptions, Patch, resources::*};
 use strata_meta::ObjectKey;
 
 const CONTROLLER: &str = "pod-garbage-collector";
@@ -43,7 +43,7 @@ pub(crate) fn start(context: &Arc<Context>) {
         client: context.client(CONTROLLER),
         context: context.clone(),
     });
-    let queue = WorkQueue::new();
+    let queue = context.queue("gc_controller");
     let quarantine = context.options.orphan_quarantine;
     let (to, nodes, limit) = (queue.clone(), context.nodes.clone(), context.options.terminated_pods);
     context.pods.on_change(move |change| {

@@ -43,7 +43,7 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) fn start(context: &Arc<Context>) {
     let quotas = context.objects(RESOURCE_QUOTAS);
     let definitions = context.objects(CUSTOM_RESOURCE_DEFINITIONS);
-    let queue = WorkQueue::new();
+    let queue = context.queue("resourcequota_primary");
     let controller = Arc::new(Controller {
         client: context.client(CONTROLLER),
         waiting: Mutex::default(),

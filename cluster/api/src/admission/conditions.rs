@@ -4,9 +4,13 @@ use super::{
     Request,
     expressions::{Budget, Expression, Failure, Inputs, OUT_OF_BUDGET, Vocabulary, Wanted},
 };
-use crate::{core::Core, json};
+use crate::{
+    core::Core,
+    json,
+    metrics::{Conditioned, Metrics},
+};
 use serde_json::Value as Json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use strata_auth::{Attributes, Authorizer as _, UserInfo};
 use strata_cel::{
     Authorizer, AuthorizerValue, Decision, Opaque, ResourceCheck, Value, limits::RUNTIME_COST_BUDGET_MATCH_CONDITIONS,
@@ -39,7 +43,23 @@ impl Conditions {
     }
 
     /// Whether all hold. Errors: what failed, unless one is false or failures are ignored.
-    pub(super) fn hold<'a>(&'a self, inputs: &Inputs<'a>, ignores_failure: bool) -> Result<bool, String> {
+    pub(super) fn hold<'a>(
+        &'a self,
+        inputs: &Inputs<'a>,
+        ignores_failure: bool,
+        (metrics, of): (&Metrics, Conditioned<'_>),
+    ) -> Result<bool, String> {
+        let started = Instant::now();
+        let outcome = self.all_hold(inputs);
+        let told = outcome.as_ref().map(|holds| *holds).map_err(drop);
+        metrics.admission.conditions(of, told, started.elapsed());
+        match outcome {
+            Err(_) if ignores_failure => Ok(false),
+            other => other,
+        }
+    }
+
+    fn all_hold<'a>(&'a self, inputs: &Inputs<'a>) -> Result<bool, String> {
         let budget = Budget::new(RUNTIME_COST_BUDGET_MATCH_CONDITIONS);
         let mut failures = Vec::new();
         for condition in &self.0 {
@@ -55,7 +75,6 @@ impl Conditions {
         }
         match failures.as_slice() {
             [] => Ok(true),
-            _ if ignores_failure => Ok(false),
             [only] => Err(only.clone()),
             many => Err(format!("[{}]", many.join(", "))),
         }

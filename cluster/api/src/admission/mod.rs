@@ -28,6 +28,7 @@ pub(crate) use request::{Operation, Request};
 
 use futures::future::BoxFuture;
 use serde_json::Value;
+use std::time::Instant;
 use strata_meta::Status;
 
 type Outcome = Result<(), Status>;
@@ -87,6 +88,31 @@ const VALIDATING: &[(&str, Validate)] = &[
     ("ResourceQuota", Validate::Later(quota::take)),
 ];
 
+/// One of the two passes through the plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Those that change.
+    Admit,
+    /// Those that only refuse.
+    Validate,
+}
+
+impl Step {
+    /// As metrics name it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Validate => "validate",
+        }
+    }
+}
+
+/// Every plugin, those that change first; what upstream does not count among them has no name.
+pub(crate) fn plugins() -> impl Iterator<Item = (&'static str, Step)> {
+    let mutating = MUTATING.iter().map(|(name, _)| (*name, Step::Admit));
+    mutating.chain(VALIDATING.iter().map(|(name, _)| (*name, Step::Validate)))
+}
+
 /// What one request's rounds of mutating admission know of each other (upstream's reinvocation context).
 #[derive(Default)]
 pub(crate) struct Round {
@@ -107,15 +133,33 @@ pub(crate) async fn mutate(
     old: Option<&Value>,
     warnings: &mut Vec<String>,
 ) -> Outcome {
+    let started = Instant::now();
+    let outcome = mutate_all(request, new.as_deref_mut(), old, warnings).await;
+    let metrics = &request.core.metrics.admission;
+    metrics.step(Step::Admit, request.operation, outcome.is_err(), started.elapsed());
+    outcome
+}
+
+async fn mutate_all(
+    request: &Request<'_>,
+    mut new: Option<&mut Value>,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> Outcome {
+    let metrics = &request.core.metrics.admission;
     let mut round = Round::default();
+    let mut before = Instant::now();
     loop {
-        for (name, plugin) in MUTATING {
+        for (at, (name, plugin)) in MUTATING.iter().enumerate() {
             let outcome = match (plugin, &mut new) {
                 (Mutate::Now(plugin), Some(new)) => plugin(request, new, old),
                 (Mutate::Round(plugin), Some(new)) => plugin(request, &mut round, new, old),
                 (Mutate::Now(_) | Mutate::Round(_), None) => Ok(()),
                 (Mutate::Later(plugin), new) => plugin(request, &mut round, new.as_deref_mut(), old).await,
             };
+            let now = Instant::now();
+            metrics.plugin(at, request.operation, outcome.is_err(), now - before);
+            before = now;
             request.take_warnings(warnings);
             outcome.inspect_err(|status| tracing::debug!(plugin = name, why = status.message, "refused"))?;
         }
@@ -133,11 +177,29 @@ pub(crate) async fn validate(
     old: Option<&Value>,
     warnings: &mut Vec<String>,
 ) -> Outcome {
-    for (name, plugin) in VALIDATING {
+    let started = Instant::now();
+    let outcome = validate_all(request, new, old, warnings).await;
+    let metrics = &request.core.metrics.admission;
+    metrics.step(Step::Validate, request.operation, outcome.is_err(), started.elapsed());
+    outcome
+}
+
+async fn validate_all(
+    request: &Request<'_>,
+    new: Option<&Value>,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> Outcome {
+    let metrics = &request.core.metrics.admission;
+    let mut before = Instant::now();
+    for (at, (name, plugin)) in VALIDATING.iter().enumerate() {
         let outcome = match plugin {
             Validate::Now(plugin) => plugin(request, new, old),
             Validate::Later(plugin) => plugin(request, new, old).await,
         };
+        let now = Instant::now();
+        metrics.plugin(MUTATING.len() + at, request.operation, outcome.is_err(), now - before);
+        before = now;
         request.take_warnings(warnings);
         outcome.inspect_err(|status| tracing::debug!(plugin = name, why = status.message, "refused"))?;
     }

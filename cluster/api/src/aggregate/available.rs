@@ -158,6 +158,10 @@ async fn write(core: &Arc<Core>, remote: &Remote, outcome: &Outcome) -> Result<(
     if !set_condition(&mut stored.clone(), outcome) {
         return Ok(());
     }
+    if outcome.status == "False" && remote.available {
+        let reason = &outcome.reason;
+        core.metrics.unavailable.with([&remote.name, reason]).inc();
+    }
     let user = UserInfo::new("system:kube-aggregator", &[GROUP_MASTERS]);
     let change = Change {
         core,

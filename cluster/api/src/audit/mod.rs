@@ -46,6 +46,15 @@ pub(crate) fn note(key: &str, value: &str) {
     let _ = TRAIL.try_with(|trail| trail.annotate(key, value));
 }
 
+/// A note that is made only where the request's own object is written down.
+pub(crate) fn note_of_object(key: &str, value: impl FnOnce() -> String) {
+    let _ = TRAIL.try_with(|trail| {
+        if trail.rule.level >= Level::Request {
+            trail.annotate(key, &value());
+        }
+    });
+}
+
 /// Answers a request within its trail.
 pub(crate) async fn within<F: Future>(trail: Option<Arc<Trail>>, answering: F) -> F::Output {
     match trail {
@@ -164,7 +173,13 @@ impl Trail {
 
     /// A note of somebody who judged the request.
     pub(crate) fn annotate(&self, key: &str, value: &str) {
-        self.edit(|event| event["annotations"][key] = json!(value));
+        // What was said first stays, as upstream has it.
+        self.edit(|event| {
+            let said = &mut event["annotations"][key];
+            if said.is_null() {
+                *said = json!(value);
+            }
+        });
     }
 
     /// Takes the request's body down, if it is to be written. Errors: 413.

@@ -2,8 +2,9 @@
 
 use super::{
     Entry, Filter, Iter, Map, Progress, Selectable, Start, Watch, extract,
-    watch::{Event, EventKind, Slot, WATCHER_QUEUE},
+    watch::{Event, EventKind, Offered, Slot, WATCHER_QUEUE},
 };
+use crate::metrics::Seen;
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
@@ -28,6 +29,7 @@ pub(crate) struct ResourceCache {
     form: RwLock<Arc<StoredForm>>,
     fields: RwLock<Arc<[Selectable]>>,
     progress: Arc<Progress>,
+    seen: Seen,
     state: RwLock<State>,
 }
 
@@ -89,7 +91,23 @@ impl ResourceCache {
             form: RwLock::new(Arc::new(form)),
             fields: RwLock::new(fields.into_iter().collect()),
             progress,
+            seen: Seen::default(),
             state: RwLock::new(state),
+        }
+    }
+
+    /// What it has seen, for whoever measures it.
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Group and plural name.
+    pub(crate) fn group_resource(&self) -> (&str, &str) {
+        let mut parts = self.prefix.trim_end_matches('/').rsplit('/');
+        let resource = parts.next().unwrap_or("");
+        match parts.next().unwrap_or("") {
+            "core" => ("", resource),
+            group => (group, resource),
         }
     }
 
@@ -268,7 +286,7 @@ impl ResourceCache {
         } else {
             EventKind::Added
         };
-        state.publish(Event::new(kind, entry, previous));
+        state.publish(Event::new(kind, entry, previous), &self.seen);
     }
 
     /// Applies a removal and tells the watchers.
@@ -283,7 +301,7 @@ impl ResourceCache {
             object: Arc::new(last),
             fields: previous.fields.clone(),
         };
-        state.publish(Event::new(EventKind::Deleted, entry, Some(previous)));
+        state.publish(Event::new(EventKind::Deleted, entry, Some(previous)), &self.seen);
     }
 
     /// Starts a watch. Errors: 410 when the revision's successors are no longer all known.
@@ -303,6 +321,7 @@ impl ResourceCache {
             Start::Now => {}
             Start::Initial { end_bookmark } => {
                 let revision = state.last.max(self.progress.applied());
+                self.seen.initial.add(u64::try_from(state.map.len()).unwrap_or(0));
                 watch.initial = Some(first_of(&state.map, &filter));
                 watch.end = end_bookmark.then_some(revision);
             }
@@ -368,7 +387,8 @@ pub(crate) fn first_of(map: &Map, filter: &Filter) -> Iter {
 }
 
 impl State {
-    fn publish(&mut self, event: Event) {
+    fn publish(&mut self, event: Event, seen: &Seen) {
+        seen.received.inc();
         self.last = event.entry.object.revision;
         if !self.observers.is_empty() {
             let object = event.entry.object.clone();
@@ -381,7 +401,20 @@ impl State {
             self.observers.iter().for_each(|observer| observer(&told, before));
         }
         let event = Arc::new(event);
-        self.watchers.retain(|slot| slot.offer(&event));
+        let mut told = 0;
+        self.watchers.retain(|slot| match slot.offer(&event) {
+            Offered::Told => {
+                told += 1;
+                true
+            }
+            Offered::Unconcerned => true,
+            Offered::Gone => false,
+            Offered::TooSlow => {
+                seen.terminated.inc();
+                false
+            }
+        });
+        seen.dispatched.add(told);
         self.ring.push_back(event);
         self.forget(Instant::now());
     }

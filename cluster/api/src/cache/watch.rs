@@ -224,13 +224,30 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Tells the watcher; false when it is gone or too slow.
-    pub(super) fn offer(&self, event: &Arc<Event>) -> bool {
-        match self.filter.view(event) {
-            None => true,
-            Some(frame) => self.sender.try_send(frame).is_ok(),
+    /// Tells the watcher.
+    pub(super) fn offer(&self, event: &Arc<Event>) -> Offered {
+        let Some(frame) = self.filter.view(event) else {
+            return Offered::Unconcerned;
+        };
+        match self.sender.try_send(frame) {
+            Ok(()) => Offered::Told,
+            Err(mpsc::error::TrySendError::Full(_)) => Offered::TooSlow,
+            Err(mpsc::error::TrySendError::Closed(_)) => Offered::Gone,
         }
     }
+}
+
+/// What became of an event that was to be told to a watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// It was told.
+    Told,
+    /// It is none of the watcher's.
+    Unconcerned,
+    /// The watcher has gone.
+    Gone,
+    /// The watcher is too far behind.
+    TooSlow,
 }
 
 /// A running watch. It ends (`None`) when the watcher was too slow or the server stops.

@@ -1,9 +1,9 @@
 //! Conversion by webhook (apiextensions.k8s.io ConversionReview).
 
 use super::{Definition, definition::Converter};
-use crate::{core::Core, json};
+use crate::{core::Core, json, metrics::waits};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use strata_meta::{GroupVersionKind, Reason, Status, Uid};
 
 /// Upstream's timeout of a call.
@@ -30,9 +30,17 @@ pub(super) async fn by_webhook(
         status.code = 500;
         status
     };
-    let converted = ask(converting, &objects, wanted)
-        .await
-        .map_err(|why| failed(format!("failed: {why}")))?;
+    let started = Instant::now();
+    let metrics = &converting.core.metrics.admission;
+    let converted = ask(converting, &objects, wanted).await;
+    let failure = match &converted {
+        Err(_) => "conversion_webhook_call_failure",
+        Ok(converted) if converted.len() != objects.len() => "conversion_webhook_partial_response_failure",
+        Ok(_) => "",
+    };
+    metrics.converted(failure, started.elapsed());
+    waits::add(started.elapsed());
+    let converted = converted.map_err(|why| failed(format!("failed: {why}")))?;
     if converted.len() != objects.len() {
         let (found, expected) = (converted.len(), objects.len());
         return Err(failed(format!("returned {found} objects, expected {expected}")));

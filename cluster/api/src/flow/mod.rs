@@ -13,7 +13,7 @@ mod share;
 pub(crate) use bootstrap::maintain;
 pub(crate) use level::{Level, Seats};
 
-use crate::{core::Core, pipeline::Call, registry::Row};
+use crate::{core::Core, metrics::waits, pipeline::Call, registry::Row};
 use classify::Schema;
 use http::{HeaderMap, HeaderValue};
 use std::{
@@ -125,8 +125,10 @@ impl Flow {
         let asked = Instant::now();
         match level.acquire(width, flow, QUEUE_TIMEOUT).await {
             Ok(seats) => {
+                let waited = asked.elapsed();
+                waits::add(waited);
                 schema.dispatched();
-                schema.waited(asked.elapsed());
+                schema.waited(waited);
                 Ok(Admitted {
                     schema,
                     seats: Some(seats),

@@ -116,9 +116,14 @@ pub(crate) async fn list_page(
         None => first_of(&map, &filter),
     };
     let everything = filter.is_everything();
+    let seen = cache.seen();
+    seen.lists.inc();
     let mut iter = iter.within(filter.namespace.as_deref());
     if query.limit == 0 {
-        let items = iter.filter(move |e| filter.matches(e)).map(|e| e.object);
+        let mut counted = Looked::at(cache);
+        let items = iter
+            .filter(move |e| counted.at_one(filter.matches(e)))
+            .map(|e| e.object);
         let meta = ListMeta {
             revision,
             ..ListMeta::default()
@@ -133,12 +138,14 @@ pub(crate) async fn list_page(
         revision,
         ..ListMeta::default()
     };
+    let mut counted = Looked::at(cache);
     while items.len() < query.limit {
-        match iter.find(|e| filter.matches(e)) {
+        match iter.find(|e| counted.at_one(filter.matches(e))) {
             Some(entry) => items.push(entry.object),
             None => break,
         }
     }
+    drop(counted);
     if items.len() == query.limit
         && let Some(last) = items.last()
     {
@@ -157,6 +164,36 @@ pub(crate) async fn list_page(
         meta,
         items: Box::new(items.into_iter()),
     })
+}
+
+/// Counts the objects that a list looks at, and those it answers with.
+struct Looked {
+    cache: Arc<ResourceCache>,
+    all: u64,
+    matching: u64,
+}
+
+impl Looked {
+    fn at(cache: &Arc<ResourceCache>) -> Self {
+        Self {
+            cache: cache.clone(),
+            all: 0,
+            matching: 0,
+        }
+    }
+
+    fn at_one(&mut self, matches: bool) -> bool {
+        self.all += 1;
+        self.matching += u64::from(matches);
+        matches
+    }
+}
+
+impl Drop for Looked {
+    fn drop(&mut self) {
+        self.cache.seen().fetched.add(self.all);
+        self.cache.seen().returned.add(self.matching);
+    }
 }
 
 /// The objects a first page begins with.

@@ -14,6 +14,7 @@ use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use std::{sync::Arc, time::Duration};
 use strata_http::{Body, BoxError};
 use strata_meta::{Revision, Status, Uid};
+use strata_metrics::Histogram;
 use strata_task::CancellationToken;
 use tokio::time::Instant;
 
@@ -62,7 +63,14 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>,
     let after = revision.filter(|_| initial != Some(true));
     let view = View::open(&call.core, row, cache, &filter, after).await?;
     let body = match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
-        Ok(watch) => stream_body(call.core.clone(), (watch, view), writer, seconds),
+        Ok(watch) => {
+            let scope = if call.info.namespace.is_empty() {
+                "cluster"
+            } else {
+                "namespace"
+            };
+            stream_body(call.core.clone(), (watch, view), writer, (seconds, scope))
+        }
         // Upstream opens the stream and says so in it.
         Err(status) if status.is_expired() => Body::full(writer.error(&status)),
         Err(status) => return Err(status),
@@ -79,6 +87,10 @@ fn spread() -> u64 {
 }
 
 struct Running {
+    /// What its events are counted in.
+    sizes: Arc<Histogram>,
+    started: Instant,
+    scope: &'static str,
     core: Arc<Core>,
     watch: Watch,
     view: View,
@@ -87,8 +99,18 @@ struct Running {
     cancel: CancellationToken,
 }
 
-fn stream_body(core: Arc<Core>, (watch, view): (Watch, View), writer: FrameWriter, seconds: u64) -> Body {
+fn stream_body(
+    core: Arc<Core>,
+    (watch, view): (Watch, View),
+    writer: FrameWriter,
+    (seconds, scope): (u64, &'static str),
+) -> Body {
+    let gvk = &writer.row.gvk;
+    let resource = &writer.row.resource.resource;
     let running = Running {
+        sizes: core.metrics.storage.watched(&gvk.group, &gvk.version, resource),
+        started: Instant::now(),
+        scope,
         cancel: core.cancel.clone(),
         core,
         watch,
@@ -123,7 +145,7 @@ fn stream_body(core: Arc<Core>, (watch, view): (Watch, View), writer: FrameWrite
 impl Running {
     /// A frame and those that are ready behind it.
     fn piece(&mut self, first: Frame) -> Result<Bytes, Status> {
-        let bytes = self.writer.frame(first)?;
+        let bytes = self.frame(first)?;
         if self.writer.row.converts_elsewhere() {
             return Ok(bytes);
         }
@@ -132,11 +154,24 @@ impl Running {
         };
         let mut piece = Vec::with_capacity(PIECE);
         piece.extend_from_slice(&bytes);
-        piece.extend_from_slice(&self.writer.frame(second)?);
+        piece.extend_from_slice(&self.frame(second)?);
         while piece.len() < PIECE {
             let Some(frame) = self.watch.ready() else { break };
-            piece.extend_from_slice(&self.writer.frame(frame)?);
+            piece.extend_from_slice(&self.frame(frame)?);
         }
         Ok(piece.into())
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<Bytes, Status> {
+        if matches!(frame, Frame::Bookmark { initial_end: true, .. }) {
+            let row = &self.writer.row;
+            let labels = [&*row.gvk.group, &*row.gvk.version, &*row.resource.resource];
+            let storage = &self.core.metrics.storage;
+            storage.listed(labels, self.scope, self.started.elapsed());
+        }
+        let bytes = self.writer.frame(frame)?;
+        #[expect(clippy::cast_precision_loss, reason = "a size falls into a bucket")]
+        self.sizes.observe(bytes.len() as f64);
+        Ok(bytes)
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn start(context: &Arc<Context>) {
         client: context.client(CONTROLLER),
         events: context.events(CONTROLLER),
         deployments: context.objects(DEPLOYMENTS),
-        queue: WorkQueue::new(),
+        queue: context.queue("deployment"),
         set_writes: Expectations::default(),
         status_writes: Expectations::default(),
         context: context.clone(),

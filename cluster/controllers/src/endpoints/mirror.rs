@@ -15,7 +15,7 @@ use crate::{
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use strata_client::{Informer, ObjectReference, WorkQueue};
+use strata_client::{Informer, ObjectReference};
 use strata_meta::{Object, ObjectKey, ObjectMeta};
 
 const CONTROLLER: &str = "endpointslicemirroring-controller";
@@ -39,7 +39,7 @@ pub(super) fn start(context: &Arc<Context>, slices: &Informer<Arc<Object>>, endp
         endpoints: endpoints.clone(),
         context: context.clone(),
     });
-    let queue = WorkQueue::new();
+    let queue = context.queue("endpoint_slice_mirroring");
     follow_slices(slices, &queue, MANAGER);
     let to = queue.clone();
     endpoints.on_change(move |change| to.add(change.key.clone()));

@@ -32,7 +32,7 @@ pub(crate) fn start(context: &Arc<Context>) {
             service_of(slice, slices::MANAGER).into_iter().map(index_key).collect()
         }),
         events: context.events(SLICE_CONTROLLER),
-        queue: WorkQueue::new(),
+        queue: context.queue("endpoint_slice"),
         context: context.clone(),
     });
     slice_controller.follow(&slices);
@@ -46,7 +46,7 @@ pub(crate) fn start(context: &Arc<Context>) {
     let endpoints_controller = Arc::new(Endpoints {
         client: context.client(ENDPOINTS_CONTROLLER),
         endpoints: endpoints.clone(),
-        queue: WorkQueue::new(),
+        queue: context.queue("endpoint"),
         writes: Expectations::default(),
         context: context.clone(),
     });

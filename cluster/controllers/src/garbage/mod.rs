@@ -62,7 +62,7 @@ pub(crate) fn start(context: &Arc<Context>) {
         events: context.events(CONTROLLER),
         graph: Mutex::default(),
         followed: Mutex::default(),
-        queue: WorkQueue::new(),
+        queue: context.queue("garbage_collector_attempt_to_delete"),
         definitions,
         context: context.clone(),
     });

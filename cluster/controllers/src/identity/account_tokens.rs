@@ -45,7 +45,7 @@ pub(super) fn start(context: &Arc<Context>) {
         crate::tracked::undecoded,
     );
     let accounts = context.objects(SERVICE_ACCOUNTS);
-    let queue: WorkQueue<ObjectKey> = WorkQueue::new();
+    let queue: WorkQueue<ObjectKey> = context.queue("serviceaccount_tokens_secret");
     let changed = queue.clone();
     secrets.on_change(move |change| changed.add(change.key.clone()));
     let (known, changed) = (secrets.clone(), queue.clone());

@@ -49,7 +49,7 @@ fn remaining(secret: &Value, now: Time) -> Option<u64> {
 }
 
 fn clean(context: &Arc<Context>, tokens: &Informer<Arc<Object>>) {
-    let queue: WorkQueue<ObjectKey> = WorkQueue::new();
+    let queue: WorkQueue<ObjectKey> = context.queue("token_cleaner");
     let changed = queue.clone();
     tokens.on_change(move |change| changed.add(change.key.clone()));
     let client = context.client("token-cleaner");
@@ -82,7 +82,7 @@ fn synced(informer: &Informer<Arc<Object>>) -> impl Future<Output = ()> + use<> 
 }
 
 fn sign(context: &Arc<Context>, tokens: &Informer<Arc<Object>>, info: &Informer<Arc<Object>>) {
-    let queue: WorkQueue<ObjectKey> = WorkQueue::new();
+    let queue: WorkQueue<ObjectKey> = context.queue("bootstrap_signer_queue");
     let key = ObjectKey::new("kube-public", CLUSTER_INFO);
     for informer in [tokens, info] {
         let (changed, key) = (queue.clone(), key.clone());

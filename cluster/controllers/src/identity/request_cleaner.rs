@@ -35,7 +35,7 @@ struct Condition {
 
 pub(super) fn start(context: &Arc<Context>) {
     let requests = context.objects(CERTIFICATE_SIGNING_REQUESTS);
-    let queue: WorkQueue<ObjectKey> = WorkQueue::new();
+    let queue: WorkQueue<ObjectKey> = context.queue("certificate_cleaner");
     let changed = queue.clone();
     requests.on_change(move |change| changed.add(change.key.clone()));
     let ready = {

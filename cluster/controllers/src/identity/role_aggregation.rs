@@ -30,7 +30,7 @@ struct Aggregation {
 
 pub(super) fn start(context: &Arc<Context>) {
     let roles = context.objects(CLUSTER_ROLES);
-    let queue: WorkQueue<ObjectKey> = WorkQueue::new();
+    let queue: WorkQueue<ObjectKey> = context.queue("ClusterRoleAggregator");
     let (known, changed) = (roles.clone(), queue.clone());
     roles.on_change(move |change| {
         // Any role may be part of any aggregate.

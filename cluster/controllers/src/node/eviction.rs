@@ -9,9 +9,7 @@ use crate::{
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
-use strata_client::{
-    Client, DeleteOptions, EventRecorder, EventType, ObjectReference, Patch, WorkQueue, resources::PODS,
-};
+use strata_client::{Client, DeleteOptions, EventRecorder, EventType, ObjectReference, Patch, resources::PODS};
 use strata_meta::{ObjectKey, Time};
 
 const WORKERS: usize = 8;
@@ -22,7 +20,7 @@ pub(super) fn start(context: &Arc<Context>) {
         events: context.events(CONTROLLER),
         context: context.clone(),
     });
-    let queue = WorkQueue::new();
+    let queue = context.queue("node_lifecycle_controller_pods");
     let (to, pods_by_node) = (queue.clone(), context.pods_by_node.clone());
     context.nodes.on_change(move |change| {
         let Some(new) = &change.new else { return };

@@ -53,7 +53,7 @@ pub(super) fn start(context: &Arc<Context>) {
         client: context.client(CONTROLLER),
         events: context.events(CONTROLLER),
         heard: Mutex::default(),
-        queue: WorkQueue::new(),
+        queue: context.queue("node_lifecycle_controller"),
         context: context.clone(),
     });
     monitor.follow(&leases);

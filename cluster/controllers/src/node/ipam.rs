@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use strata_client::{Client, EventRecorder, EventType, ObjectReference, Patch, WorkQueue, resources::NODES};
+use strata_client::{Client, EventRecorder, EventType, ObjectReference, Patch, resources::NODES};
 use strata_meta::ObjectKey;
 
 /// One, so that no range is given twice.
@@ -26,7 +26,7 @@ pub(super) fn start(context: &Arc<Context>) -> Result<(), Error> {
         events: context.events(CONTROLLER),
         context: context.clone(),
     });
-    let queue = WorkQueue::new();
+    let queue = context.queue("node_ipam");
     let to = queue.clone();
     context.nodes.on_change(move |change| {
         if change

@@ -23,6 +23,7 @@ const WORKERS: usize = 5;
 struct Row {
     resource: Resource,
     controller: &'static str,
+    queue: &'static str,
     /// Upstream tells of pods that are being deleted for replica sets only.
     tells_terminating: bool,
 }
@@ -31,11 +32,13 @@ const ROWS: [Row; 2] = [
     Row {
         resource: REPLICA_SETS,
         controller: "replicaset-controller",
+        queue: "replicaset",
         tells_terminating: true,
     },
     Row {
         resource: REPLICATION_CONTROLLERS,
         controller: "replication-controller",
+        queue: "replicationmanager",
         tells_terminating: false,
     },
 ];
@@ -52,7 +55,7 @@ pub(crate) fn start(context: &Arc<Context>) {
             client: context.client(row.controller),
             events: context.events(row.controller),
             owners,
-            queue: WorkQueue::new(),
+            queue: context.queue(row.queue),
             expectations: Expectations::default(),
             status_writes: Expectations::default(),
             context: context.clone(),

@@ -19,7 +19,7 @@ use super::{
     expressions::Inputs,
     matching::{Form, Matcher},
 };
-use crate::{json, webhook::ClientConfig};
+use crate::{json, metrics::Conditioned, webhook::ClientConfig};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use strata_meta::Status;
@@ -80,7 +80,12 @@ impl Hook {
 impl Hook {
     /// The form in which the webhook is to be asked, if it is to be asked at all. Errors: 403 when a match condition
     /// fails and failures are not ignored, and what [`Matcher::form`] says.
-    fn form(&self, request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<Option<Form>, Status> {
+    fn form(
+        &self,
+        request: &Request<'_>,
+        (new, old): (Option<&Value>, Option<&Value>),
+        mutating: bool,
+    ) -> Result<Option<Form>, Status> {
         let Some(form) = self.matcher.form(request, new, old)? else {
             return Ok(None);
         };
@@ -91,7 +96,14 @@ impl Hook {
         let attributes = review::attributes(request, &form);
         let mut inputs = Inputs::new(&object, &before, &attributes, &[]);
         inputs.authorizer = Some(authorizer(request));
-        match self.conditions.hold(&inputs, self.ignores_failure) {
+        let of = Conditioned {
+            name: &self.name,
+            kind: "webhook",
+            step: if mutating { "admit" } else { "validate" },
+            operation: request.operation,
+        };
+        let counted = (&request.core.metrics, of);
+        match self.conditions.hold(&inputs, self.ignores_failure, counted) {
             Ok(true) => Ok(Some(form)),
             Ok(false) => Ok(None),
             Err(why) => Err(request.forbidden_object(new, why)),

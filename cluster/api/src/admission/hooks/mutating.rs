@@ -8,11 +8,12 @@ use super::{
 };
 use crate::{
     admission::{Request, Round, matching::Form},
-    json,
+    audit, json,
+    metrics::waits,
 };
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 use strata_meta::Status;
 
 /// What the webhooks of one request's rounds know of each other (upstream's webhookReinvokeContext).
@@ -53,16 +54,19 @@ pub(in crate::admission) fn mutate<'a>(
         }
         for (at, hook) in hooks.iter().enumerate() {
             let present = (!absent).then_some(&*object);
-            let Some(form) = hook.form(request, present, old)? else {
+            let Some(form) = hook.form(request, (present, old), true)? else {
                 continue;
             };
             if round.again && !round.hooks.invoked_again.contains(&hook.uid) {
                 continue;
             }
-            let changed = match change(request, hook, &form, present, old).await {
+            let asked = Instant::now();
+            let answer = change(request, hook, &form, present, old).await;
+            waits::add(asked.elapsed());
+            let changed = match answer {
                 Ok(changed) => changed,
                 Err(failure) => {
-                    let open = matches!(failure, Failure::Calling(_));
+                    let open = matches!(failure, Failure::Calling(..));
                     failure.decided(hook)?;
                     if open {
                         let number = u8::from(round.again);
@@ -72,8 +76,10 @@ pub(in crate::admission) fn mutate<'a>(
                     None
                 }
             };
-            annotate(request, hook, (u8::from(round.again), at), changed.is_some());
-            if let Some(changed) = changed {
+            let place = (u8::from(round.again), at);
+            annotate(request, hook, place, changed.is_some());
+            if let Some((changed, patch)) = changed {
+                annotate_patch(hook, place, &patch);
                 *object = changed;
                 round.hooks.require();
                 round.wanted = true;
@@ -93,21 +99,31 @@ fn annotate(request: &Request<'_>, hook: &Hook, (round, at): (u8, usize), mutate
     request.annotate(key, note.to_string());
 }
 
-/// What a webhook makes of the object; `None` when that is what it was.
+/// What was changed is written down where the object itself is.
+fn annotate_patch(hook: &Hook, (round, at): (u8, usize), patch: &json_patch::Patch) {
+    let key = format!("patch.webhook.admission.k8s.io/round_{round}_index_{at}");
+    audit::note_of_object(&key, || {
+        let note = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch,
+            "patchType": "JSONPatch"});
+        note.to_string()
+    });
+}
+
+/// What a webhook makes of the object, and how; `None` when that is what it was.
 async fn change(
     request: &Request<'_>,
     hook: &Hook,
     form: &Form,
     new: Option<&Value>,
     old: Option<&Value>,
-) -> Result<Option<Value>, Failure> {
+) -> Result<Option<(Value, json_patch::Patch)>, Failure> {
     let object = shown(request, form, new);
     let answer = ask(request, hook, form, (object.clone(), shown(request, form, old)), true).await?;
     if answer.patch.is_empty() {
         return Ok(None);
     }
     let patch: json_patch::Patch = serde_json::from_slice(&answer.patch)
-        .map_err(|e| Failure::Calling(format!("received undecodable patch in webhook response: {e}")))?;
+        .map_err(|e| Failure::calling(format_args!("received undecodable patch in webhook response: {e}")))?;
     if patch.0.is_empty() {
         return Ok(None);
     }
@@ -116,19 +132,19 @@ async fn change(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name
         );
-        return Err(Failure::Refused(Status::internal(why)));
+        return Err(Failure::Internal(Status::internal(why)));
     }
     if answer.patch_type != "JSONPatch" {
-        return Err(Failure::Calling(format!(
+        return Err(Failure::calling(format_args!(
             "unsupported patch type {:?}",
             answer.patch_type
         )));
     }
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &patch).map_err(|e| Failure::Refused(Status::internal(e)))?;
+    json_patch::patch(&mut patched, &patch).map_err(|e| Failure::Internal(Status::internal(e)))?;
     for fixed in ["apiVersion", "kind"] {
         json::copy(&object, &mut patched, fixed);
     }
-    let back = taken_back(request, form, patched).map_err(|e| Failure::Refused(Status::internal(e)))?;
-    Ok((Some(&back) != new).then_some(back))
+    let back = taken_back(request, form, patched).map_err(|e| Failure::Internal(Status::internal(e)))?;
+    Ok((Some(&back) != new).then_some((back, patch)))
 }

@@ -1,10 +1,13 @@
 //! ValidatingAdmissionWebhook.
 
 use super::{Hook, call::Failure, call::ask, is_exempt, review::shown};
-use crate::admission::{Request, matching::Form};
+use crate::{
+    admission::{Request, matching::Form},
+    metrics::waits,
+};
 use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use strata_meta::Status;
 
 /// Asks every webhook at once; the first refusal, in the order of configuration, is the request's.
@@ -19,7 +22,7 @@ pub(in crate::admission) fn validate<'a>(
         }
         let mut asked: Vec<(Arc<Hook>, Form)> = Vec::new();
         for hook in request.core.configured.validating.all().iter() {
-            if let Some(form) = hook.form(request, new, old)? {
+            if let Some(form) = hook.form(request, (new, old), false)? {
                 asked.push((hook.clone(), form));
             }
         }
@@ -27,10 +30,12 @@ pub(in crate::admission) fn validate<'a>(
             let objects = (shown(request, form, new), shown(request, form, old));
             ask(request, hook, form, objects, false)
         });
+        let started = Instant::now();
         let answers = join_all(calls).await;
+        waits::add(started.elapsed());
         for (at, ((hook, _), answer)) in asked.iter().zip(answers).enumerate() {
             if let Err(failure) = answer {
-                let open = matches!(failure, Failure::Calling(_));
+                let open = matches!(failure, Failure::Calling(..));
                 failure.decided(hook)?;
                 if open {
                     let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{at}");

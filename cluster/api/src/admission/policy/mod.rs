@@ -17,7 +17,7 @@ use super::{
     hooks::review,
     matching::{Form, Matcher},
 };
-use crate::json;
+use crate::{json, metrics::Conditioned};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -244,6 +244,28 @@ impl Seen {
         inputs.params = params;
         inputs.authorizer = Some(authorizer(request));
         inputs
+    }
+
+    /// Whether the policy's match conditions hold. Errors: what failed.
+    fn concerns<'a>(
+        &'a self,
+        request: &Request<'_>,
+        policy: &'a Policy,
+        params: &'a Value,
+        step: &'static str,
+    ) -> Result<bool, String> {
+        if policy.conditions.is_empty() {
+            return Ok(true);
+        }
+        let of = Conditioned {
+            name: &policy.name,
+            kind: "policy",
+            step,
+            operation: request.operation,
+        };
+        let inputs = self.condition_inputs(request, params);
+        let counted = (&request.core.metrics, of);
+        policy.conditions.hold(&inputs, policy.ignores_failure, counted)
     }
 
     /// What match conditions see: the same without the namespace.

@@ -1,6 +1,6 @@
 //! MutatingAdmissionPolicy.
 
-use super::{Binding, Mutation, Policy, Seen, is_exempt, params};
+use super::{Binding, Mutation, Policy, Seen, is_exempt, params, validating::error_type};
 use crate::{
     admission::{
         Request, Round,
@@ -12,7 +12,7 @@ use crate::{
     tracking::{self, Tracked},
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use strata_cel::{Type, Value as Cel, limits::RUNTIME_COST_BUDGET};
 use strata_meta::{Reason, Status, StatusCause, Time};
 use strata_schema::apply::{self, Write};
@@ -50,6 +50,8 @@ impl Invocation {
 struct Problem {
     by: String,
     message: String,
+    /// Whether the policy was at least asked.
+    asked: bool,
 }
 
 /// Lets every policy that is bound change the object, one after another.
@@ -74,16 +76,14 @@ pub(in crate::admission) fn mutate(
         let problem = |message: String| Problem {
             by: by(policy, Some(&invocation.binding)),
             message,
+            asked: true,
         };
-        if !policy.conditions.is_empty() {
-            let inputs = seen.condition_inputs(request, &invocation.param);
-            match policy.conditions.hold(&inputs, policy.ignores_failure) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(why) => {
-                    problems.push(problem(why));
-                    continue;
-                }
+        match seen.concerns(request, policy, &invocation.param, "admit") {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(why) => {
+                problems.push(problem(why));
+                continue;
             }
         }
         if round.again && !round.policies.invoked_again.contains(&key) {
@@ -91,7 +91,13 @@ pub(in crate::admission) fn mutate(
         }
         let before = object.clone();
         for mutation in &policy.mutations {
-            match change(request, &invocation, mutation, object, old) {
+            let started = Instant::now();
+            let changed = change(request, &invocation, mutation, object, old);
+            let error = changed.as_ref().map_or_else(|why| error_type(why), |_| "no_error");
+            let names = (policy.name.as_str(), invocation.binding.name.as_str());
+            let metrics = &request.core.metrics.admission;
+            metrics.mutated(names, error, started.elapsed());
+            match changed {
                 Ok(changed) => *object = changed,
                 Err(_) if policy.ignores_failure => {}
                 Err(why) => problems.push(problem(why)),
@@ -123,7 +129,9 @@ fn refused(request: &Request<'_>, object: &Value, first: &Problem, all: &[Proble
     let mut status = request.forbidden_object(Some(object), "admission request denied by policy");
     let shown = |p: &Problem| format!("{} denied request: {}", p.by, p.message);
     status.message = shown(first);
-    status.reason = Reason::Invalid;
+    if first.asked {
+        status.reason = Reason::Invalid;
+    }
     if let Some(details) = &mut status.details {
         details.causes.extend(all.iter().map(|p| StatusCause {
             reason: String::new(),
@@ -149,6 +157,7 @@ fn invocations(
                 problems.push(Problem {
                     by: by(policy, binding),
                     message: format!("failed to configure {what}: {why}"),
+                    asked: false,
                 });
             }
         };

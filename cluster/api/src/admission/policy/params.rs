@@ -43,7 +43,7 @@ fn find(request: &Request<'_>, row: &Row, reference: &Value) -> Result<Vec<Arc<O
         return Ok(Vec::new());
     };
     let stated = json::text(reference, "namespace");
-    let namespace = match (row.namespaced, stated, request.namespace) {
+    let namespace = match (row.namespaced, stated, request.rule_namespace()) {
         (false, "", _) => "",
         (false, ..) => return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".into()),
         (true, "", "") => {

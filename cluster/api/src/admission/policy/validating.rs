@@ -6,7 +6,10 @@ use crate::admission::{
     expressions::{Budget, Failure, Inputs, OUT_OF_BUDGET},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use strata_cel::limits::{MAX_MESSAGE_EXPRESSION_BYTES, RUNTIME_COST_BUDGET};
 use strata_meta::{Reason, Status, StatusCause};
 
@@ -19,7 +22,34 @@ struct Refusal {
     index: usize,
     message: String,
     reason: String,
+    /// How long it took to find out.
+    took: Duration,
 }
+
+impl Refusal {
+    /// Of a policy that could not be evaluated at all.
+    fn whole(message: String) -> Self {
+        Self {
+            index: 0,
+            message,
+            reason: String::new(),
+            took: Duration::ZERO,
+        }
+    }
+}
+
+/// How upstream's metrics name what is behind a refusal.
+pub(super) fn error_type(message: &str) -> &'static str {
+    if message.starts_with("compilation") {
+        "compile_error"
+    } else if message.starts_with(OUT_OF_BUDGET_PREFIX) {
+        "out_of_budget"
+    } else {
+        "invalid_error"
+    }
+}
+
+const OUT_OF_BUDGET_PREFIX: &str = "validation failed due to running out of cost budget";
 
 /// Why the request as a whole is refused: by whom, and what is said.
 struct Denial {
@@ -137,23 +167,28 @@ fn ask(
     notes: &mut BTreeMap<String, Vec<String>>,
     denials: &mut Vec<Denial>,
 ) {
-    let refusals = match evaluate(request, policy, seen, param, notes, &mut |message| {
+    let metrics = &request.core.metrics.admission;
+    let count = |action: &str, message: &str, took: Duration| {
+        let names = (policy.name.as_str(), binding.name.as_str());
+        metrics.validated(names, error_type(message), action, took);
+    };
+    let mut failed = |message: String, took: Duration| {
+        count("deny", &message, took);
         denials.push(Denial {
             by: by(policy, Some(binding)),
             message,
             reason: String::new(),
         });
-    }) {
+    };
+    let ignored = |message: &str, took: Duration| count("allow", message, took);
+    let refusals = match evaluate(request, policy, (seen, param), notes, (&mut failed, &ignored)) {
         Ok(refusals) => refusals,
-        Err(_) if policy.ignores_failure => return,
-        Err(message) => vec![Refusal {
-            index: 0,
-            message,
-            reason: String::new(),
-        }],
+        Err(message) if policy.ignores_failure => return ignored(&message, Duration::ZERO),
+        Err(message) => vec![Refusal::whole(message)],
     };
     for refusal in refusals {
         for action in &binding.actions {
+            count(&action.to_lowercase(), &refusal.message, refusal.took);
             match action.as_str() {
                 "Deny" => denials.push(Denial {
                     by: by(policy, Some(binding)),
@@ -181,37 +216,35 @@ fn ask(
 fn evaluate(
     request: &Request<'_>,
     policy: &Policy,
-    seen: &Seen,
-    param: &Value,
+    (seen, param): (&Seen, &Value),
     notes: &mut BTreeMap<String, Vec<String>>,
-    annotation_failed: &mut dyn FnMut(String),
+    (annotation_failed, ignored): (&mut dyn FnMut(String, Duration), &dyn Fn(&str, Duration)),
 ) -> Result<Vec<Refusal>, String> {
-    if !policy.conditions.is_empty() {
-        let inputs = seen.condition_inputs(request, param);
-        if !policy.conditions.hold(&inputs, policy.ignores_failure)? {
-            return Ok(Vec::new());
-        }
+    if !seen.concerns(request, policy, param, "validate")? {
+        return Ok(Vec::new());
     }
     let inputs = seen.inputs(request, policy, param);
     let budget = Budget::new(RUNTIME_COST_BUDGET);
     let mut results = Vec::new();
     for validation in &policy.validations {
+        let started = Instant::now();
         let outcome = match inputs.run(&validation.expression, &budget) {
             Ok(value) => Ok(value.as_bool() == Some(true)),
             Err(Failure::Failed(why)) => Err(why),
             Err(Failure::Budget) => return Err(OUT_OF_BUDGET.to_owned()),
         };
-        results.push((validation, outcome));
+        results.push((validation, outcome, started.elapsed()));
     }
     let mut refusals = Vec::new();
-    let mut refuse = |index: usize, message: String, reason: &str| {
-        refusals.push(Refusal {
-            index,
-            message,
-            reason: reason.to_owned(),
-        });
-    };
-    for (index, (validation, outcome)) in results.into_iter().enumerate() {
+    for (index, (validation, outcome, took)) in results.into_iter().enumerate() {
+        let mut refuse = |index: usize, message: String, reason: &str| {
+            refusals.push(Refusal {
+                index,
+                message,
+                reason: reason.to_owned(),
+                took,
+            });
+        };
         match outcome {
             Ok(true) => {}
             Ok(false) => {
@@ -222,11 +255,11 @@ fn evaluate(
                 match message(&inputs, validation, &budget) {
                     Ok(message) => refuse(index, message, reason),
                     Err(why) if !policy.ignores_failure => refuse(index, why, ""),
-                    Err(_) => {}
+                    Err(why) => ignored(&why, took),
                 }
             }
             Err(why) if !policy.ignores_failure => refuse(index, why, ""),
-            Err(_) => {}
+            Err(why) => ignored(&why, took),
         }
     }
     annotate(&inputs, policy, notes, annotation_failed)?;
@@ -260,10 +293,11 @@ fn annotate<'a>(
     inputs: &Inputs<'a>,
     policy: &'a Policy,
     notes: &mut BTreeMap<String, Vec<String>>,
-    failed: &mut dyn FnMut(String),
+    failed: &mut dyn FnMut(String, Duration),
 ) -> Result<(), String> {
     let budget = Budget::new(RUNTIME_COST_BUDGET);
     for (key, expression) in &policy.annotations {
+        let started = Instant::now();
         match inputs.run(expression, &budget) {
             Ok(value) => {
                 let text = value.as_str().unwrap_or("").trim();
@@ -277,7 +311,7 @@ fn annotate<'a>(
                 }
             }
             Err(Failure::Failed(_)) if policy.ignores_failure => {}
-            Err(Failure::Failed(why)) => failed(why),
+            Err(Failure::Failed(why)) => failed(why, started.elapsed()),
             Err(Failure::Budget) => return Err(OUT_OF_BUDGET.to_owned()),
         }
     }

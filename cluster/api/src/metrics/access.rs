@@ -1,0 +1,127 @@
+//! Who was believed, and what was allowed.
+
+use std::time::{Duration, Instant};
+use strata_metrics::{Buckets, Counter, Histogram, Kind, Page};
+
+/// Upstream's bounds of both: from a millisecond, each the double of the one before.
+const BOUNDS: Buckets = Buckets::seconds(&[
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
+]);
+const LIFETIMES: Buckets = Buckets::units(&[
+    0.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+]);
+
+/// Counters of authentication and authorization.
+pub(crate) struct Access {
+    believed: Outcomes<2>,
+    allowed: Outcomes<2>,
+    /// By kind of name; names themselves are nobody's labels.
+    users: [(&'static str, Counter); 7],
+    /// What was left of the certificates that callers showed.
+    certificates: Histogram,
+}
+
+/// How often something came out how, and how long that took.
+struct Outcomes<const N: usize> {
+    names: [&'static str; N],
+    times: [Histogram; N],
+}
+
+impl<const N: usize> Outcomes<N> {
+    fn new(names: [&'static str; N]) -> Self {
+        Self {
+            names,
+            times: names.map(|_| Histogram::new(BOUNDS)),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "the text knows floats only")]
+    fn show(&self, page: &mut Page, (attempts, durations): (&str, &str), help: &str) {
+        for (name, times) in self.names.iter().zip(&self.times).filter(|(_, t)| t.count() > 0) {
+            let labels = [("result", *name)];
+            let section = &mut page.section(attempts, Kind::Counter, help);
+            section.sample(&labels, times.count() as f64);
+            let section = &mut page.section(durations, Kind::Histogram, help);
+            section.histogram(&labels, times);
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn new() -> Self {
+        Self {
+            believed: Outcomes::new(["success", "error"]),
+            allowed: Outcomes::new(["allowed", "no-opinion"]),
+            users: [
+                "admin",
+                "client",
+                "kube_proxy",
+                "kubelet",
+                "system:serviceaccount:kube-system:default",
+                "email_id",
+                "other",
+            ]
+            .map(|name| (name, Counter::default())),
+            certificates: Histogram::new(LIFETIMES),
+        }
+    }
+
+    /// Somebody was believed, or not.
+    pub(crate) fn authenticated(&self, name: Option<&str>, started: Instant) {
+        let at = usize::from(name.is_none());
+        self.believed.times[at].took(started.elapsed());
+        let Some(name) = name else { return };
+        let [known @ .., email, other] = &self.users;
+        let counted = match known.iter().find(|(own, _)| *own == name) {
+            Some(known) => known,
+            None if name.contains('@') => email,
+            None => other,
+        };
+        counted.1.inc();
+    }
+
+    /// A caller showed a certificate with so much left of its life, in seconds.
+    #[expect(clippy::cast_precision_loss, reason = "a lifetime falls into a bucket")]
+    pub(crate) fn certificate(&self, left: i64) {
+        self.certificates.observe(left as f64);
+    }
+
+    /// A request was allowed, or nobody allowed it.
+    pub(crate) fn authorized(&self, allowed: bool, took: Duration) {
+        self.allowed.times[usize::from(!allowed)].took(took);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "the text knows floats only")]
+    pub(super) fn show(&self, page: &mut Page) {
+        let names = ("authentication_attempts", "authentication_duration_seconds");
+        self.believed.show(page, names, "Whether callers were believed.");
+        let names = ("authorization_attempts_total", "authorization_duration_seconds");
+        self.allowed.show(page, names, "Whether requests were allowed.");
+        let help = "Requests by the kind of their caller's name.";
+        let mut section = page.section("authenticated_user_requests", Kind::Counter, help);
+        for (name, count) in self.users.iter().filter(|(_, count)| count.get() > 0) {
+            section.sample(&[("username", name)], count.get() as f64);
+        }
+        if self.certificates.count() > 0 {
+            let (name, help) = (
+                "apiserver_client_certificate_expiration_seconds",
+                "What was left of the certificates that callers showed.",
+            );
+            page.section(name, Kind::Histogram, help)
+                .histogram(&[], &self.certificates);
+        }
+    }
+}
