@@ -16,6 +16,7 @@ mod hello;
 mod image;
 mod instance;
 mod join;
+mod memory;
 mod network;
 mod plane;
 mod reset;

@@ -151,6 +151,7 @@ fn serve(
     let tls = Arc::new(tls.during("making the server's TLS configuration")?);
     let issuer = ca.clone();
     let renew = move || issuer.issue_server(&names, &addresses);
+    tasks.spawn(crate::memory::give_back(cancel.clone()));
     tasks.spawn(keep_renewed(tls.clone(), leaf, renew, cancel.clone()));
     let serving = strata_http::serve(listener, tls, Limits::default(), cancel.clone(), api.handler());
     tasks.spawn(async move {

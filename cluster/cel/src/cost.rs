@@ -98,7 +98,7 @@ impl Sizes for DeclType {
                 // Keys are strings of which nothing bounds the length but zero.
                 ("@keys", DeclKind::Map { .. }) => return Some(Range::fixed(0)),
                 ("@items" | "@values" | "@keys", _) => return None,
-                (field, DeclKind::Object(object)) => &object.fields.get(field)?.decl,
+                (field, DeclKind::Object(object)) => &object.fields().get(field)?.decl,
                 _ => return None,
             };
         }

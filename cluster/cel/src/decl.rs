@@ -2,7 +2,11 @@
 //! (how large it may be) and for the run (how its JSON reads).
 
 use crate::Type;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 /// A node of a schema.
 #[derive(Clone, Debug)]
@@ -77,8 +81,14 @@ pub enum ListSemantics {
 pub struct ObjectDecl {
     /// The name the checker knows it by.
     pub name: String,
-    /// The fields by their escaped names.
-    pub fields: BTreeMap<String, FieldDecl>,
+    fields: OnceLock<BTreeMap<String, FieldDecl>>,
+    source: Option<Arc<dyn ObjectSource>>,
+}
+
+/// Where the fields of an object type come from that are made when somebody asks for one.
+pub trait ObjectSource: fmt::Debug + Send + Sync {
+    /// The properties and what they hold.
+    fn properties(&self) -> Vec<(String, Arc<DeclType>)>;
 }
 
 /// A field of an object type.
@@ -93,34 +103,60 @@ pub struct FieldDecl {
 impl ObjectDecl {
     /// An object type of these properties; those that cannot be named in an expression are left out.
     pub fn new(name: &str, properties: impl IntoIterator<Item = (String, Arc<DeclType>)>) -> Self {
-        let field = |(property, decl): (String, _)| {
-            let identifier = crate::escape(&property)?;
-            Some((identifier, FieldDecl { property, decl }))
-        };
+        Self::of_fields(name, by_identifier(properties))
+    }
+
+    /// An object type of fields whose identifiers are known.
+    pub fn of_fields(name: &str, fields: BTreeMap<String, FieldDecl>) -> Self {
         Self {
             name: name.to_owned(),
-            fields: properties.into_iter().filter_map(field).collect(),
+            fields: fields.into(),
+            source: None,
         }
+    }
+
+    /// An object type whose fields are made when first asked for, and kept from then on.
+    pub fn on_demand(name: &str, source: Arc<dyn ObjectSource>) -> Self {
+        Self {
+            name: name.to_owned(),
+            fields: OnceLock::new(),
+            source: Some(source),
+        }
+    }
+
+    /// The fields by their escaped names.
+    pub fn fields(&self) -> &BTreeMap<String, FieldDecl> {
+        let made = || self.source.as_ref().map(|source| by_identifier(source.properties()));
+        self.fields.get_or_init(|| made().unwrap_or_default())
     }
 
     /// The field of an identifier; a reserved word need not be escaped where it can be written.
     pub fn field(&self, identifier: &str) -> Option<&FieldDecl> {
-        let found = self.fields.get(identifier);
+        let found = self.fields().get(identifier);
         found.or_else(|| {
             let reserved = crate::escape::RESERVED.contains(&identifier);
             reserved
-                .then(|| self.fields.get(&format!("__{identifier}__")))
+                .then(|| self.fields().get(&format!("__{identifier}__")))
                 .flatten()
         })
     }
 
     /// The field of a property as JSON has it.
     pub fn property(&self, property: &str) -> Option<&FieldDecl> {
-        match self.fields.get(property) {
+        match self.fields().get(property) {
             Some(field) if field.property == property => Some(field),
-            _ => self.fields.get(&crate::escape(property)?),
+            _ => self.fields().get(&crate::escape(property)?),
         }
     }
+}
+
+/// Properties that can be named in an expression, by their identifiers.
+fn by_identifier(properties: impl IntoIterator<Item = (String, Arc<DeclType>)>) -> BTreeMap<String, FieldDecl> {
+    let field = |(property, decl): (String, _)| {
+        let identifier = crate::escape(&property)?;
+        Some((identifier, FieldDecl { property, decl }))
+    };
+    properties.into_iter().filter_map(field).collect()
 }
 
 impl DeclType {
@@ -196,7 +232,7 @@ impl DeclType {
             DeclKind::List { element, .. } | DeclKind::Map { element } => element.objects(found),
             DeclKind::Object(object) => {
                 found.push(object.clone());
-                object.fields.values().for_each(|field| field.decl.objects(found));
+                object.fields().values().for_each(|field| field.decl.objects(found));
             }
             _ => {}
         }

@@ -52,7 +52,7 @@ mod validate;
 mod value;
 
 pub use cost::{CostRange, Range, SizeRange, Sizes, UnknownSizes};
-pub use decl::{DeclKind, DeclType, FieldDecl, ListSemantics, ObjectDecl};
+pub use decl::{DeclKind, DeclType, FieldDecl, ListSemantics, ObjectDecl, ObjectSource};
 pub use env::{Env, EnvBuilder, Library, TypeProvider};
 pub use error::{ErrorKind, EvalError};
 pub use escape::{escape, unescape};
@@ -62,6 +62,6 @@ pub use functions::kubernetes::{
 };
 pub use issue::{Issue, Issues};
 pub use program::{Checked, Evaluation, Program};
-pub use schema::{AdditionalProperties, Schema};
+pub use schema::{AdditionalProperties, Schema, SharedSchema};
 pub use types::Type;
 pub use value::{Duration, List, Map, Record, Text, Timestamp, Value};

@@ -1,7 +1,7 @@
 //! Declared types from schemas, with upstream's guesses of how large a value can be.
 
 use crate::{
-    decl::{DeclKind, DeclType, ListSemantics, ObjectDecl},
+    decl::{DeclKind, DeclType, ListSemantics, ObjectDecl, ObjectSource},
     limits::MAX_REQUEST_SIZE_BYTES,
 };
 use std::sync::Arc;
@@ -55,7 +55,73 @@ pub enum AdditionalProperties<'s, S> {
     Schema(&'s S),
 }
 
+/// A schema whose parts are shared.
+pub trait SharedSchema: Schema + std::fmt::Debug + Send + Sync + 'static {
+    /// `items`.
+    fn shared_items(&self) -> Option<Arc<Self>>;
+    /// `properties`.
+    fn shared_properties(&self) -> Vec<(&str, Arc<Self>)>;
+    /// The schema in `additionalProperties`.
+    fn shared_additional(&self) -> Option<Arc<Self>>;
+}
+
+/// An object whose fields are declared when somebody looks at them.
+#[derive(Debug)]
+struct OnDemand<S> {
+    schema: Arc<S>,
+    root: bool,
+}
+
+impl<S: SharedSchema> ObjectSource for OnDemand<S> {
+    fn properties(&self) -> Vec<(String, Arc<DeclType>)> {
+        let declared = |(property, schema): (&str, Arc<S>)| {
+            let root = schema.embedded_resource();
+            Some((property.to_owned(), Arc::new(DeclType::on_demand(&schema, root)?)))
+        };
+        let properties = self.schema.shared_properties().into_iter();
+        let mut fields: Vec<_> = properties.filter_map(declared).collect();
+        if self.root {
+            add_resource_fields(&mut fields, "");
+        }
+        fields
+    }
+}
+
 impl DeclType {
+    /// The declaration of a schema for running expressions that were checked against [`DeclType::from_schema`]:
+    /// it says how JSON reads and knows no sizes. Objects are taken apart when a field of theirs is looked at, so it
+    /// takes room for what expressions use of a schema, not for the schema.
+    pub fn on_demand<S: SharedSchema>(schema: &Arc<S>, root: bool) -> Option<Self> {
+        let part = |schema: &Arc<S>| Some(Arc::new(Self::on_demand(schema, schema.embedded_resource())?));
+        let kind = match schema.kind() {
+            _ if schema.int_or_string() => DeclKind::IntOrString,
+            "array" => DeclKind::List {
+                element: part(&schema.shared_items()?)?,
+                semantics: semantics(&**schema),
+            },
+            "object" => match schema.shared_additional() {
+                Some(values) => DeclKind::Map {
+                    element: part(&values)?,
+                },
+                None => {
+                    let schema = schema.clone();
+                    DeclKind::Object(Arc::new(ObjectDecl::on_demand(
+                        "object",
+                        Arc::new(OnDemand { schema, root }),
+                    )))
+                }
+            },
+            "string" => text(&**schema).kind,
+            "boolean" => DeclKind::Bool,
+            "number" => DeclKind::Double,
+            "integer" => DeclKind::Int,
+            _ => return None,
+        };
+        let mut decl = Self::new(kind, 1);
+        decl.nullable = schema.nullable();
+        Some(decl)
+    }
+
     /// The declaration of a schema, whose object types are named `name`, `name.field`, and so on.
     /// At the root of a resource `kind`, `apiVersion` and `metadata` are added. `None` for schemas
     /// that say too little to be used in expressions.
@@ -100,13 +166,16 @@ fn list<S: Schema>(schema: &S, name: &str) -> Option<DeclType> {
     let element = DeclType::from_schema(items, &format!("{name}.@idx"), items.embedded_resource())?;
     let fitting = (MAX_REQUEST_SIZE_BYTES - 2) / (element.min_serialized_size + 1);
     let max = schema.max_items().map_or(fitting, positive);
-    let semantics = match schema.list_type() {
+    let (element, semantics) = (Arc::new(element), semantics(schema));
+    Some(sized(DeclKind::List { element, semantics }, max, 2))
+}
+
+fn semantics<S: Schema>(schema: &S) -> ListSemantics {
+    match schema.list_type() {
         "set" => ListSemantics::Set,
         "map" => ListSemantics::Map(schema.list_map_keys().into()),
         _ => ListSemantics::Atomic,
-    };
-    let element = Arc::new(element);
-    Some(sized(DeclKind::List { element, semantics }, max, 2))
+    }
 }
 
 fn object<S: Schema>(schema: &S, name: &str, root: bool) -> Option<DeclType> {
@@ -130,12 +199,8 @@ fn object<S: Schema>(schema: &S, name: &str, root: bool) -> Option<DeclType> {
         }
         fields.push((property.to_owned(), Arc::new(decl)));
     }
-    if root && !describes_resource(&fields) {
-        // They take the place of what the schema says of them.
-        let added = resource_fields(name);
-        fields.retain(|(property, _)| added.iter().all(|(other, _)| other != property));
-        defaulted.retain(|property| added.iter().all(|(other, _)| other != property));
-        fields.extend(added);
+    if root && add_resource_fields(&mut fields, name) {
+        defaulted.retain(|property| !["kind", "apiVersion", "metadata"].contains(property));
     }
     let required = |property: &str| schema.is_required(property) && !defaulted.contains(&property);
     let counted = fields.iter().filter(|(property, _)| required(property));
@@ -146,13 +211,24 @@ fn object<S: Schema>(schema: &S, name: &str, root: bool) -> Option<DeclType> {
     Some(sized(kind, 0, min_size))
 }
 
+/// Adds what every resource has, in the place of what the schema says of it; whether that was needed.
+fn add_resource_fields(fields: &mut Vec<(String, Arc<DeclType>)>, name: &str) -> bool {
+    if describes_resource(fields) {
+        return false;
+    }
+    let added = resource_fields(name);
+    fields.retain(|(property, _)| added.iter().all(|(other, _)| other != property));
+    fields.extend(added);
+    true
+}
+
 /// Whether the schema itself says all that expressions may see of a resource.
 fn describes_resource(fields: &[(String, Arc<DeclType>)]) -> bool {
     let find = |name: &str| fields.iter().find(|(property, _)| property == name);
     let text = |name: &str| find(name).is_some_and(|(_, decl)| matches!(decl.kind, DeclKind::String));
     let names = |decl: &DeclType| match &decl.kind {
         DeclKind::Object(object) => ["name", "generateName"].iter().all(|name| {
-            let field = object.fields.get(*name);
+            let field = object.fields().get(*name);
             field.is_some_and(|field| matches!(field.decl.kind, DeclKind::String))
         }),
         _ => false,

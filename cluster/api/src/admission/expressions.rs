@@ -340,10 +340,7 @@ fn object(name: &str, fields: &[(&str, DeclType)]) -> DeclType {
         // `namespace` is a reserved word that Kubernetes' own types escape.
         (strata_cel::escape(name).unwrap_or_else(|| (*name).to_owned()), field)
     });
-    DeclType::object(ObjectDecl {
-        name: name.to_owned(),
-        fields: properties.collect(),
-    })
+    DeclType::object(ObjectDecl::of_fields(name, properties.collect()))
 }
 
 fn nullable(mut decl: DeclType) -> DeclType {

@@ -2,7 +2,8 @@
 
 use super::{Additional, Flags, Rule, Structural};
 use serde_json::Value;
-use strata_cel::{AdditionalProperties, Schema};
+use std::sync::Arc;
+use strata_cel::{AdditionalProperties, Schema, SharedSchema};
 
 impl Structural {
     fn rule<T>(&self, pick: impl Fn(&Rule) -> Option<T>) -> Option<T> {
@@ -28,7 +29,7 @@ impl Schema for Structural {
         self.items.as_deref()
     }
     fn properties(&self) -> Option<Vec<(&str, &Self)>> {
-        let all = self.properties.iter().map(|p| (&*p.name, &p.schema));
+        let all = self.properties.iter().map(|p| (&*p.name, &*p.schema));
         (!self.properties.is_empty()).then(|| all.collect())
     }
     fn additional_properties(&self) -> AdditionalProperties<'_, Self> {
@@ -95,5 +96,21 @@ impl Schema for Structural {
     }
     fn list_map_keys(&self) -> Vec<String> {
         self.list_keys().to_vec()
+    }
+}
+
+impl SharedSchema for Structural {
+    fn shared_items(&self) -> Option<Arc<Self>> {
+        self.items.clone()
+    }
+    fn shared_properties(&self) -> Vec<(&str, Arc<Self>)> {
+        let all = self.properties.iter();
+        all.map(|p| (&*p.name, p.schema.clone())).collect()
+    }
+    fn shared_additional(&self) -> Option<Arc<Self>> {
+        match &self.additional {
+            Additional::Of(schema) => Some(schema.clone()),
+            _ => None,
+        }
     }
 }

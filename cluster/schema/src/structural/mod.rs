@@ -10,6 +10,7 @@ mod decode;
 mod defaults;
 mod embedded;
 mod formats;
+mod intern;
 mod lists;
 mod node;
 mod parse;
@@ -54,7 +55,7 @@ pub struct Structural {
     /// Declared members, sorted by name.
     pub properties: Box<[Property]>,
     /// The type of a list's items.
-    pub items: Option<Box<Structural>>,
+    pub items: Option<Arc<Structural>>,
     /// Members that are not declared.
     pub additional: Additional,
     /// What else is said.
@@ -67,7 +68,7 @@ pub struct Property {
     /// Its name.
     pub name: Arc<str>,
     /// Its type.
-    pub schema: Structural,
+    pub schema: Arc<Structural>,
 }
 
 /// `additionalProperties`.
@@ -79,7 +80,7 @@ pub enum Additional {
     /// `true` or `false`.
     Allowed(bool),
     /// A schema.
-    Of(Box<Structural>),
+    Of(Arc<Structural>),
 }
 
 /// Yes-or-no facts of a place.

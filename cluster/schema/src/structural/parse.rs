@@ -1,30 +1,22 @@
 //! From a JSON schema (`openAPIV3Schema`) to the tree.
 
-use super::{Additional, Flags, Kind, Property, Rule, Structural, Validation};
+use super::{Additional, Flags, Kind, Property, Rule, Structural, Validation, intern};
 use serde_json::{Map, Value};
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 impl Structural {
     /// Reads a schema. What it cannot say is left out: whoever stores a schema has validated it.
     pub fn parse(schema: &Value) -> Self {
-        Reader::default().node(schema)
+        Reader.node(schema)
     }
 }
 
-/// Names occur many times; they are kept once a schema.
-#[derive(Default)]
-struct Reader {
-    names: HashSet<Arc<str>>,
-}
+/// What is equal is kept once, whoever's schema it is in.
+struct Reader;
 
 impl Reader {
-    fn name(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(text) {
-            return known.clone();
-        }
-        let name: Arc<str> = Arc::from(text);
-        self.names.insert(name.clone());
-        name
+    fn shared(&mut self, schema: &Value) -> Arc<Structural> {
+        intern::node(self.node(schema))
     }
 
     fn node(&mut self, schema: &Value) -> Structural {
@@ -39,8 +31,8 @@ impl Reader {
         let mut properties: Vec<Property> = Vec::new();
         for (name, schema) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let property = Property {
-                name: self.name(name),
-                schema: self.node(schema),
+                name: intern::name(name),
+                schema: self.shared(schema),
             };
             properties.push(property);
         }
@@ -49,10 +41,10 @@ impl Reader {
         node.items = map
             .get("items")
             .filter(|v| v.is_object())
-            .map(|items| Box::new(self.node(items)));
+            .map(|items| self.shared(items));
         node.additional = match map.get("additionalProperties") {
             Some(Value::Bool(allowed)) => Additional::Allowed(*allowed),
-            Some(schema @ Value::Object(_)) => Additional::Of(Box::new(self.node(schema))),
+            Some(schema @ Value::Object(_)) => Additional::Of(self.shared(schema)),
             _ => Additional::Absent,
         };
         node.rules = self.rules(map).into();
@@ -95,7 +87,7 @@ impl Reader {
                 "maxProperties" => whole.map(Rule::MaxProperties),
                 "minProperties" => whole.map(Rule::MinProperties),
                 "required" => Some(Rule::Required(
-                    texts(value).map(|t| self.name(t)).collect::<Vec<_>>().into(),
+                    texts(value).map(intern::name).collect::<Vec<_>>().into(),
                 )),
                 "allOf" => Some(Rule::AllOf(self.list(value))),
                 "anyOf" => Some(Rule::AnyOf(self.list(value))),

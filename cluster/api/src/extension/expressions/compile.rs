@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use strata_cel::{Checked, DeclType, Env, Program, Type, limits};
-use strata_schema::structural::{Flags, Structural, Validation};
+use strata_schema::structural::{Additional, Flags, Structural, Validation};
 
 /// The rules of a place, and of the places below it.
 #[derive(Default)]
@@ -45,11 +45,11 @@ pub(super) struct Compilation {
 
 impl Compiled {
     /// Compiles all rules of a schema.
-    pub(in crate::extension) fn of(schema: &Structural) -> Self {
+    pub(in crate::extension) fn of(schema: &Arc<Structural>) -> Self {
         Self::below(schema, true)
     }
 
-    fn below(schema: &Structural, root: bool) -> Self {
+    fn below(schema: &Arc<Structural>, root: bool) -> Self {
         if !schema.is(Flags::EXPRESSIONS) {
             return Self::default();
         }
@@ -65,7 +65,7 @@ impl Compiled {
                 uses_old: compiled.uses_old,
             }
         });
-        let some = |schema: &Structural| {
+        let some = |schema: &Arc<Structural>| {
             schema
                 .is(Flags::EXPRESSIONS)
                 .then(|| Box::new(Self::below(schema, false)))
@@ -76,9 +76,13 @@ impl Compiled {
             properties: properties
                 .map(|p| (p.name.clone(), Self::below(&p.schema, false)))
                 .collect(),
-            items: schema.items.as_deref().and_then(some),
-            additional: schema.others().and_then(some),
-            decl,
+            items: schema.items.as_ref().and_then(some),
+            additional: match &schema.additional {
+                Additional::Of(others) => some(others),
+                _ => None,
+            },
+            // What rules were checked against is as large as the schema; running them takes less.
+            decl: decl.and_then(|_| DeclType::on_demand(schema, root)),
         }
     }
 }
