@@ -1,4 +1,4 @@
-//! Objects every Strata cluster has beyond upstream's own: the service of the cluster's DNS.
+//! Objects every Strata cluster has beyond upstream's own: the service of the cluster's DNS, who may see what is used.
 
 use crate::{
     failure::{During, Outcome},
@@ -23,6 +23,7 @@ pub async fn install(client: &Client, instance: &Instance) -> Outcome {
             cluster_binding("strata:node-network", "strata:node-network", strata_auth::GROUP_NODES),
         ),
         (resources::CLUSTER_ROLE_BINDINGS, joiners()),
+        (resources::CLUSTER_ROLES, usage_reader()),
     ];
     let writes = objects.map(|(resource, object)| async move {
         let namespace = if resource.namespaced { "kube-system" } else { "" };
@@ -91,6 +92,19 @@ fn node_network() -> Value {
             {"apiGroups": [""], "resources": ["nodes", "services"], "verbs": read},
             {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         ],
+    })
+}
+
+/// Who may see pods may see what they use: the role that metrics-server comes with.
+fn usage_reader() -> Value {
+    let labels: serde_json::Map<String, Value> = ["view", "edit", "admin"]
+        .map(|role| (format!("rbac.authorization.k8s.io/aggregate-to-{role}"), json!("true")))
+        .into_iter()
+        .collect();
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "system:aggregated-metrics-reader", "labels": labels},
+        "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}],
     })
 }
 

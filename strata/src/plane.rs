@@ -75,6 +75,7 @@ pub async fn start(
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
         audit: guard::audit(&args.api)?,
+        usage: !args.no_controllers,
         log_filter: Some(log_filter),
         outside: guard::outside(&args.api)?,
         encryption: guard::encryption(&args.api),

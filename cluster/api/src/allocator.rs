@@ -420,7 +420,7 @@ mod tests {
     use crate::{cache::Cache, registry::Registry};
 
     fn services() -> std::sync::Arc<Row> {
-        Registry::builtin(&Cache::new())
+        Registry::builtin(&Cache::new(), Vec::new())
             .get("", "v1", "services")
             .expect("served")
     }

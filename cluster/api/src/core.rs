@@ -14,6 +14,7 @@ use crate::{
     options::{Dialer, LogFilter},
     outside::Outside,
     registry::{Registry, Row},
+    usage::{self, Usage},
     webhook::WebhookClients,
 };
 use bytes::Bytes;
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) aggregator: Aggregator,
     pub(crate) flow: Flow,
+    pub(crate) usage: Usage,
     pub(crate) audit: Option<Audit>,
     pub(crate) encryption: Option<Arc<encrypt::Reload>>,
     pub(crate) log_filter: Option<LogFilter>,
@@ -100,7 +102,7 @@ impl Core {
         cancel: CancellationToken,
     ) -> Result<Self, crate::Error> {
         let cache = Arc::new(Cache::new());
-        let registry = Registry::builtin(&cache);
+        let registry = Registry::builtin(&cache, if options.usage { usage::rows() } else { Vec::new() });
         let rbac = Arc::new(Rbac::new());
         let nodes = Arc::new(NodeAuthorizer::new());
         let services = Arc::new(ServiceAllocator::new(
@@ -122,6 +124,7 @@ impl Core {
             services,
             metrics: Metrics::default(),
             flow: Flow::new(),
+            usage: Usage::default(),
             outside: Outside::open(&options.outside)?,
             encryption,
             log_filter: options.log_filter,

@@ -37,9 +37,12 @@ impl InProcess {
         }
     }
 
-    /// Whether another API server has the objects, so that there is nothing to share.
+    /// Whether another API server has the objects, or nobody before they are asked for, so that there is nothing to share.
     fn is_elsewhere(&self, resource: Resource) -> bool {
         let aggregator = &self.core.aggregator;
+        if resource.group == crate::usage::GROUP {
+            return true;
+        }
         aggregator.any()
             && aggregator
                 .serving(&GroupVersion::new(resource.group, resource.version))

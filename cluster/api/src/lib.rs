@@ -48,6 +48,7 @@ mod server;
 mod strategy;
 mod subresource;
 mod tracking;
+mod usage;
 mod validate;
 mod verbs;
 #[allow(

@@ -24,6 +24,8 @@ pub struct ApiOptions {
     pub encryption: Option<crate::EncryptionOptions>,
     /// Who else knows identities and rights.
     pub outside: crate::OutsideOptions,
+    /// Whether what nodes and pods use is served (metrics.k8s.io), which asks the nodes' agents.
+    pub usage: bool,
     /// Changes what is logged; without it that stays as it is.
     pub log_filter: Option<LogFilter>,
     /// Where clients inside the cluster reach this server: the endpoint of the `kubernetes` service.
@@ -47,6 +49,7 @@ impl ApiOptions {
             front_proxy: None,
             audit: None,
             encryption: None,
+            usage: false,
             log_filter: None,
             outside: crate::OutsideOptions::default(),
             advertise,

@@ -12,7 +12,7 @@ use crate::{
     operations,
     registry::Row,
     request::{Query, RequestInfo},
-    review, subresource, verbs,
+    review, subresource, usage, verbs,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -502,6 +502,9 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>
     routed(call)?;
     if !row.allows(call.info.verb) {
         return Err(Status::method_not_allowed());
+    }
+    if usage::serves(row) {
+        return usage::serve(call, row).await;
     }
     if row.cache.is_none() {
         return review::serve(call, row, request.into_body().into()).await;

@@ -202,12 +202,13 @@ impl Rows {
 }
 
 impl Registry {
-    /// The built-in kinds that upstream serves by default.
-    pub(crate) fn builtin(cache: &Cache) -> Self {
+    /// The built-in kinds that upstream serves by default, and kinds that are worked out when asked for.
+    pub(crate) fn builtin(cache: &Cache, computed: Vec<Row>) -> Self {
         let mut rows = Rows::default();
         for kind in Schema::builtin().kinds().iter().filter(|k| k.served_by_default) {
             rows.add(row_of(kind, cache));
         }
+        computed.into_iter().for_each(|row| rows.add(row));
         Self {
             rows: RwLock::new(Arc::new(rows)),
             changes: watch::Sender::new(0),

@@ -20,10 +20,25 @@ impl Engine {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.read_stats(&container.record)).await
     }
+
+    /// The same without what lies on disk, which has to be walked: a few small files of the kernel.
+    pub async fn usage(&self, id: &ContainerId) -> Result<Stats, Error> {
+        let container = self.inner.known.container(id)?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.read_usage(&container.record)).await
+    }
 }
 
 impl Inner {
     fn read_stats(&self, record: &ContainerRecord) -> Result<Stats, Error> {
+        let mut stats = self.read_usage(record)?;
+        let upper = self.folders.container(&record.id).join("upper");
+        (stats.rootfs_used, stats.rootfs_inodes) = folder_usage(&upper);
+        stats.logs_used = log_usage(&record.log_path);
+        Ok(stats)
+    }
+
+    fn read_usage(&self, record: &ContainerRecord) -> Result<Stats, Error> {
         let cgroup = self.cgroup(&record.cgroup)?;
         let mut stats = if self.cgroups.is_unified() {
             unified(&cgroup)
@@ -31,9 +46,6 @@ impl Inner {
             legacy(&cgroup)
         };
         stats.pids = number(&cgroup, "pids", "pids.current");
-        let upper = self.folders.container(&record.id).join("upper");
-        (stats.rootfs_used, stats.rootfs_inodes) = folder_usage(&upper);
-        stats.logs_used = log_usage(&record.log_path);
         Ok(stats)
     }
 }

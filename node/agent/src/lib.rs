@@ -35,6 +35,7 @@ mod status;
 mod streams;
 mod subpath;
 mod summary;
+mod usage;
 mod watcher;
 mod worker;
 

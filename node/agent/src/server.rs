@@ -7,7 +7,7 @@ use crate::{
     logs::{self, LogOptions},
     pod::Pod,
     query::Query,
-    streams, summary,
+    streams, summary, usage,
     watcher::LogWatcher,
 };
 use futures::future::BoxFuture;
@@ -87,6 +87,14 @@ fn json(body: Vec<u8>) -> Response<Body> {
     response
 }
 
+/// Prometheus' text format.
+fn exposition(body: String) -> Response<Body> {
+    let mut response = text(StatusCode::OK, body);
+    let media = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
 fn not_found(what: impl ToString) -> Refusal {
     (StatusCode::NOT_FOUND, what.to_string())
 }
@@ -109,8 +117,13 @@ impl Server {
         match segments.as_slice() {
             ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => Ok(text(StatusCode::OK, "ok")),
             ["pods" | "runningpods"] if reading => Ok(json(self.pod_list())),
-            ["stats", "summary"] => Ok(json(summary::stats(&self.context, &self.pods).await)),
-            ["metrics"] => Ok(text(StatusCode::OK, summary::metrics(&self.context, &self.pods))),
+            ["stats", "summary"] => {
+                let whole = !query.flag("only_cpu_and_memory");
+                Ok(json(summary::stats(&self.context, &self.pods, whole).await))
+            }
+            ["metrics", "resource"] if reading => Ok(exposition(usage::exposition(&self.context).await)),
+            ["configz"] if reading => Ok(json(self.configz())),
+            ["metrics"] => Ok(exposition(summary::metrics(&self.context, &self.pods))),
             ["containerLogs", namespace, pod, container] if reading => {
                 self.logs(namespace, pod, container, &query).await
             }
@@ -129,6 +142,19 @@ impl Server {
             }
             _ => Err(not_found("404 page not found")),
         }
+    }
+
+    /// The settings that have a field in upstream's KubeletConfiguration.
+    fn configz(&self) -> Vec<u8> {
+        let options = &self.context.options;
+        let configuration = serde_json::json!({"kubeletconfig": {
+            "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "port": options.listener.local_addr().map_or(0, |address| address.port()),
+            "clusterDomain": options.cluster_domain, "clusterDNS": options.cluster_dns,
+            "maxPods": options.max_pods, "cgroupRoot": options.cgroup_root, "cgroupsPerQOS": true,
+            "nodeLeaseDurationSeconds": 40, "nodeStatusReportFrequency": "5m0s",
+        }});
+        configuration.to_string().into_bytes()
     }
 
     fn pod_list(&self) -> Vec<u8> {

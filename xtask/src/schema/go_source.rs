@@ -101,6 +101,12 @@ pub fn read_packages(modules: &Modules) -> Result<Vec<Package>, String> {
         vec!["types.go"],
     );
     add(
+        &modules.metrics,
+        "k8s.io/metrics",
+        "pkg/apis/metrics/v1beta1",
+        vec!["types.go"],
+    );
+    add(
         machinery,
         "k8s.io/apimachinery",
         "pkg/apis/meta/v1",

@@ -17,6 +17,8 @@ pub struct Modules {
     pub apiextensions: PathBuf,
     /// `k8s.io/kube-aggregator`.
     pub aggregator: PathBuf,
+    /// `k8s.io/metrics`.
+    pub metrics: PathBuf,
 }
 
 /// Whether there is a go command to ask.
@@ -32,7 +34,13 @@ pub fn go_is_installed() -> bool {
 pub fn locate() -> Result<Modules, String> {
     let folder = tempfile::tempdir().map_err(|e| format!("temporary folder: {e}"))?;
     std::fs::write(folder.path().join("go.mod"), "module schema\n\ngo 1.24\n").map_err(|e| format!("go.mod: {e}"))?;
-    let staging = ["api", "apimachinery", "apiextensions-apiserver", "kube-aggregator"];
+    let staging = [
+        "api",
+        "apimachinery",
+        "apiextensions-apiserver",
+        "kube-aggregator",
+        "metrics",
+    ];
     let mut wanted = vec![format!("k8s.io/kubernetes@{KUBERNETES}")];
     wanted.extend(staging.iter().map(|name| format!("k8s.io/{name}@{STAGING}")));
     let output = Command::new("go")
@@ -62,5 +70,6 @@ pub fn locate() -> Result<Modules, String> {
         apimachinery: take("k8s.io/apimachinery")?,
         apiextensions: take("k8s.io/apiextensions-apiserver")?,
         aggregator: take("k8s.io/kube-aggregator")?,
+        metrics: take("k8s.io/metrics")?,
     })
 }

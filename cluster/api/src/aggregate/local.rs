@@ -62,6 +62,8 @@ const PRIORITIES: &[(&str, i64, Versions)] = &[
     ("flowcontrol.apiserver.k8s.io", 16100, &[("v1", 21)]),
     ("internal.apiserver.k8s.io", 16000, &[("v1alpha1", 9)]),
     ("storagemigration.k8s.io", 15800, &[("v1beta1", 9)]),
+    // As metrics-server registers itself.
+    (crate::usage::GROUP, 100, &[("v1beta1", 100)]),
 ];
 
 /// What a group of a definition gets.

@@ -33,6 +33,11 @@ pub(crate) struct ListMeta {
 impl ListMeta {
     /// `"metadata":{…}`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        if self.revision == Revision(0) {
+            // Nothing that was stored.
+            out.extend_from_slice(br#""metadata":{}"#);
+            return;
+        }
         out.extend_from_slice(format!(r#""metadata":{{"resourceVersion":"{}""#, self.revision).as_bytes());
         if !self.continue_token.is_empty() {
             out.extend_from_slice(format!(r#","continue":"{}""#, self.continue_token).as_bytes());

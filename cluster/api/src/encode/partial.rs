@@ -3,7 +3,7 @@
 use crate::alias::internal_metadata;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use strata_meta::{Object, Status};
+use strata_meta::{Object, Revision, Status};
 
 /// Appends the partial form of an object. `with_type` is false for the items of a list.
 pub(crate) fn write_partial(
@@ -32,9 +32,11 @@ pub(crate) fn write_partial(
         out.extend_from_slice(meta_version.as_bytes());
         out.extend_from_slice(br#"","#);
     }
-    out.extend_from_slice(br#""metadata":{"resourceVersion":""#);
-    out.extend_from_slice(object.revision.0.to_string().as_bytes());
-    out.extend_from_slice(if members.starts_with('}') { b"\"" } else { b"\"," });
+    out.extend_from_slice(br#""metadata":{"#);
+    if object.revision != Revision(0) {
+        out.extend_from_slice(format!(r#""resourceVersion":"{}""#, object.revision).as_bytes());
+        out.extend_from_slice(if members.starts_with('}') { b"" } else { b"," });
+    }
     out.extend_from_slice(members.as_bytes());
     out.push(b'}');
     Ok(())
@@ -44,7 +46,7 @@ pub(crate) fn write_partial(
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use strata_meta::{GroupVersionKind, Revision};
+    use strata_meta::GroupVersionKind;
 
     #[test]
     fn only_the_metadata_is_left() {

@@ -5,7 +5,7 @@ use crate::{alias::internal_metadata, registry::Row};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use strata_meta::{GroupVersion, GroupVersionKind, Object, Reason, Status};
+use strata_meta::{GroupVersion, GroupVersionKind, Object, Reason, Revision, Status};
 use strata_schema::protobuf;
 
 /// The object's own message, without the envelope; kept with the object.
@@ -79,7 +79,9 @@ pub(crate) fn of_status(status: &Status) -> Result<Vec<u8>, Status> {
 /// The metadata of a list as a value.
 pub(crate) fn list_meta(meta: &super::ListMeta) -> Value {
     let mut members = Map::new();
-    members.insert("resourceVersion".into(), json!(meta.revision.to_string()));
+    if meta.revision != Revision(0) {
+        members.insert("resourceVersion".into(), json!(meta.revision.to_string()));
+    }
     if !meta.continue_token.is_empty() {
         members.insert("continue".into(), json!(meta.continue_token));
     }

@@ -33,6 +33,7 @@ mod secret;
 mod service;
 mod signing_request;
 mod storage;
+mod usage;
 mod workload;
 
 pub(crate) use columns::{
@@ -241,6 +242,8 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
         ("discovery.k8s.io", "endpointslices") => &endpoints::ENDPOINT_SLICES,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FLOW_SCHEMAS,
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PRIORITY_LEVELS,
+        ("metrics.k8s.io", "nodes") => &usage::NODES,
+        ("metrics.k8s.io", "pods") => &usage::PODS,
         ("networking.k8s.io", "ingressclasses") => &networking::INGRESS_CLASSES,
         ("networking.k8s.io", "ingresses") => &networking::INGRESSES,
         ("networking.k8s.io", "ipaddresses") => &networking::ADDRESSES,

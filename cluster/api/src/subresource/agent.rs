@@ -1,10 +1,7 @@
 //! The way to a node's agent and to pods, through the dialer.
 
 use crate::{core::Core, json, options::Target};
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 use strata_http::{BoxedIo, ClientTls};
 use strata_meta::{Reason, Status};
 
@@ -13,7 +10,7 @@ const AGENT_PORT: u16 = 10250;
 
 /// A TLS connection to a node's agent, which shows a certificate for the node's name. Errors: 404 for the node, 500 when it
 /// cannot be reached.
-pub(super) async fn dial_agent(core: &Arc<Core>, node: &str) -> Result<BoxedIo, Status> {
+pub(crate) async fn dial_agent(core: &Core, node: &str) -> Result<BoxedIo, Status> {
     let address = agent_address(core, node)?;
     let failed = |why: &dyn std::fmt::Display| Status::internal(format_args!("error dialing backend: {why}"));
     let identity = core

@@ -8,6 +8,7 @@ mod scale;
 mod stream;
 mod token;
 
+pub(crate) use agent::dial_agent;
 pub(crate) use binding::bind;
 pub(crate) use scale::admit_scale;
 
