@@ -19,7 +19,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-const WEBSOCKET_PROTOCOLS: [&str; 3] = [TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+const WEBSOCKET_PROTOCOLS: [&str; 4] = [TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io", ""];
 const SPDY_PROTOCOLS: [&str; 1] = ["portforward.k8s.io"];
 /// How long one stream of a pair waits for the other (upstream has the same).
 const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
@@ -123,7 +123,8 @@ fn ports_of(query: &str) -> Option<Vec<u16>> {
     let values = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
-        .filter(|(name, _)| *name == "ports");
+        // The API's name and the agent's.
+        .filter(|(name, _)| matches!(*name, "ports" | "port"));
     let texts = values.flat_map(|(_, value)| value.split(','));
     let ports: Option<Vec<u16>> = texts.map(|text| text.parse().ok().filter(|port| *port != 0)).collect();
     ports.filter(|ports| ports.len() <= MAX_PORTS)

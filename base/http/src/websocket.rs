@@ -7,8 +7,8 @@ use futures::{Sink, SinkExt, Stream, StreamExt, future::BoxFuture};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{
-        CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-        UPGRADE,
+        CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
 use hyper_util::rt::TokioIo;
@@ -74,6 +74,26 @@ pub(crate) fn list<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .filter(|item| !item.is_empty())
+}
+
+/// Accepts whatever single subprotocol the client names, or none: for streams whose form does not depend on it. Such a
+/// client must be a page of somewhere, as upstream has it for watches. Otherwise the response to refuse with.
+pub fn accept_any<B>(request: &mut Request<B>) -> Result<Accepted, Box<Response<Body>>> {
+    let bare = |status: StatusCode| {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        Box::new(response)
+    };
+    let offered: Vec<String> = list(request.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
+        .map(str::to_owned)
+        .collect();
+    let origin = request.headers().get(ORIGIN).is_some_and(|origin| !origin.is_empty());
+    match offered.as_slice() {
+        _ if is_upgrade(request.headers()) && !origin => Err(bare(StatusCode::FORBIDDEN)),
+        [] => accept(request, &[""]),
+        [one] => accept(request, &[one]),
+        _ => Err(bare(StatusCode::BAD_REQUEST)),
+    }
 }
 
 /// Accepts the first of the client's subprotocols that is among `protocols`; `""` in it accepts a client that offers

@@ -16,7 +16,10 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response,
+    header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL},
+};
 use http_body::Body as _;
 use std::{
     sync::Arc,
@@ -133,6 +136,7 @@ impl Handler for HttpHandler {
             {
                 core.metrics.access.certificate(left);
             }
+            forget_token(request.headers_mut());
             match believed {
                 // A write goes on when its caller has gone: what was begun is finished or refused, never left halfway.
                 Ok(user) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
@@ -153,6 +157,22 @@ impl Handler for HttpHandler {
                 }
             }
         })
+    }
+}
+
+/// Pages that cannot set headers say their token among the subprotocols, which others are told.
+fn forget_token(headers: &mut HeaderMap) {
+    let Some(offered) = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|v| v.to_str().ok()) else {
+        return;
+    };
+    let others: Vec<&str> = offered
+        .split(',')
+        .map(str::trim)
+        .filter(|protocol| !protocol.starts_with("base64url.bearer.authorization.k8s.io."))
+        .collect();
+    match HeaderValue::from_str(&others.join(", ")) {
+        Ok(left) if !left.is_empty() => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, left)),
+        _ => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
     }
 }
 
@@ -512,7 +532,7 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>
     match call.info.verb {
         "get" => verbs::get(call, row).await,
         "list" => verbs::list(call, row).await,
-        "watch" => verbs::watch(call, row).await,
+        "watch" => verbs::watch(call, row, request).await,
         "create" => verbs::create(call, row, request.into_body().into()).await,
         "update" => verbs::update(call, row, verbs::Part::Main, request.into_body().into()).await,
         "patch" => verbs::patch(call, row, verbs::Part::Main, request.into_body().into()).await,

@@ -8,11 +8,16 @@ use crate::{
     request::encode_component,
     verbs::find,
 };
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 use std::sync::Arc;
-use strata_http::{Body, proxy};
+use strata_http::{
+    Body, proxy,
+    websocket::{self, Encoding},
+};
 use strata_meta::{Reason, Status};
 
 /// Bytes of an agent's refusal that are passed on (upstream's limit).
@@ -60,6 +65,9 @@ pub(super) async fn serve(
         ));
     };
     parts.uri = path.parse().map_err(Status::bad_request)?;
+    if sub == "log" && websocket::is_upgrade(&parts.headers) {
+        return logs_over_socket(call, Request::from_parts(parts, ()), node).await;
+    }
     let upstream = dial_agent(&call.core, node).await?;
     let forwarded = proxy::forward(Request::from_parts(parts, body), upstream, call.core.cancel.clone());
     let response = forwarded
@@ -69,6 +77,37 @@ pub(super) async fn serve(
         "log" => logs(call, response).await,
         _ => Ok(response),
     }
+}
+
+/// Logs as messages, which begin with an empty one as upstream's do.
+async fn logs_over_socket(call: &Call, mut request: Request<()>, node: &str) -> Result<Response<Body>, Status> {
+    let asked = Request::get(request.uri())
+        .body(Body::empty())
+        .map_err(Status::internal)?;
+    let upstream = dial_agent(&call.core, node).await?;
+    let forwarded = proxy::forward(asked, upstream, call.core.cancel.clone()).await;
+    let answer = forwarded.map_err(|e| Status::internal(format_args!("error dialing backend: {e}")))?;
+    let answer = logs(call, answer).await?;
+    let accepted = match websocket::accept(&mut request, &["", "binary.k8s.io", "base64.binary.k8s.io"]) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return Ok(*refusal),
+    };
+    let encoding = match accepted.protocol.as_str() {
+        "base64.binary.k8s.io" => Encoding::Base64,
+        _ => Encoding::Binary,
+    };
+    let first = stream::once(async { Ok(Bytes::new()) });
+    let messages = first.chain(answer.into_body().into_data_stream());
+    tokio::spawn(async move {
+        let sent = match accepted.socket.await {
+            Ok(socket) => websocket::send_all(socket, encoding, messages).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a log over WebSocket ended");
+        }
+    });
+    Ok(accepted.response)
 }
 
 /// Logs are text; a refusal becomes a status with the agent's sentence.

@@ -5,14 +5,20 @@ use crate::{
     cache::{Filter, Frame, ResourceCache, Start, Watch},
     core::Core,
     encode::FrameWriter,
-    pipeline::Call,
+    pipeline::{Call, RequestBody},
     registry::Row,
 };
 use bytes::Bytes;
-use futures::stream;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
 use std::{sync::Arc, time::Duration};
-use strata_http::{Body, BoxError};
+use strata_http::{
+    Body, BoxError,
+    websocket::{self, Encoding},
+};
 use strata_meta::{Revision, Status, Uid};
 use strata_metrics::Histogram;
 use strata_task::CancellationToken;
@@ -22,6 +28,8 @@ use tokio::time::Instant;
 const WATCH_SECONDS: u64 = 1800;
 /// Frames that are ready together leave together, up to this size.
 const PIECE: usize = 64 << 10;
+/// Bytes that say how long a frame in protobuf is.
+const LENGTH: usize = 4;
 
 /// Starts a watch from a resourceVersion as the API means it.
 pub(crate) async fn open_watch(
@@ -47,8 +55,12 @@ pub(crate) async fn open_watch(
     cache.watch(filter, start, bookmarks)
 }
 
-/// A stream of changes.
-pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, Status> {
+/// A stream of changes, over a WebSocket if the client asks for one.
+pub(crate) async fn watch(
+    call: &Call,
+    row: &Arc<Row>,
+    mut request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     let form = call.stream_form()?;
     let filter = request_filter(row, &call.info, &call.query)?;
     list_options::check(&call.query, true)?;
@@ -62,20 +74,25 @@ pub(crate) async fn watch(call: &Call, row: &Arc<Row>) -> Result<Response<Body>,
     let media = HeaderValue::from_static(writer.media_type());
     let after = revision.filter(|_| initial != Some(true));
     let view = View::open(&call.core, row, cache, &filter, after).await?;
-    let body = match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
-        Ok(watch) => {
-            let scope = if call.info.namespace.is_empty() {
-                "cluster"
-            } else {
-                "namespace"
-            };
-            stream_body(call.core.clone(), (watch, view), writer, (seconds, scope))
-        }
+    let socket = websocket::is_upgrade(&call.headers);
+    let scope = if call.info.namespace.is_empty() {
+        "cluster"
+    } else {
+        "namespace"
+    };
+    let frames = match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
+        Ok(watch) => frames(call.core.clone(), (watch, view), writer, (seconds, scope), socket).boxed(),
         // Upstream opens the stream and says so in it.
-        Err(status) if status.is_expired() => Body::full(writer.error(&status)),
+        Err(status) if status.is_expired() => {
+            let told = writer.error(&status);
+            stream::once(async move { Ok(told) }).boxed()
+        }
         Err(status) => return Err(status),
     };
-    let mut response = Response::new(body);
+    if socket {
+        return Ok(over_socket(&mut request, frames, media == "application/json"));
+    }
+    let mut response = Response::new(Body::stream(frames));
     response.headers_mut().insert(CONTENT_TYPE, media);
     Ok(response)
 }
@@ -95,16 +112,45 @@ struct Running {
     watch: Watch,
     view: View,
     writer: FrameWriter,
+    /// Whether frames are sent one by one.
+    alone: bool,
     deadline: Instant,
     cancel: CancellationToken,
 }
 
-fn stream_body(
+/// Frames as messages; those in protobuf need no length there.
+fn over_socket(request: &mut Request<RequestBody>, frames: Frames, text: bool) -> Response<Body> {
+    let accepted = match websocket::accept_any(request) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return *refusal,
+    };
+    let (encoding, skipped) = match text {
+        true => (Encoding::Text, 0),
+        false => (Encoding::Binary, LENGTH),
+    };
+    let messages = frames.map(move |frame| frame.map(|frame| frame.slice(skipped.min(frame.len())..)));
+    tokio::spawn(async move {
+        let sent = match accepted.socket.await {
+            Ok(socket) => websocket::send_all(socket, encoding, messages).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a watch over WebSocket ended");
+        }
+    });
+    accepted.response
+}
+
+/// What a watch sends.
+type Frames = BoxStream<'static, Result<Bytes, BoxError>>;
+
+fn frames(
     core: Arc<Core>,
     (watch, view): (Watch, View),
     writer: FrameWriter,
     (seconds, scope): (u64, &'static str),
-) -> Body {
+    alone: bool,
+) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
     let gvk = &writer.row.gvk;
     let resource = &writer.row.resource.resource;
     let running = Running {
@@ -116,9 +162,10 @@ fn stream_body(
         watch,
         view,
         writer,
+        alone,
         deadline: Instant::now() + Duration::from_secs(seconds),
     };
-    Body::stream(stream::unfold(Some(running), |state| async move {
+    stream::unfold(Some(running), |state| async move {
         let mut running = state?;
         let frame = loop {
             let frame = tokio::select! {
@@ -139,14 +186,14 @@ fn stream_body(
             Ok(bytes) => Some((Ok::<Bytes, BoxError>(bytes), Some(running))),
             Err(status) => Some((Ok(running.writer.error(&status)), None)),
         }
-    }))
+    })
 }
 
 impl Running {
     /// A frame and those that are ready behind it.
     fn piece(&mut self, first: Frame) -> Result<Bytes, Status> {
         let bytes = self.frame(first)?;
-        if self.writer.row.converts_elsewhere() {
+        if self.alone || self.writer.row.converts_elsewhere() {
             return Ok(bytes);
         }
         let Some(second) = self.watch.ready() else {
