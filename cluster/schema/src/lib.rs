@@ -27,8 +27,8 @@ pub use defaults::apply_defaults;
 pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
 pub use openapi::{
-    DescribedKind, DescribedSubresource, document_path, openapi_custom_name, openapi_v3, openapi_v3_custom,
-    openapi_v3_hash, openapi_v3_index,
+    DescribedKind, DescribedSubresource, Document, Form, Lazy, Subject, document_path, gnostic, openapi_custom_name,
+    openapi_fingerprint,
 };
 pub use patch::strategic_merge;
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};

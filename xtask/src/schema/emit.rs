@@ -73,10 +73,12 @@ impl Writer<'_> {
             if special(&qualified(package, name)).is_some() {
                 continue;
             }
-            push(
-                out,
-                format_args!("t {name}{}", if declared.atomic { " atomic" } else { "" }),
-            );
+            let atomic = if declared.atomic { " atomic" } else { "" };
+            let union = declared.union.as_ref().map_or(String::new(), |(discriminator, members)| {
+                let members: Vec<String> = members.iter().map(|(json, go)| format!("{json}={go}")).collect();
+                format!(" union={discriminator}:{}", members.join(","))
+            });
+            push(out, format_args!("t {name}{atomic}{union}"));
             for field in &declared.fields {
                 let line = self
                     .field(package, field)

@@ -30,6 +30,9 @@ pub struct Struct {
     pub fields: Vec<Field>,
     /// Whether server-side apply treats it as one value.
     pub atomic: bool,
+    /// If one of its fields is set at most: the JSON name of the field that tells which, if there is one, and the
+    /// JSON and Go names of those fields.
+    pub union: Option<(String, Vec<(String, String)>)>,
 }
 
 /// A named type that is no struct.
@@ -71,6 +74,22 @@ pub struct Field {
     pub patch_key: String,
     /// The default as JSON text.
     pub default: String,
+    /// Its name in Go.
+    pub go_name: String,
+    /// Markers that make it part of a union.
+    pub in_union: InUnion,
+}
+
+/// What a field is in a union.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum InUnion {
+    /// No marker says so.
+    #[default]
+    Unmarked,
+    /// It tells which field is set.
+    Discriminator,
+    /// It is one of the fields, whatever else the struct has.
+    Member,
 }
 
 /// All packages of the public API, in a stable order.
@@ -190,7 +209,7 @@ fn read_file(package: &mut Package, text: &str) -> Result<(), String> {
         } else if let Some(rest) = line.strip_prefix("type ") {
             let (name, rest) = rest.split_once(' ').ok_or_else(|| format!("type line {line:?}"))?;
             if rest == "struct {" {
-                let declared = read_struct(&mut lines, &imports, has(&markers, "structType", "atomic"))?;
+                let declared = read_struct(&mut lines, &imports, &markers)?;
                 package.structs.insert(name.to_owned(), declared);
             } else if rest == "struct{}" {
                 package.structs.insert(name.to_owned(), Struct::default());
@@ -279,13 +298,17 @@ fn resolve(expression: &str, imports: &BTreeMap<String, String>) -> String {
 fn read_struct<'a>(
     lines: &mut impl Iterator<Item = &'a str>,
     imports: &BTreeMap<String, String>,
-    atomic: bool,
+    of_type: &[&str],
 ) -> Result<Struct, String> {
     let mut fields = Vec::new();
     let mut markers: Vec<&str> = Vec::new();
     for line in lines {
         if line == "}" {
-            return Ok(Struct { fields, atomic });
+            return Ok(Struct {
+                atomic: has(of_type, "structType", "atomic"),
+                union: union(&fields, of_type.contains(&"+union")),
+                fields,
+            });
         }
         let line = line.trim();
         match line.strip_prefix("//") {
@@ -297,6 +320,22 @@ fn read_struct<'a>(
         }
     }
     Err("struct without an end".to_owned())
+}
+
+/// Of a struct that is one, every field but the discriminator is a member; of others those that are marked.
+fn union(fields: &[Field], whole: bool) -> Option<(String, Vec<(String, String)>)> {
+    let discriminator = fields.iter().find(|field| field.in_union == InUnion::Discriminator);
+    let member = |field: &&Field| match whole {
+        true => !field.json.is_empty() && field.in_union != InUnion::Discriminator,
+        false => field.in_union == InUnion::Member,
+    };
+    let members: Vec<_> = fields
+        .iter()
+        .filter(member)
+        .map(|field| (field.json.clone(), field.go_name.clone()))
+        .collect();
+    let name = discriminator.map_or(String::new(), |field| field.json.clone());
+    (!members.is_empty()).then_some((name, members))
 }
 
 fn field(line: &str, imports: &BTreeMap<String, String>, markers: &[&str]) -> Option<Field> {
@@ -337,6 +376,12 @@ fn field(line: &str, imports: &BTreeMap<String, String>, markers: &[&str]) -> Op
             .unwrap_or_default()
             .to_owned(),
         default: value("default"),
+        go_name: untagged.to_owned(),
+        in_union: match (markers.contains(&"+unionDiscriminator"), markers.contains(&"+unionDeprecated")) {
+            (true, _) => InUnion::Discriminator,
+            (_, true) => InUnion::Member,
+            _ => InUnion::Unmarked,
+        },
     })
 }
 

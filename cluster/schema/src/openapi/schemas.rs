@@ -1,201 +1,239 @@
-//! The component schemas: one for each type that a group and version's resources lead to.
+//! The schemas of types that paths lead to.
 
-use crate::{Field, KindInfo, ListType, Schema, Shape, TypeId, TypeInfo};
+use super::{
+    Form,
+    names::{META, definition},
+    routes::{Payload, Routes, VERSION},
+};
+use crate::{Field, ListType, Schema, Shape, TypeId};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use strata_meta::GroupVersionKind;
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+/// Definitions by name.
+pub(super) type Reached = BTreeMap<String, Definition>;
 
-/// Kinds of the meta group that are part of every group and version.
-const COMMON: &[&str] = &["DeleteOptions", "WatchEvent", "Status", "APIResourceList"];
-
-/// The schemas of everything the kinds lead to.
-pub(super) fn reachable(schema: &Schema, kinds: &[&KindInfo]) -> Value {
-    let mut found = Found {
-        schema,
-        schemas: BTreeMap::new(),
-    };
-    for kind in kinds {
-        found.root(&kind.gvk());
-        if kind.allows("list") {
-            found.root(&GroupVersionKind::new(kind.group, kind.version, &kind.list_kind));
-        }
-        for sub in kind.subresources.iter().filter(|sub| !sub.kind.ends_with("Options")) {
-            found.root(&GroupVersionKind::new(sub.group, sub.version, sub.kind));
-        }
-    }
-    for name in COMMON {
-        found.root(&GroupVersionKind::new("meta.k8s.io", "v1", name));
-    }
-    found.schemas.insert(format!("{META}.Patch"), json!({"type": "object"}));
-    Value::Object(found.schemas.into_iter().collect())
+/// What a definition is.
+#[derive(Clone)]
+pub(super) enum Definition {
+    /// A type of the table.
+    Type(TypeId),
+    /// One that is written down, in the form of v3.
+    Written(Value),
 }
 
-/// What the documents of all kinds refer to.
-pub(super) fn shared() -> Value {
-    let mut found = Found {
-        schema: Schema::builtin(),
-        schemas: BTreeMap::new(),
-    };
-    found.root(&GroupVersionKind::new("autoscaling", "v1", "Scale"));
-    for name in COMMON {
-        found.root(&GroupVersionKind::new("meta.k8s.io", "v1", name));
-    }
-    found.schemas.insert(format!("{META}.Patch"), json!({"type": "object"}));
-    Value::Object(found.schemas.into_iter().collect())
-}
-
-/// The name of a kind that is defined at run time.
-pub(super) fn custom_definition(gvk: &GroupVersionKind) -> String {
-    let parts: Vec<&str> = gvk.group.rsplit('.').collect();
-    format!("{}.{}.{}", parts.join("."), gvk.version, gvk.kind)
-}
-
-struct Found<'s> {
-    schema: &'s Schema,
-    schemas: BTreeMap<String, Value>,
-}
-
-impl Found<'_> {
-    fn root(&mut self, gvk: &GroupVersionKind) {
-        let Some(id) = self.schema.type_of(gvk) else { return };
-        self.add(id);
-        let name = definition(self.schema.type_info(id));
-        let group = if gvk.group == "meta.k8s.io" { "" } else { &gvk.group };
-        if let Some(Value::Object(object)) = self.schemas.get_mut(&name) {
-            let kinds = object
-                .entry("x-kubernetes-group-version-kind")
-                .or_insert_with(|| json!([]));
-            let kind = json!({"group": group, "version": gvk.version, "kind": gvk.kind});
-            if let Some(kinds) = kinds.as_array_mut().filter(|kinds| !kinds.contains(&kind)) {
-                kinds.push(kind);
+/// The definitions that routes lead to.
+pub(super) fn reached(routes: &Routes) -> Reached {
+    let mut found = Reached::new();
+    for route in routes.values().flatten() {
+        let body = route.body.as_ref().map(|(payload, _)| payload);
+        for payload in [Some(&route.answer), body].into_iter().flatten() {
+            match payload {
+                Payload::Type(id) => reach(*id, &mut found),
+                Payload::Named(name) => {
+                    if let Some(written) = written(name) {
+                        found.insert(name.clone(), Definition::Written(written));
+                    }
+                }
+                Payload::Text => {}
             }
         }
     }
+    found
+}
 
-    fn add(&mut self, id: TypeId) {
-        let info = self.schema.type_info(id);
-        let name = definition(info);
-        if self.schemas.contains_key(&name) {
-            return;
+/// What every custom resource leads to.
+pub(super) fn reach_metadata(found: &mut Reached) {
+    for kind in ["ObjectMeta", "ListMeta"] {
+        let gvk = strata_meta::GroupVersionKind::new("meta.k8s.io", "v1", kind);
+        if let Some(id) = Schema::builtin().type_of(&gvk) {
+            reach(id, found);
         }
-        self.schemas.insert(name.clone(), Value::Null);
-        let mut object = Map::from_iter([("type".to_owned(), json!("object"))]);
-        let mut properties = Map::new();
-        for field in &info.fields {
-            properties.insert(field.name.to_owned(), self.property(field));
-        }
-        if !properties.is_empty() {
-            object.insert("properties".to_owned(), Value::Object(properties));
-        }
-        let required: Vec<&str> = info.fields.iter().filter(|f| f.required).map(|f| f.name).collect();
-        if !required.is_empty() {
-            object.insert("required".to_owned(), json!(required));
-        }
-        if info.atomic {
-            object.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
-        }
-        self.schemas.insert(name, Value::Object(object));
     }
+}
 
-    fn property(&mut self, field: &Field) -> Value {
-        let mut property = self.value(&field.shape, field.pointer || field.omit_empty, field.pointer);
-        if let Some(default) = field.default.and_then(|text| serde_json::from_str(text).ok()) {
-            property.insert("default".to_owned(), default);
-        }
-        let mut extend = |name: &str, value: Value| property.insert(format!("x-kubernetes-{name}"), value);
-        match field.list_type {
-            _ if !field.list_declared => {}
-            ListType::Atomic => drop(extend("list-type", json!("atomic"))),
-            ListType::Set => drop(extend("list-type", json!("set"))),
-            ListType::Map => {
-                extend("list-type", json!("map"));
-                extend("list-map-keys", json!(field.list_keys));
+fn reach(id: TypeId, found: &mut Reached) {
+    let info = Schema::builtin().type_info(id);
+    if found.insert(definition(info), Definition::Type(id)).is_none() {
+        info.fields.iter().for_each(|field| reach_shape(&field.shape, found));
+    }
+}
+
+fn reach_shape(shape: &Shape, found: &mut Reached) {
+    match Schema::builtin().resolve(shape) {
+        Shape::Struct(id) => reach(*id, found),
+        Shape::List(item) | Shape::Map(_, item) => reach_shape(item, found),
+        simple => {
+            if let Some((name, definition)) = special_definition(simple) {
+                found.insert(name.to_owned(), Definition::Written(definition));
             }
         }
-        if let Some(atomic) = field.atomic {
-            extend("map-type", json!(if atomic { "atomic" } else { "granular" }));
-        }
-        let patch = field.patch;
-        let strategies = [
-            (patch.merge, "merge"),
-            (patch.retain_keys, "retainKeys"),
-            (patch.replace, "replace"),
+    }
+}
+
+/// Definitions of types that the table does not have.
+fn written(name: &str) -> Option<Value> {
+    if name == VERSION {
+        let text = || json!({"type": "string", "default": ""});
+        let always = [
+            "major",
+            "minor",
+            "gitVersion",
+            "gitCommit",
+            "gitTreeState",
+            "buildDate",
+            "goVersion",
+            "compiler",
+            "platform",
         ];
-        let strategies: Vec<&str> = strategies
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, name)| *name)
-            .collect();
-        if !strategies.is_empty() {
-            extend("patch-strategy", json!(strategies.join(",")));
-        }
-        if let Some(key) = field.patch.key {
-            extend("patch-merge-key", json!(key));
-        }
-        wrap_reference(property)
+        let sometimes = [
+            "emulationMajor",
+            "emulationMinor",
+            "minCompatibilityMajor",
+            "minCompatibilityMinor",
+        ];
+        let mut properties: Map<String, Value> = always.map(|name| (name.to_owned(), text())).into_iter().collect();
+        properties.extend(sometimes.map(|name| (name.to_owned(), json!({"type": "string"}))));
+        return Some(json!({"type": "object", "properties": properties, "required": always}));
     }
+    (name == format!("{META}.Patch")).then(|| json!({"type": "object"}))
+}
 
-    /// The schema of a value. `open` says that it has no default of its own.
-    fn value(&mut self, shape: &Shape, open: bool, pointer: bool) -> Map<String, Value> {
-        let schema = self.schema;
-        let simple = |kind: &str, format: &str, zero: Value| {
-            let mut map = Map::from_iter([("type".to_owned(), json!(kind))]);
-            if !format.is_empty() {
-                map.insert("format".to_owned(), json!(format));
-            }
-            if !open && !zero.is_null() {
-                map.insert("default".to_owned(), zero);
-            }
-            map
-        };
-        match shape {
-            Shape::Named(index) => {
-                let named = schema.named(*index);
-                let mut value = self.value(&named.shape, open, pointer);
-                if !named.values.is_empty() {
-                    value.insert("enum".to_owned(), json!(named.values));
-                }
-                value
-            }
-            Shape::String => simple("string", "", json!("")),
-            Shape::Bool => simple("boolean", "", json!(false)),
-            Shape::Int32 => simple("integer", "int32", json!(0)),
-            Shape::Int64 | Shape::Uint32 | Shape::Uint64 => simple("integer", "int64", json!(0)),
-            Shape::Float64 => simple("number", "double", json!(0)),
-            Shape::Bytes => simple("string", "byte", Value::Null),
-            Shape::Duration => simple("string", "", Value::Null),
-            Shape::Struct(id) => {
-                self.add(*id);
-                let mut value = reference(&definition(schema.type_info(*id)));
-                if !pointer {
-                    value.insert("default".to_owned(), json!({}));
-                }
-                value
-            }
-            Shape::List(item) => {
-                let items = wrap_reference(self.value(item, false, false));
-                Map::from_iter([("type".to_owned(), json!("array")), ("items".to_owned(), items)])
-            }
-            Shape::Map(_, item) => {
-                let items = wrap_reference(self.value(item, false, false));
-                Map::from_iter([
-                    ("type".to_owned(), json!("object")),
-                    ("additionalProperties".to_owned(), items),
-                ])
-            }
-            special => {
-                let (name, definition) = special_definition(special);
-                self.schemas.insert(name.to_owned(), definition);
-                reference(name)
-            }
+/// A definition in v3's form.
+pub(super) fn render(definition: &Definition, kinds: &[(&str, &str, &str)]) -> Value {
+    let id = match definition {
+        Definition::Written(value) => return value.clone(),
+        Definition::Type(id) => *id,
+    };
+    let info = Schema::builtin().type_info(id);
+    let mut object = Map::from_iter([("type".to_owned(), json!("object"))]);
+    let properties: Map<String, Value> = info
+        .fields
+        .iter()
+        .map(|field| (field.name.to_owned(), property(field)))
+        .collect();
+    if !properties.is_empty() {
+        object.insert("properties".to_owned(), Value::Object(properties));
+    }
+    let required: Vec<&str> = info.fields.iter().filter(|f| f.required).map(|f| f.name).collect();
+    if !required.is_empty() {
+        object.insert("required".to_owned(), json!(required));
+    }
+    if info.atomic {
+        object.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
+    }
+    if let Some((discriminator, members)) = info.union.and_then(|union| union.split_once(':')) {
+        let members: Map<String, Value> = members
+            .split(',')
+            .filter_map(|member| member.split_once('='))
+            .map(|(json, go)| (json.to_owned(), json!(go)))
+            .collect();
+        let mut union = json!({"fields-to-discriminateBy": members});
+        if !discriminator.is_empty() {
+            union["discriminator"] = json!(discriminator);
         }
+        object.insert("x-kubernetes-unions".to_owned(), json!([union]));
+    }
+    if !kinds.is_empty() {
+        let kinds: Vec<Value> = kinds
+            .iter()
+            .map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind}))
+            .collect();
+        object.insert("x-kubernetes-group-version-kind".to_owned(), Value::Array(kinds));
+    }
+    Value::Object(object)
+}
+
+fn property(field: &Field) -> Value {
+    let mut property = value(&field.shape, field.pointer || field.omit_empty, field.pointer);
+    if let Some(default) = field.default.and_then(|text| serde_json::from_str(text).ok()) {
+        property.insert("default".to_owned(), default);
+    }
+    let mut extend = |name: &str, value: Value| property.insert(format!("x-kubernetes-{name}"), value);
+    match field.list_type {
+        _ if !field.list_declared => {}
+        ListType::Atomic => drop(extend("list-type", json!("atomic"))),
+        ListType::Set => drop(extend("list-type", json!("set"))),
+        ListType::Map => {
+            extend("list-type", json!("map"));
+            extend("list-map-keys", json!(field.list_keys));
+        }
+    }
+    if let Some(atomic) = field.atomic {
+        extend("map-type", json!(if atomic { "atomic" } else { "granular" }));
+    }
+    let patch = field.patch;
+    let strategies = [
+        (patch.merge, "merge"),
+        (patch.retain_keys, "retainKeys"),
+        (patch.replace, "replace"),
+    ];
+    let strategies: Vec<&str> = strategies
+        .iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, name)| *name)
+        .collect();
+    if !strategies.is_empty() {
+        extend("patch-strategy", json!(strategies.join(",")));
+    }
+    if let Some(key) = field.patch.key {
+        extend("patch-merge-key", json!(key));
+    }
+    wrap_reference(property)
+}
+
+/// The schema of a value. `open` says that it has no default of its own.
+fn value(shape: &Shape, open: bool, pointer: bool) -> Map<String, Value> {
+    let schema = Schema::builtin();
+    let simple = |kind: &str, format: &str, zero: Value| {
+        let mut map = Map::from_iter([("type".to_owned(), json!(kind))]);
+        if !format.is_empty() {
+            map.insert("format".to_owned(), json!(format));
+        }
+        if !open && !zero.is_null() {
+            map.insert("default".to_owned(), zero);
+        }
+        map
+    };
+    match shape {
+        Shape::Named(index) => {
+            let named = schema.named(*index);
+            let mut value = value(&named.shape, open, pointer);
+            if !named.values.is_empty() {
+                value.insert("enum".to_owned(), json!(named.values));
+            }
+            value
+        }
+        Shape::String => simple("string", "", json!("")),
+        Shape::Bool => simple("boolean", "", json!(false)),
+        Shape::Int32 => simple("integer", "int32", json!(0)),
+        Shape::Int64 | Shape::Uint32 | Shape::Uint64 => simple("integer", "int64", json!(0)),
+        Shape::Float64 => simple("number", "double", json!(0)),
+        Shape::Bytes => simple("string", "byte", Value::Null),
+        Shape::Duration => simple("string", "", Value::Null),
+        Shape::Struct(id) => {
+            let mut value = reference(&definition(schema.type_info(*id)));
+            if !pointer {
+                value.insert("default".to_owned(), json!({}));
+            }
+            value
+        }
+        Shape::List(item) => {
+            let items = wrap_reference(value(item, false, false));
+            Map::from_iter([("type".to_owned(), json!("array")), ("items".to_owned(), items)])
+        }
+        Shape::Map(_, item) => {
+            let items = wrap_reference(value(item, false, false));
+            Map::from_iter([
+                ("type".to_owned(), json!("object")),
+                ("additionalProperties".to_owned(), items),
+            ])
+        }
+        special => special_definition(special).map_or_else(Map::new, |(name, _)| reference(name)),
     }
 }
 
 fn reference(name: &str) -> Map<String, Value> {
-    Map::from_iter([("$ref".to_owned(), json!(format!("#/components/schemas/{name}")))])
+    Map::from_iter([("$ref".to_owned(), Form::V3.reference(name)["$ref"].take())])
 }
 
 /// A reference with anything beside it has to stand in an allOf.
@@ -208,21 +246,9 @@ fn wrap_reference(mut value: Map<String, Value>) -> Value {
     Value::Object(value)
 }
 
-/// `io.k8s.api.apps.v1.Deployment`.
-fn definition(info: &TypeInfo) -> String {
-    let package = match info.package {
-        "meta/v1" => META.to_owned(),
-        "meta/v1beta1" => "io.k8s.apimachinery.pkg.apis.meta.v1beta1".to_owned(),
-        "apiextensions/v1" => "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1".to_owned(),
-        "apiregistration/v1" => "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1".to_owned(),
-        other => format!("io.k8s.api.{}", other.replace('/', ".")),
-    };
-    format!("{package}.{}", info.name)
-}
-
-fn special_definition(shape: &Shape) -> (&'static str, Value) {
+fn special_definition(shape: &Shape) -> Option<(&'static str, Value)> {
     let time = || json!({"type": "string", "format": "date-time"});
-    match shape {
+    Some(match shape {
         Shape::Quantity => (
             "io.k8s.apimachinery.pkg.api.resource.Quantity",
             json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
@@ -253,19 +279,40 @@ fn special_definition(shape: &Shape) -> (&'static str, Value) {
             "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
             json!({}),
         ),
-        _ => (
+        Shape::Json => (
             "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
             json!({}),
         ),
-    }
+        _ => return None,
+    })
 }
 
-/// The definition name of a kind; that of any object if the table does not know it.
-pub(super) fn definition_of(gvk: &GroupVersionKind) -> String {
-    let schema = Schema::builtin();
-    match schema.type_of(gvk) {
-        Some(id) => definition(schema.type_info(id)),
-        None if gvk.group.contains('.') => custom_definition(gvk),
-        None => special_definition(&Shape::Raw).0.to_owned(),
+/// A v3 schema as v2 says it: numbers that may be texts are texts, and there are no defaults.
+pub(super) fn older(schema: Value) -> Value {
+    let Value::Object(members) = schema else {
+        return schema;
+    };
+    let mut out = Map::new();
+    for (name, member) in members {
+        let converted = match (name.as_str(), member) {
+            ("default", _) => continue,
+            ("$ref", Value::String(target)) => json!(target.replace("#/components/schemas/", "#/definitions/")),
+            ("properties", Value::Object(properties)) => properties.into_iter().map(|(n, s)| (n, older(s))).collect(),
+            ("items" | "additionalProperties", inner) => older(inner),
+            // In v2 a reference stands beside other members.
+            ("allOf", Value::Array(mut list)) if list.len() == 1 => {
+                if let Value::Object(inner) = older(list[0].take()) {
+                    out.extend(inner);
+                }
+                continue;
+            }
+            ("oneOf", _) => {
+                out.insert("type".to_owned(), json!("string"));
+                continue;
+            }
+            (_, other) => other,
+        };
+        out.insert(name, converted);
     }
+    Value::Object(out)
 }

@@ -4,7 +4,7 @@
 //! p apps/v1 v1 apps v1          a package: short path, Go name, group ("-" core, "!" none), version
 //! n PullPolicy string enum=A|B  a named scalar, list or map, perhaps with all its values
 //! a List meta/v1.List           another name of a struct
-//! t DeploymentSpec atomic       a struct, then its fields
+//! t DeploymentSpec atomic       a struct, then its fields; `union=TYPE:a=A,b=B` if one of `a` and `b` is set, told by TYPE
 //! f replicas 1 *int32 o         a field: JSON name ("-" inlined), protobuf number (0 none), type, facts
 //! ```
 //!
@@ -52,7 +52,7 @@ impl Loader {
             let mut words = line.split(' ');
             match words.next() {
                 Some("p") => package = (next(&mut words), next(&mut words)),
-                Some("t") => self.declare_struct(package, next(&mut words), words.next() == Some("atomic")),
+                Some("t") => self.declare_struct(package, next(&mut words), words),
                 Some("n") => {
                     let name = next(&mut words);
                     self.targets
@@ -75,8 +75,11 @@ impl Loader {
         &mut self,
         (package, package_name): (&'static str, &'static str),
         name: &'static str,
-        atomic: bool,
+        facts: std::str::Split<'static, char>,
     ) {
+        let facts: Vec<&'static str> = facts.collect();
+        let atomic = facts.contains(&"atomic");
+        let union = facts.iter().find_map(|fact| fact.strip_prefix("union="));
         self.targets
             .insert((package, name), Target::Struct(TypeId(self.types.len() as u32)));
         let (fields, wire, by_name) = (Vec::new(), Vec::new(), Vec::new());
@@ -85,6 +88,7 @@ impl Loader {
             package,
             package_name,
             atomic,
+            union,
             fields,
             wire,
             by_name,

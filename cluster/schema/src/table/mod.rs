@@ -39,6 +39,8 @@ pub struct TypeInfo {
     pub package_name: &'static str,
     /// Whether server-side apply treats it as one value.
     pub atomic: bool,
+    /// `type:a=A,b=B` if one of the fields `a` and `b` is set, which Go calls `A` and `B`, and `type` tells which.
+    pub union: Option<&'static str>,
     /// Fields as JSON shows them, inlined structs resolved, in declared order.
     pub fields: Vec<Field>,
     /// Fields as protobuf numbers them.
@@ -216,6 +218,26 @@ impl Schema {
         let (group, version, kind) = (gvk.group.as_str(), gvk.version.as_str(), gvk.kind.as_str());
         let found = self.roots.get(&(group, version, kind));
         found.or_else(|| self.roots.get(&("meta.k8s.io", "v1", kind))).copied()
+    }
+
+    /// Every group and version that has types.
+    pub(crate) fn group_versions(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.roots.keys().map(|(group, version, _)| (*group, *version))
+    }
+
+    /// The kinds that a type is the form of, in order: none unless its objects name their kind. The meta group's are core's.
+    pub(crate) fn kinds_of(&self, id: TypeId) -> Vec<(&'static str, &'static str, &'static str)> {
+        let info = self.type_info(id);
+        let named = info.fields.iter().any(|field| field.via.first() == Some(&"TypeMeta"));
+        if !named && info.name != "WatchEvent" {
+            return Vec::new();
+        }
+        let kinds = self.roots.iter().filter(|(_, known)| **known == id);
+        let mut kinds: Vec<_> = kinds
+            .map(|((group, version, kind), _)| (if *group == "meta.k8s.io" { "" } else { *group }, *version, *kind))
+            .collect();
+        kinds.sort_unstable();
+        kinds
     }
 
     /// A type's row.
