@@ -39,6 +39,11 @@ impl Time {
         self.as_second() - earlier.as_second()
     }
 
+    /// As HTTP's headers have it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
+    pub fn http_date(&self) -> String {
+        self.0.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     /// Reads RFC 3339 text.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<Timestamp>().ok().map(|t| Self::from_second(t.as_second()))

@@ -3,14 +3,14 @@
 use crate::{
     aggregate,
     core::Core,
-    encode::{Media, acceptable, json_response, status_response, value_response},
-    extension, openapi_v2,
+    encode::{Media, acceptable, bytes_response, json_response, status_response, value_response},
+    openapi,
     pipeline::Call,
     registry::{Row, Rows, Subresource},
 };
 use http::{
     HeaderValue, Method, Response,
-    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION},
+    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -32,7 +32,7 @@ pub(crate) fn serve(call: &Call) -> Result<Option<Response<Body>>, Status> {
         ["api", version] => resources(&rows, "", version),
         ["apis", group] => group_value(&call.core, &rows, group),
         ["apis", group, version] => resources(&rows, group, version),
-        ["openapi", ..] => return get_only(call, || openapi(call, &parts[1..])),
+        ["openapi", ..] => return openapi::serve(call).map(Some),
         [".well-known", "openid-configuration"] => {
             let keys = format!("https://{}/openid/v1/jwks", call.core.advertise);
             return get_only(call, || {
@@ -364,10 +364,9 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
         .headers
         .get(IF_NONE_MATCH)
         .is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let mut response = if known {
-        json_response(304, Body::empty())
-    } else {
-        json_response(200, Body::full(bytes))
+    let mut response = match known {
+        true => json_response(304, Body::empty()),
+        false => bytes_response(200, "application/json", bytes, call.form()?),
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
@@ -375,152 +374,7 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
         true => headers.remove(CONTENT_TYPE),
         false => headers.insert(CONTENT_TYPE, HeaderValue::from_str(media).map_err(Status::internal)?),
     };
-    headers.insert("vary", HeaderValue::from_static("Accept"));
+    headers.append("vary", HeaderValue::from_static("Accept"));
     headers.insert("cache-control", HeaderValue::from_static("public"));
     Ok(response)
-}
-
-/// The index, and a document for each group and version; v2 in one document.
-fn openapi(call: &Call, parts: &[&str]) -> Result<Response<Body>, Status> {
-    let elsewhere = |group: &str, version: &str| {
-        let remote = call.core.aggregator.serving(&GroupVersion::new(group, version))?;
-        call.core.aggregator.documents.get(&remote).openapi
-    };
-    let value = match parts {
-        ["v2"] => return openapi_v2(call),
-        ["v3"] => {
-            let bytes = serde_json::to_vec(&openapi_index(call)).map_err(Status::internal)?;
-            let mut response = json_response(200, Body::full(bytes));
-            let media = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, media);
-            return Ok(response);
-        }
-        ["v3", "apis", group, version] if elsewhere(group, version).is_some() => {
-            elsewhere(group, version).map(|(_, document)| (*document).clone())
-        }
-        ["v3", "api", version] => strata_schema::openapi_v3(&GroupVersion::new("", version)),
-        ["v3", "apis", group, version] => {
-            let version = GroupVersion::new(group, version);
-            let custom = || extension::openapi::document(&call.core.registry.rows(), &version);
-            strata_schema::openapi_v3(&version).or_else(custom)
-        }
-        _ => None,
-    };
-    let Some(value) = value else {
-        let mut response = bare(404);
-        if parts.first() != Some(&"v3") {
-            return Ok(crate::pipeline::not_found());
-        }
-        response.headers_mut().remove("vary");
-        return Ok(response);
-    };
-    let hash = match parts {
-        ["v3", "apis", group, version] => {
-            let here = GroupVersion::new(group, version);
-            // Of custom resources it changes with them: the address of a document that is kept for good must too.
-            let custom = || {
-                let rows = call.core.registry.rows();
-                let mut versions = extension::openapi::versions(&rows).into_iter();
-                versions.find_map(|(version, hash)| (version == here).then_some(hash))
-            };
-            let remote = elsewhere(group, version).map(|(hash, _)| hash.to_string());
-            remote.or_else(|| match strata_schema::openapi_v3(&here).is_some() {
-                true => None,
-                false => custom(),
-            })
-        }
-        _ => None,
-    };
-    openapi_document(
-        call,
-        &value,
-        &hash.unwrap_or_else(|| strata_schema::openapi_v3_hash().to_owned()),
-    )
-}
-
-/// A document by the address that names its hash may be kept for good; another hash leads to that address.
-fn openapi_document(call: &Call, value: &Value, hash: &str) -> Result<Response<Body>, Status> {
-    let accept = call.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-    let json = accept
-        .split(',')
-        .map(|clause| clause.split(';').next().unwrap_or("").trim());
-    if !json
-        .clone()
-        .any(|media| matches!(media, "*/*" | "application/*" | "application/json"))
-    {
-        return Ok(bare(406));
-    }
-    let asked = call.query.get("hash");
-    if !asked.is_empty() && asked != hash {
-        let mut response = bare(301);
-        let target = format!("{}?hash={hash}", call.info.path);
-        let target = HeaderValue::from_str(&target).map_err(Status::internal)?;
-        response.headers_mut().insert(LOCATION, target);
-        return Ok(response);
-    }
-    let tag = format!("\"{hash}\"");
-    let known = call.headers.get(IF_NONE_MATCH);
-    let mut response = match known.is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
-        true => bare(304),
-        false => json_response(200, Body::full(serde_json::to_vec(value).map_err(Status::internal)?)),
-    };
-    let headers = response.headers_mut();
-    headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
-    headers.insert("vary", HeaderValue::from_static("Accept"));
-    if !asked.is_empty() {
-        headers.insert("cache-control", HeaderValue::from_static("public, immutable"));
-    }
-    Ok(response)
-}
-
-/// An answer without a body; what is chosen by Accept says so.
-fn bare(code: u16) -> Response<Body> {
-    let mut response = json_response(code, Body::empty());
-    response.headers_mut().remove(CONTENT_TYPE);
-    response
-        .headers_mut()
-        .insert("vary", HeaderValue::from_static("Accept"));
-    response
-}
-
-/// The server's own documents and those of others.
-fn openapi_index(call: &Call) -> Value {
-    let mut index = strata_schema::openapi_v3_index();
-    for (version, hash) in extension::openapi::versions(&call.core.registry.rows()) {
-        let path = strata_schema::document_path(&version);
-        if index["paths"].get(&path).is_none() {
-            index["paths"][&path] = json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")});
-        }
-    }
-    for remote in call.core.aggregator.all() {
-        if let Some((hash, _)) = call.core.aggregator.documents.get(&remote).openapi {
-            let path = remote.path();
-            let url = format!("/openapi/v3{path}?hash={hash}");
-            index["paths"][path.trim_start_matches('/')] = json!({"serverRelativeURL": url});
-        }
-    }
-    index
-}
-
-fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
-    let document = openapi_v2::document(&call.core.registry.rows(), call.core.aggregator.documents.openapi());
-    let accepts = |media: &str| {
-        let mut values = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-        values.any(|v| v.contains(media))
-    };
-    // Clients ask by the older name, which is no valid media type, and are answered by the newer.
-    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-    if accepts(PROTOBUF) || accepts("application/com.github.proto-openapi.spec.v2@v1.0+protobuf") {
-        return cacheable(call, openapi_v2::encode(&document), PROTOBUF);
-    }
-    let any = call.headers.get(ACCEPT).is_none_or(|v| v.is_empty());
-    if !any
-        && !["application/json", "application/*", "*/*"]
-            .iter()
-            .any(|media| accepts(media))
-    {
-        return Ok(bare(406));
-    }
-    let bytes = serde_json::to_vec(&document).map_err(Status::internal)?;
-    cacheable(call, bytes, "application/json")
 }

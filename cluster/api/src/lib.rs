@@ -35,7 +35,7 @@ mod impersonate;
 mod inprocess;
 mod json;
 mod metrics;
-mod openapi_v2;
+mod openapi;
 mod operations;
 mod options;
 mod outside;

@@ -28,7 +28,7 @@ pub use error::Error;
 pub use kinds::{KindInfo, Subresource};
 pub use openapi::{
     DescribedKind, DescribedSubresource, Document, Form, Lazy, Subject, document_path, gnostic, openapi_custom_name,
-    openapi_fingerprint,
+    openapi_definitions, openapi_fingerprint,
 };
 pub use patch::strategic_merge;
 pub use table::{Field, ListType, Named, Patch, Schema, Shape, TypeId, TypeInfo, Wire};

@@ -56,6 +56,17 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// The value of a constant, which may be another constant's.
+    fn constant<'v>(&'v self, value: &'v str) -> &'v str {
+        let Some(name) = value.strip_prefix('=') else {
+            return value;
+        };
+        let mut constants = self.packages.values().flat_map(|package| &package.constants);
+        constants
+            .find(|(known, _, _)| known == name)
+            .map_or(value, |(_, _, value)| value)
+    }
+
     fn package(&self, package: &Package, out: &mut String) -> Result<(), String> {
         let (group, version) = match &package.group_version {
             Some((group, version)) if group.is_empty() => ("-", version.as_str()),
@@ -74,10 +85,13 @@ impl Writer<'_> {
                 continue;
             }
             let atomic = if declared.atomic { " atomic" } else { "" };
-            let union = declared.union.as_ref().map_or(String::new(), |(discriminator, members)| {
-                let members: Vec<String> = members.iter().map(|(json, go)| format!("{json}={go}")).collect();
-                format!(" union={discriminator}:{}", members.join(","))
-            });
+            let union = declared
+                .union
+                .as_ref()
+                .map_or(String::new(), |(discriminator, members)| {
+                    let members: Vec<String> = members.iter().map(|(json, go)| format!("{json}={go}")).collect();
+                    format!(" union={discriminator}:{}", members.join(","))
+                });
             push(out, format_args!("t {name}{atomic}{union}"));
             for field in &declared.fields {
                 let line = self
@@ -104,7 +118,7 @@ impl Writer<'_> {
             .constants
             .iter()
             .filter(|(_, of, _)| of == name)
-            .map(|(_, _, value)| value.as_str())
+            .map(|(_, _, value)| self.constant(value))
             .collect();
         let wrapped = if named.wrapped && target.starts_with("[]") {
             " wrapped"

@@ -240,16 +240,27 @@ fn named(rest: &str, imports: &BTreeMap<String, String>, markers: &[&str]) -> Na
     }
 }
 
-/// `Name Type = "value"` and `const Name = "value"` lines.
+/// `Name Type = "value"`, `Name = Type("value")` and `const Name = "value"` lines; a value that is another
+/// package's constant is its name behind an equals sign.
 fn constant(line: &str) -> Option<(String, String, String)> {
     let (left, right) = line.trim().split_once('=')?;
     let mut words = left.trim_start_matches("const ").split_whitespace();
     let name = words.next()?;
     let declared = words.next().unwrap_or_default();
-    let value = right.trim().strip_prefix('"')?;
-    let value = &value[..value.find('"')?];
+    let right = right.trim();
+    let converted = right
+        .split_once('(')
+        .and_then(|(of, rest)| Some((of, rest.strip_suffix(')')?)));
+    let (declared, right) = match converted {
+        Some((of, value)) if declared.is_empty() => (of, value),
+        _ => (declared, right),
+    };
+    let value = match right.strip_prefix('"') {
+        Some(value) => value[..value.find('"')?].to_owned(),
+        None => format!("={}", right.split_once('.').filter(|_| converted.is_some())?.1),
+    };
     let exported = name.starts_with(|c: char| c.is_ascii_uppercase()) && words.next().is_none();
-    exported.then(|| (name.to_owned(), declared.to_owned(), value.to_owned()))
+    exported.then(|| (name.to_owned(), declared.to_owned(), value))
 }
 
 fn imports(text: &str) -> BTreeMap<String, String> {
@@ -377,7 +388,10 @@ fn field(line: &str, imports: &BTreeMap<String, String>, markers: &[&str]) -> Op
             .to_owned(),
         default: value("default"),
         go_name: untagged.to_owned(),
-        in_union: match (markers.contains(&"+unionDiscriminator"), markers.contains(&"+unionDeprecated")) {
+        in_union: match (
+            markers.contains(&"+unionDiscriminator"),
+            markers.contains(&"+unionDeprecated"),
+        ) {
             (true, _) => InUnion::Discriminator,
             (_, true) => InUnion::Member,
             _ => InUnion::Unmarked,

@@ -1,7 +1,7 @@
 //! What extension API servers say they serve: discovery and schemas, fetched when they are found available.
 
 use super::{Remote, forward};
-use crate::{core::Core, json};
+use crate::{core::Core, json, openapi::foreign::Described};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::ACCEPT};
 use http_body_util::{BodyExt, Limited};
@@ -26,8 +26,8 @@ const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroup
 pub(crate) struct Document {
     /// The version of aggregated discovery: `version`, `resources`, `freshness`.
     pub(crate) discovery: Value,
-    /// OpenAPI v3 with its hash.
-    pub(crate) openapi: Option<(String, Arc<Value>)>,
+    /// OpenAPI.
+    pub(crate) openapi: Option<Arc<Described>>,
 }
 
 /// By the APIService's name.
@@ -51,13 +51,6 @@ impl Documents {
             document.discovery["freshness"] = json!("Stale");
         }
         document
-    }
-
-    /// Every schema document.
-    pub(crate) fn openapi(&self) -> Vec<Arc<Value>> {
-        let documents = self.0.read().expect("no panic under this lock");
-        let found = documents.values().filter_map(|d| d.openapi.as_ref());
-        found.map(|(_, document)| document.clone()).collect()
     }
 
     pub(super) fn forget(&self, name: &str) {
@@ -96,7 +89,7 @@ pub(super) async fn refresh(core: &Arc<Core>, remote: &Remote) {
         }
     }
     match openapi(core, remote).await {
-        Ok(found) => document.openapi = Some(found),
+        Ok(found) => document.openapi = Some(Arc::new(found)),
         Err(why) => tracing::debug!(service = remote.name, why, "no OpenAPI v3 of an extension API server"),
     }
     core.aggregator.documents.put(&remote.name, document);
@@ -162,7 +155,7 @@ fn from_plain(list: &Value, version: &str) -> Value {
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }
 
-async fn openapi(core: &Arc<Core>, remote: &Remote) -> Result<(String, Arc<Value>), String> {
+async fn openapi(core: &Arc<Core>, remote: &Remote) -> Result<Described, String> {
     let index = fetch(core, remote, "/openapi/v3", "application/json").await?;
     if !index.status().is_success() {
         return Err(format!("status {}", index.status()));
@@ -177,7 +170,15 @@ async fn openapi(core: &Arc<Core>, remote: &Remote) -> Result<(String, Arc<Value
     if !document.status().is_success() {
         return Err(format!("status {}", document.status()));
     }
-    Ok((hash, Arc::new(body(document).await?)))
+    let v3 = bytes(document).await?;
+    // What is no JSON is not passed on.
+    serde_json::from_slice::<serde::de::IgnoredAny>(&v3).map_err(|e| e.to_string())?;
+    let v2 = fetch(core, remote, "/openapi/v2", "application/json").await?;
+    let v2 = match v2.status().is_success() {
+        true => Some(body(v2).await?),
+        false => None,
+    };
+    Described::new(hash, &v3, v2.as_ref(), &remote.version)
 }
 
 async fn fetch(core: &Arc<Core>, remote: &Remote, path: &str, accept: &str) -> Result<Response<Body>, String> {
@@ -211,13 +212,12 @@ async fn fetch(core: &Arc<Core>, remote: &Remote, path: &str, accept: &str) -> R
 }
 
 async fn body(response: Response<Body>) -> Result<Value, String> {
-    let bytes = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|e| e.to_string())?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|e| e.to_string())
+    serde_json::from_slice(&bytes(response).await?).map_err(|e| e.to_string())
+}
+
+async fn bytes(response: Response<Body>) -> Result<Bytes, String> {
+    let collected = response.into_body().collect().await;
+    Ok(collected.map_err(|e| e.to_string())?.to_bytes())
 }
 
 #[cfg(test)]

@@ -97,14 +97,30 @@ pub(crate) fn negotiate(headers: &HeaderMap, pretty: Option<bool>, offer: Offer)
     Ok(found)
 }
 
-/// The first clause that can be served; wished-for ones and exact ones come first.
+/// The first clause that can be served.
 fn choose(accept: &str, offer: Offer) -> Option<Negotiated> {
+    clauses(accept).iter().find_map(|clause| clause.served(offer))
+}
+
+/// Wished-for clauses and exact ones come first.
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
     clauses.sort_by(|a, b| {
         let wild = |c: &Clause<'_>| (c.kind == "*", c.subtype == "*");
         b.quality.total_cmp(&a.quality).then_with(|| wild(a).cmp(&wild(b)))
     });
-    clauses.iter().find_map(|clause| clause.served(offer))
+    clauses
+}
+
+/// The first of the subtypes of `application` that the client wishes for, whatever its parameters.
+pub(crate) fn subtype(accept: &str, served: &[&'static str]) -> Option<&'static str> {
+    let accept = if accept.is_empty() { "*/*" } else { accept };
+    clauses(accept).iter().find_map(|clause| {
+        let fits = |subtype: &&&str| {
+            matches!(clause.kind, "application" | "*") && (clause.subtype == "*" || clause.subtype == **subtype)
+        };
+        served.iter().find(fits).copied()
+    })
 }
 
 struct Clause<'a> {

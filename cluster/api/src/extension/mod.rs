@@ -15,7 +15,6 @@ mod definitions;
 mod expressions;
 mod install;
 mod jsonpath;
-pub(crate) mod openapi;
 mod strategy;
 
 pub(crate) use columns::PrinterColumn;

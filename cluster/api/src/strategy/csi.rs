@@ -17,6 +17,7 @@ use serde_json::Value;
 use strata_meta::names;
 
 pub(super) static CSI_NODES: Row = Row {
+    returns_deleted: true,
     unconditional: false,
     columns: &[
         columns::NAME,
@@ -53,6 +54,7 @@ pub(super) static CSI_NODES: Row = Row {
 };
 
 pub(super) static CSI_DRIVERS: Row = Row {
+    returns_deleted: true,
     unconditional: false,
     columns: &[
         columns::NAME,
@@ -124,6 +126,7 @@ pub(super) static CSI_DRIVERS: Row = Row {
 };
 
 pub(super) static ATTACHMENTS: Row = Row {
+    returns_deleted: true,
     unconditional: false,
     columns: &[
         columns::NAME,
@@ -150,6 +153,7 @@ pub(super) static ATTACHMENTS: Row = Row {
 };
 
 pub(super) static ATTRIBUTE_CLASSES: Row = Row {
+    returns_deleted: true,
     columns: &[
         columns::NAME,
         columns::column("DriverName", "string", "The driver.", |cx| {

@@ -22,6 +22,7 @@ const ALLOCATED: &str =
     "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
 
 pub(super) static CLAIMS: Row = Row {
+    returns_deleted: true,
     columns: &[
         columns::NAME,
         columns::column("State", "string", "What has become of the claim.", |cx| {
@@ -36,6 +37,7 @@ pub(super) static CLAIMS: Row = Row {
 };
 
 pub(super) static TEMPLATES: Row = Row {
+    returns_deleted: true,
     columns: &[columns::NAME, columns::AGE],
     validate_create: |object, causes| {
         let spec = Field::root(object).at("spec");
@@ -48,6 +50,7 @@ pub(super) static TEMPLATES: Row = Row {
 };
 
 pub(super) static CLASSES: Row = Row {
+    returns_deleted: true,
     counts: true,
     columns: &[columns::NAME, columns::AGE],
     validate: |object, causes| {
@@ -69,6 +72,7 @@ pub(super) static CLASSES: Row = Row {
 };
 
 pub(super) static SLICES: Row = Row {
+    returns_deleted: true,
     counts: true,
     fields: &[super::row::field("spec.nodeName"), super::row::field("spec.driver")],
     columns: &[

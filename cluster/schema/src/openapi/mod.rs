@@ -72,6 +72,18 @@ pub fn openapi_custom_name(gvk: &GroupVersionKind) -> String {
     names::custom_definition(gvk)
 }
 
+/// The definition of a built-in kind and all it leads to, by name, as v3 has them but without prose.
+pub fn openapi_definitions(gvk: &GroupVersionKind) -> Option<(Value, Value)> {
+    let schema = crate::Schema::builtin();
+    let own = names::definition(schema.type_info(schema.type_of(gvk)?));
+    let all = schemas::reached_from(schema.type_of(gvk)?);
+    let all: serde_json::Map<String, Value> = all
+        .iter()
+        .map(|(name, definition)| (name.clone(), schemas::render(definition, &[])))
+        .collect();
+    Some((all.get(&own)?.clone(), Value::Object(all)))
+}
+
 /// A document that is not written yet.
 pub struct Document<'a> {
     form: Form,

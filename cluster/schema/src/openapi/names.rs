@@ -115,7 +115,8 @@ pub(super) fn every_version(of_clients: bool) -> Vec<(&'static str, &'static str
     let mut found: Vec<_> = Schema::builtin().group_versions().collect();
     found.extend(FORGOTTEN);
     found.retain(|(group, _)| {
-        !matches!(*group, "!" | "apidiscovery.k8s.io" | "meta.k8s.io") && !(of_clients && SERVERS_OWN.contains(group))
+        let unregistered = matches!(*group, "!" | "apidiscovery.k8s.io" | "meta.k8s.io");
+        !(unregistered || of_clients && SERVERS_OWN.contains(group))
     });
     found.sort_unstable();
     found.dedup();

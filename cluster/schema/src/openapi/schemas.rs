@@ -41,6 +41,13 @@ pub(super) fn reached(routes: &Routes) -> Reached {
     found
 }
 
+/// The definitions that a type leads to.
+pub(super) fn reached_from(id: TypeId) -> Reached {
+    let mut found = Reached::new();
+    reach(id, &mut found);
+    found
+}
+
 /// What every custom resource leads to.
 pub(super) fn reach_metadata(found: &mut Reached) {
     for kind in ["ObjectMeta", "ListMeta"] {

@@ -26,7 +26,11 @@ impl Document<'_> {
         let mut separator = "";
         self.definitions(&mut |name, value| member(out, &mut separator, name, &value))?;
         let security = self.security();
-        let closing = if self.secured { closing } else { closing.trim_end_matches(',') };
+        let closing = if self.secured {
+            closing
+        } else {
+            closing.trim_end_matches(',')
+        };
         match self.form {
             Form::V2 => write!(
                 out,

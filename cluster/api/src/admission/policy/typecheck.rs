@@ -18,7 +18,7 @@ use std::{
 };
 use strata_auth::{GROUP_MASTERS, UserInfo};
 use strata_cel::{AdditionalProperties, DeclType, Schema, Type};
-use strata_meta::{GroupVersion, Status};
+use strata_meta::Status;
 use strata_task::CancellationToken;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -215,17 +215,8 @@ fn declare(row: &Row) -> Option<DeclType> {
     let node = match row.schema.custom() {
         Some(custom) => Node::build(&custom.schema_value()?, &Value::Null, 0),
         None => {
-            let document = strata_schema::openapi_v3(&GroupVersion {
-                group: row.gvk.group.clone(),
-                version: row.gvk.version.clone(),
-            })?;
-            let schemas = json::get(&document, "components.schemas")?;
-            let own = schemas.as_object()?.values().find(|schema| {
-                json::list(schema, "x-kubernetes-group-version-kind").iter().any(|k| {
-                    k["group"] == row.gvk.group && k["version"] == row.gvk.version && k["kind"] == row.gvk.kind
-                })
-            })?;
-            Node::build(own, schemas, 0)
+            let (own, schemas) = strata_schema::openapi_definitions(&row.gvk)?;
+            Node::build(&own, &schemas, 0)
         }
     };
     DeclType::from_schema(&node, &row.gvk.kind, true)

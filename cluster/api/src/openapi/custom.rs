@@ -1,139 +1,71 @@
-//! Custom resources in the OpenAPI documents. They are made when asked for; nothing of them is kept.
+//! Custom resources in the OpenAPI documents: their schemas are read from the definitions when they are written.
 
-use super::Custom;
+use super::described;
 use crate::{
+    extension::Custom,
     json,
     registry::{Row, Rows},
 };
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha512};
 use std::sync::Arc;
 use strata_meta::{GroupVersion, GroupVersionKind};
-use strata_schema::{DescribedKind, DescribedSubresource, openapi_custom_name};
+use strata_schema::{Form, Lazy, Subject, openapi_custom_name};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
-fn custom_rows<'r>(rows: &'r Rows, version: &'r GroupVersion) -> impl Iterator<Item = (&'r Arc<Row>, &'r Custom)> {
+/// The custom resources of a group and version.
+pub(super) fn rows_of<'r>(rows: &'r Rows, version: &GroupVersion) -> Vec<(&'r Arc<Row>, &'r Custom)> {
     let here = rows.iter().filter(|row| row.gvk.group_version() == *version);
-    here.filter_map(|row| Some((row, row.schema.custom()?)))
+    here.filter_map(|row| Some((row, row.schema.custom()?))).collect()
 }
 
-/// Groups and versions with custom resources, and what changes whenever their document does.
-pub(crate) fn versions(rows: &Rows) -> Vec<(GroupVersion, String)> {
-    let mut found: Vec<GroupVersion> = Vec::new();
-    for row in rows.iter().filter(|row| row.schema.is_custom()) {
-        let version = row.gvk.group_version();
-        if !found.contains(&version) {
-            found.push(version);
+/// Adds what a group and version's description depends on.
+pub(super) fn digest(rows: &Rows, version: &GroupVersion, hash: &mut Sha512) {
+    for (row, custom) in rows_of(rows, version) {
+        for text in [&row.gvk.to_string(), &row.resource.resource, &row.list_kind] {
+            hash.update(text);
+            hash.update([0]);
+        }
+        hash.update([u8::from(row.namespaced)]);
+        hash.update(custom.version().edition.to_be_bytes());
+        let subresources = row.subresources.iter().map(|sub| &sub.name);
+        for text in subresources.chain(&row.verbs).chain(&custom.version().selectable) {
+            hash.update(text);
+            hash.update([0]);
         }
     }
-    let hashed = |version: GroupVersion| {
-        let mut hash = Sha256::new();
-        for (row, custom) in custom_rows(rows, &version) {
-            hash.update(row.gvk.to_string());
-            hash.update(&row.resource.resource);
-            hash.update(&row.list_kind);
-            hash.update([u8::from(row.namespaced)]);
-            hash.update(custom.version().edition.to_be_bytes());
-            row.subresources.iter().for_each(|sub| hash.update(&sub.name));
-            row.verbs.iter().for_each(|verb| hash.update(verb));
-            custom.version().selectable.iter().for_each(|path| hash.update(path));
-        }
-        let hex: String = hash.finalize().iter().map(|b| format!("{b:02X}")).collect();
-        (version, hex)
-    };
-    found.into_iter().map(hashed).collect()
 }
 
-/// The v3 document of a group and version; `None` if there is no custom resource in it.
-pub(crate) fn document(rows: &Rows, version: &GroupVersion) -> Option<Value> {
+/// What a document says of a group and version's custom resources.
+pub(super) fn subject<'r>(rows: &'r Rows, version: &GroupVersion, form: Form) -> Subject<'r> {
     let mut kinds = Vec::new();
-    let mut schemas = Map::new();
-    for (row, custom) in custom_rows(rows, version) {
+    let mut schemas: Vec<(String, Lazy<'r>)> = Vec::new();
+    for (row, custom) in rows_of(rows, version) {
         kinds.push(described(row));
-        schemas.insert(openapi_custom_name(&row.gvk), schema(row, custom, Form::V3));
-        let list = GroupVersionKind::new(&row.gvk.group, &row.gvk.version, &format!("{}List", row.gvk.kind));
-        schemas.insert(openapi_custom_name(&list), list_schema(row, Form::V3));
-    }
-    (!kinds.is_empty()).then(|| strata_schema::openapi_v3_custom(&kinds, schemas))
-}
-
-/// The v2 definitions of all custom resources.
-pub(crate) fn definitions(rows: &Rows) -> Map<String, Value> {
-    let mut found = Map::new();
-    for row in rows.iter() {
-        let Some(custom) = row.schema.custom() else { continue };
-        found.insert(openapi_custom_name(&row.gvk), schema(row, custom, Form::V2));
         let list = GroupVersionKind::new(&row.gvk.group, &row.gvk.version, &row.list_kind);
-        found.insert(openapi_custom_name(&list), list_schema(row, Form::V2));
+        schemas.push((
+            openapi_custom_name(&row.gvk),
+            Box::new(move || schema(row, custom, form)),
+        ));
+        schemas.push((
+            openapi_custom_name(&list),
+            Box::new(move || list_schema(row, custom, form)),
+        ));
     }
-    found
+    Subject::Custom(kinds, schemas)
 }
 
-/// The v2 paths of all custom resources, as far as clients look at them.
-pub(crate) fn paths(rows: &Rows) -> Map<String, Value> {
-    let mut found = Map::new();
-    for row in rows.iter().filter(|row| row.schema.is_custom()) {
-        let gvk = &row.gvk;
-        let scope = if row.namespaced { "/namespaces/{namespace}" } else { "" };
-        let item = format!(
-            "/apis/{}/{scope}/{}/{{name}}",
-            gvk.group_version(),
-            row.resource.resource
-        );
-        let kind = json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind});
-        let operation = |action: &str| json!({"x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind});
-        found.insert(
-            item.replace("//", "/"),
-            json!({"get": operation("get"), "patch": operation("patch")}),
-        );
-    }
-    found
-}
-
-fn described(row: &Row) -> DescribedKind<'_> {
-    let subresources = row.subresources.iter().map(|sub| DescribedSubresource {
-        name: &sub.name,
-        group: &sub.gvk.group,
-        version: &sub.gvk.version,
-        kind: &sub.gvk.kind,
-        verbs: sub.verbs.iter().map(String::as_str).collect(),
-    });
-    DescribedKind {
-        group: &row.gvk.group,
-        version: &row.gvk.version,
-        kind: &row.gvk.kind,
-        plural: &row.resource.resource,
-        namespaced: row.namespaced,
-        verbs: row.verbs.iter().map(String::as_str).collect(),
-        subresources: subresources.collect(),
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Form {
-    V2,
-    V3,
-}
-
-impl Form {
-    fn reference(self, name: &str) -> Value {
-        match self {
-            Self::V2 => json!({"$ref": format!("#/definitions/{name}")}),
-            Self::V3 => json!({"$ref": format!("#/components/schemas/{name}")}),
+/// A reference with a description beside it.
+fn reference(form: Form, name: &str, description: &str) -> Value {
+    let reference = form.reference(name);
+    match form {
+        Form::V2 => {
+            let mut value = reference;
+            value["description"] = json!(description);
+            value
         }
-    }
-
-    /// A reference with a description beside it.
-    fn described(self, name: &str, description: &str) -> Value {
-        match self {
-            Self::V2 => {
-                let mut value = self.reference(name);
-                value["description"] = json!(description);
-                value
-            }
-            Self::V3 => json!({"allOf": [self.reference(name)], "default": {}, "description": description}),
-        }
+        Form::V3 => json!({"allOf": [reference], "description": description}),
     }
 }
 
@@ -147,7 +79,7 @@ fn add_meta(properties: &mut Map<String, Value>, form: Form, meta: &str) {
         json!({"type": "string", "description": API_VERSION}),
     );
     properties.insert("kind".into(), json!({"type": "string", "description": KIND}));
-    properties.insert("metadata".into(), form.described(&format!("{META}.{meta}"), METADATA));
+    properties.insert("metadata".into(), reference(form, &format!("{META}.{meta}"), METADATA));
 }
 
 fn kinds_of(gvk: &GroupVersionKind) -> Value {
@@ -164,23 +96,28 @@ fn schema(row: &Row, custom: &Custom, form: Form) -> Value {
         _ => json!({"type": "object"}),
     };
     if !open {
-        if form == Form::V2 {
-            older(&mut value);
+        match form {
+            Form::V2 => older(&mut value),
+            Form::V3 => unfold(&mut value),
         }
         value["type"] = json!("object");
         embedded(&mut value, form);
         add_meta(json::object_mut(&mut value, "properties"), form, "ObjectMeta");
     }
     value["x-kubernetes-group-version-kind"] = kinds_of(&row.gvk);
+    add_selectable(&mut value, custom);
+    value
+}
+
+fn add_selectable(value: &mut Value, custom: &Custom) {
     let selectable = &custom.version().selectable;
     if !selectable.is_empty() {
         let fields: Vec<Value> = selectable.iter().map(|path| json!({"fieldPath": path})).collect();
         value["x-kubernetes-selectable-fields"] = json!(fields);
     }
-    value
 }
 
-fn list_schema(row: &Row, form: Form) -> Value {
+fn list_schema(row: &Row, custom: &Custom, form: Form) -> Value {
     let gvk = &row.gvk;
     let item = form.reference(&openapi_custom_name(gvk));
     let mut value = json!({
@@ -191,6 +128,7 @@ fn list_schema(row: &Row, form: Form) -> Value {
         "x-kubernetes-group-version-kind": [{"group": gvk.group, "version": gvk.version, "kind": row.list_kind}],
     });
     add_meta(json::object_mut(&mut value, "properties"), form, "ListMeta");
+    add_selectable(&mut value, custom);
     value
 }
 
@@ -231,8 +169,30 @@ fn nested(schema: &mut Value) -> Vec<(String, &mut Value)> {
     found
 }
 
+/// What may be a number or a text says so in the words of JSON schema, too.
+fn unfold(schema: &mut Value) {
+    for (_, below) in nested(schema) {
+        unfold(below);
+    }
+    let either = || json!([{"type": "integer"}, {"type": "string"}]);
+    let said = schema.get("anyOf") == Some(&either()) || schema.pointer("/allOf/0/anyOf") == Some(&either());
+    if !json::flag(schema, "x-kubernetes-int-or-string") || said {
+        return;
+    }
+    if schema.get("anyOf").is_none() {
+        schema["anyOf"] = either();
+        return;
+    }
+    let mut all = vec![json!({"anyOf": either()})];
+    all.extend(json::list(schema, "allOf").iter().cloned());
+    schema["allOf"] = Value::Array(all);
+}
+
 /// What v2 cannot say is left out, so that clients that read it refuse nothing that is right.
 fn older(schema: &mut Value) {
+    let values_nullable = schema
+        .get("additionalProperties")
+        .is_some_and(|s| json::flag(s, "nullable"));
     let nullable: Vec<String> = nested(schema)
         .into_iter()
         .filter_map(|(name, below)| json::flag(below, "nullable").then_some(name))
@@ -240,7 +200,7 @@ fn older(schema: &mut Value) {
     let preserve = json::flag(schema, PRESERVE);
     let is_nullable = json::flag(schema, "nullable");
     let Some(map) = schema.as_object_mut() else { return };
-    for name in ["allOf", "oneOf", "anyOf", "not", "nullable"] {
+    for name in ["allOf", "oneOf", "anyOf", "not", "nullable", "default"] {
         map.remove(name);
     }
     if is_nullable || preserve {
@@ -254,7 +214,7 @@ fn older(schema: &mut Value) {
     }
     if let Some(Value::Array(required)) = map.get_mut("required") {
         required.retain(|r| !nullable.iter().any(|n| r == n));
-        if required.is_empty() || nullable.iter().any(String::is_empty) {
+        if required.is_empty() || values_nullable {
             map.remove("required");
         }
     }
@@ -268,9 +228,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_may_be_a_number_or_a_text_says_so() {
+        let either = json!([{"type": "integer"}, {"type": "string"}]);
+        let mut schema = json!({"properties": {
+            "a": {"x-kubernetes-int-or-string": true},
+            "b": {"x-kubernetes-int-or-string": true, "anyOf": [{"pattern": "^a"}]}}});
+        unfold(&mut schema);
+        assert_eq!(schema["properties"]["a"]["anyOf"], either);
+        assert_eq!(schema["properties"]["b"]["allOf"], json!([{"anyOf": either}]));
+        let once = schema.clone();
+        unfold(&mut schema);
+        assert_eq!(schema, once);
+    }
+
+    #[test]
     fn v2_leaves_out_what_it_cannot_say() {
         let mut schema = json!({"type": "object", "required": ["a", "b"], "properties": {
-            "a": {"type": "string", "nullable": true, "description": "A."},
+            "a": {"type": "string", "nullable": true, "description": "A.", "default": "x"},
             "b": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
             "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"d": {"type": "string"}}},
             "e": {"type": "array", "items": {"type": "object", "oneOf": [{"required": ["x"]}]}}}});
