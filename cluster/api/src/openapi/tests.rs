@@ -2,7 +2,7 @@ use super::*;
 use crate::{cache::Cache as Objects, registry::Registry};
 
 fn rows() -> Arc<Rows> {
-    Registry::builtin(&Objects::new()).rows()
+    Registry::builtin(&Objects::new(), Vec::new()).rows()
 }
 
 #[test]
