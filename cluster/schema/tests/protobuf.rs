@@ -3,6 +3,7 @@
 mod reference;
 
 use serde_json::Value;
+use std::path::Path;
 use strata_meta::GroupVersion;
 use strata_schema::{decode_value, protobuf};
 
@@ -89,6 +90,52 @@ fn first_difference(path: &str, theirs: &Value, ours: &Value) -> String {
         _ => {}
     }
     format!("{path}: go {theirs}, ours {ours}")
+}
+
+/// What three releases back wrote reads as that release meant it: fields that are gone since are dropped.
+#[test]
+fn what_older_releases_wrote_is_read_and_written_as_upstream_does() {
+    let Some(folder) = reference::module_folder("k8s.io/api@v0.36.3") else {
+        return;
+    };
+    let read = |path: &Path| std::fs::read(path).ok();
+    let (mut differences, mut compared) = (Vec::new(), 0);
+    for release in ["v1.33.0", "v1.34.0", "v1.35.0"] {
+        let entries = std::fs::read_dir(folder.join("testdata").join(release)).expect("test data");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        for path in paths.filter(|path| path.extension().is_some_and(|e| e == "pb")) {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let present = folder.join("testdata/HEAD").join(format!("{name}.pb")).exists();
+            if name.ends_with(".after_roundtrip") || !present || name == "core.v1.WatchEvent" {
+                continue;
+            }
+            compared += 1;
+            let after = |extension: &str| path.with_file_name(format!("{name}.after_roundtrip.{extension}"));
+            let bytes = read(&path).expect("bytes");
+            let json: Value = serde_json::from_slice(&read(&path.with_extension("json")).expect("JSON")).expect("JSON");
+            let wanted_json = read(&after("json")).map_or(json.clone(), |b| serde_json::from_slice(&b).expect("JSON"));
+            let wanted_bytes = read(&after("pb")).unwrap_or_else(|| bytes.clone());
+            let gvk = GroupVersion::parse(json["apiVersion"].as_str().expect("a version"))
+                .expect("valid")
+                .kind(json["kind"].as_str().expect("a kind"));
+            let mut differ = |what: &str, why: String| differences.push(format!("{release} {name} {what}: {why}"));
+            match decode_value(&gvk, json) {
+                Ok(decoded) if decoded.value == wanted_json => {}
+                Ok(decoded) => differ("JSON", first_difference("", &wanted_json, &decoded.value)),
+                Err(error) => differ("JSON", error.to_string()),
+            }
+            match protobuf::decode_to_json(&bytes, None).and_then(|v| protobuf::encode_from_json(&gvk, &v)) {
+                Ok(again) if again == wanted_bytes => {}
+                Ok(again) => {
+                    let shown = |b: &[u8]| protobuf::decode_to_json(b, None).unwrap_or_default();
+                    differ("protobuf", first_difference("", &shown(&wanted_bytes), &shown(&again)));
+                }
+                Err(error) => differ("protobuf", error.to_string()),
+            }
+        }
+    }
+    assert!(compared >= 500, "only {compared} files");
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
 }
 
 #[test]
