@@ -198,7 +198,9 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, r) in self.requirements.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
-            let values = r.values.join(",");
+            let mut values: Vec<&str> = r.values.iter().map(|value| &**value).collect();
+            values.sort_unstable();
+            let values = values.join(",");
             match r.operator {
                 Operator::In if r.values.len() == 1 => write!(f, "{comma}{}={values}", r.key)?,
                 Operator::In => write!(f, "{comma}{} in ({values})", r.key)?,

@@ -60,7 +60,17 @@ pub(crate) struct Call {
 impl Call {
     /// The form of the answer. Errors: 406.
     pub(crate) fn form(&self) -> Result<Negotiated, Status> {
-        self.negotiated(false, true)
+        // Nobody has written columns for these (upstream neither).
+        let untabled = [
+            "approval",
+            "binding",
+            "ephemeralcontainers",
+            "eviction",
+            "finalize",
+            "resize",
+            "token",
+        ];
+        self.negotiated(false, !untabled.contains(&self.info.subresource.as_str()))
     }
 
     /// The form of an answer that is no stored object and so has no table. Errors: 406.

@@ -143,6 +143,26 @@ impl Row {
         Some(format!("v1 {} is deprecated in {since}{instead}", self.gvk.kind))
     }
 
+    /// The key under which upstream keeps an object, as its sentences name it.
+    pub(crate) fn upstream_key(&self, namespace: &str, name: &str) -> String {
+        let (group, plural) = (self.gvk.group.as_str(), self.resource.resource.as_str());
+        let folder = match (group, plural) {
+            ("", "replicationcontrollers") => "controllers".into(),
+            ("", "services") => "services/specs".into(),
+            ("", "endpoints") => "services/endpoints".into(),
+            ("", "nodes") => "minions".into(),
+            ("networking.k8s.io", "ingresses") => "ingress".into(),
+            ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => format!("{group}/{plural}"),
+            _ if self.schema.is_custom() => format!("{group}/{plural}"),
+            _ => plural.to_owned(),
+        };
+        match namespace {
+            "" => format!("/registry/{folder}/{name}"),
+            _ if !self.namespaced => format!("/registry/{folder}/{name}"),
+            namespace => format!("/registry/{folder}/{namespace}/{name}"),
+        }
+    }
+
     /// How upstream's sentences name the type that stands for a kind of this row's group.
     pub(crate) fn go_type(&self, kind: &str) -> String {
         if self.schema.is_custom() {

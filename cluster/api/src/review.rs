@@ -36,6 +36,9 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     match row.gvk.kind.as_str() {
         "Binding" => {
             let name = json::text(&value, "metadata.name").to_owned();
+            if name.is_empty() {
+                return Err(Status::bad_request("Name parameter required."));
+            }
             return crate::subresource::bind(call, &name, &value).await;
         }
         "SelfSubjectAccessReview" => {

@@ -13,7 +13,7 @@ use std::{
 use strata_meta::{GroupVersionKind, Time};
 use strata_schema::{
     KindInfo, Schema,
-    apply::{self, BuiltinKind, Convert, CustomKind, Filter, Pattern, Write},
+    apply::{self, BuiltinKind, Convert, CustomKind, Filter, Write},
     structural::Structural,
 };
 
@@ -103,15 +103,10 @@ pub(crate) fn filter(row: &Row, subresource: &str) -> &'static Filter {
     });
     static REQUEST: LazyLock<Filter> = LazyLock::new(|| Filter::without(&[&["spec"], &["status", "conditions"]]));
     static APPROVAL: LazyLock<Filter> = LazyLock::new(|| Filter::without(&[&["spec"], &["status", "certificate"]]));
-    static EPHEMERAL: LazyLock<Filter> =
-        LazyLock::new(|| Filter::only(&[&[Some("spec"), Some("ephemeralContainers")]]));
-    static RESIZE: LazyLock<Filter> = LazyLock::new(|| Filter::only(RESIZED));
     match (row.resource.resource.as_str(), subresource) {
         ("certificatesigningrequests", "") => &SPEC_STATUS,
         ("certificatesigningrequests", "status") => &REQUEST,
         ("certificatesigningrequests", "approval") => &APPROVAL,
-        ("pods", "ephemeralcontainers") => &EPHEMERAL,
-        ("pods", "resize") => &RESIZE,
         ("pods", "status") => &POD,
         ("deployments", "status") if row.gvk.group == "apps" => &DEPLOYMENT,
         (plural, "status") if keeps_metadata(&row.gvk.group, plural) => &SPEC_METADATA,
@@ -121,13 +116,6 @@ pub(crate) fn filter(row: &Row, subresource: &str) -> &'static Filter {
         _ => &NOTHING,
     }
 }
-
-const RESIZED: &[Pattern] = &[
-    &[Some("spec"), Some("containers"), None, Some("resources")],
-    &[Some("spec"), Some("containers"), None, Some("resizePolicy")],
-    &[Some("spec"), Some("initContainers"), None, Some("resources")],
-    &[Some("spec"), Some("initContainers"), None, Some("resizePolicy")],
-];
 
 /// Kinds whose metadata a write of the status does not touch; custom resources are such.
 fn keeps_metadata(group: &str, plural: &str) -> bool {

@@ -135,7 +135,12 @@ fn what_older_releases_wrote_is_read_and_written_as_upstream_does() {
         }
     }
     assert!(compared >= 500, "only {compared} files");
-    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} differences:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
 }
 
 #[test]

@@ -35,16 +35,15 @@ impl Strategy for Namespace {
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
-        let finalizers = Field::root(object).at("spec.finalizers");
-        for finalizer in finalizers.items() {
-            // Upstream names the list.
-            let named = finalizer.named(finalizers.path());
-            let problems = names::qualified_name(finalizer.text());
-            let bare = !finalizer.text().contains('/') && finalizer.text() != "kubernetes";
-            named.problems(causes, problems);
-            if bare {
-                causes.push(named.invalid("name is neither a standard finalizer name nor is it fully qualified"));
-            }
+        let list = Field::root(object).at("spec.finalizers");
+        // Upstream names the list.
+        finalizers(list.items().map(|finalizer| finalizer.named(list.path())), causes);
+    }
+
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value, causes: &mut Causes) {
+        match subresource {
+            "finalize" => finalizers(Field::root(new).at("spec.finalizers").items(), causes),
+            _ => self.validate_status_update(new, old, causes),
         }
     }
 
@@ -80,6 +79,16 @@ impl Strategy for Namespace {
             columns::AGE,
         ];
         COLUMNS
+    }
+}
+
+fn finalizers<'v>(list: impl Iterator<Item = Field<'v>>, causes: &mut Causes) {
+    for finalizer in list {
+        let bare = !finalizer.text().contains('/') && finalizer.text() != "kubernetes";
+        finalizer.problems(causes, names::qualified_name(finalizer.text()));
+        if bare {
+            causes.push(finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified"));
+        }
     }
 }
 

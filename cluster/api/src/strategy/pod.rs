@@ -203,8 +203,17 @@ pub(crate) fn quality_of_service(pod: &Value) -> &'static str {
         text.parse::<Quantity>().ok().filter(|q| q.milli_value() > 0)
     };
     let (mut any, mut guaranteed) = (false, true);
-    let containers = ["spec.containers", "spec.initContainers"];
-    for container in containers.iter().flat_map(|list| json::list(pod, list)) {
+    let own = ["spec.resources.requests", "spec.resources.limits"];
+    let has_own = own.iter().any(|path| json::members(pod, path).next().is_some());
+    let counted: Vec<&Value> = match json::get(pod, "spec") {
+        // Where the pod has resources of its own they alone count (KEP-2837).
+        Some(spec) if has_own => vec![spec],
+        _ => {
+            let containers = ["spec.containers", "spec.initContainers"];
+            containers.iter().flat_map(|list| json::list(pod, list)).collect()
+        }
+    };
+    for container in counted {
         for name in ["cpu", "memory"] {
             let (request, limit) = (
                 positive(container, "requests", name),

@@ -1,5 +1,6 @@
 //! pods/binding: the scheduler's decision.
 
+use super::eviction::set_condition;
 use crate::{
     admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
@@ -13,7 +14,7 @@ use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_http::Body;
-use strata_meta::{GroupVersionKind, Status, StatusCause, Time};
+use strata_meta::{GroupResource, GroupVersionKind, Reason, Status, StatusCause};
 
 pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let gvk = GroupVersionKind::new("", "v1", "Binding");
@@ -22,7 +23,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let binding = decode_body(&gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
     let name = call.info.name.clone();
     let stated = json::text(&binding, "metadata.name");
-    if !stated.is_empty() && stated != name {
+    if stated != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let options = WriteOptions::read(call, "CreateOptions")?;
@@ -47,9 +48,16 @@ pub(crate) async fn bind(call: &mut Call, name: &str, binding: &Value) -> Result
     if node.is_empty() {
         causes.push(StatusCause::required("target.name", ""));
     }
-    let binding_kind = GroupVersionKind::new("", "v1", "Binding").group_kind();
     if !causes.is_empty() {
-        return Err(Status::invalid(&binding_kind, name, causes));
+        // Upstream makes no status of what is wrong with a binding.
+        let lines: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let why = match lines.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let mut status = Status::failure(Reason::Unknown, why);
+        status.code = 500;
+        return Err(status);
     }
     let row = call
         .core
@@ -70,13 +78,18 @@ pub(crate) async fn bind(call: &mut Call, name: &str, binding: &Value) -> Result
         demands_revision: false,
         manager: None,
     };
+    let stated = json::text(binding, "metadata.resourceVersion").to_owned();
     apply_change(&change, &mut Vec::new(), |pod, _| {
-        let refuse = |why: String| Err(Status::conflict(&row.resource, name, why));
-        if !uid.is_empty() && json::text(pod, "metadata.uid") != uid {
-            let have = json::text(pod, "metadata.uid");
-            return refuse(format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
-            ));
+        let resource = GroupResource::new("", "pods/binding");
+        let refuse = |why: String| Err(Status::conflict(&resource, name, why));
+        let (have, revision) = (json::text(pod, "metadata.uid"), json::text(pod, "metadata.resourceVersion"));
+        for (what, wanted, have) in [("UID", &uid, have), ("ResourceVersion", &stated, revision)] {
+            if !wanted.is_empty() && wanted != have {
+                let why = format!(
+                    "StorageError: invalid object, Code: 4, Key: /registry/pods/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {have}"
+                );
+                return Err(Status::conflict(&row.resource, name, why));
+            }
         }
         if json::get(pod, "metadata.deletionTimestamp").is_some() {
             return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -102,22 +115,14 @@ fn bound_pod(pod: &Value, node: &str, binding: &Value) -> Value {
     let mut new = pod.clone();
     json::remove(&mut new, "metadata.resourceVersion");
     json::set(&mut new, "spec.nodeName", node);
-    for (key, value) in json::members(binding, "metadata.annotations") {
-        json::object_mut(&mut new, "metadata.annotations").insert(key.clone(), value.clone());
+    json::remove(&mut new, "status.nominatedNodeName");
+    // Labels too: of the topology of the node (KEP-4742).
+    for member in ["metadata.annotations", "metadata.labels"] {
+        for (key, value) in json::members(binding, member) {
+            json::object_mut(&mut new, member).insert(key.clone(), value.clone());
+        }
     }
-    for (key, value) in json::members(binding, "metadata.labels") {
-        json::object_mut(&mut new, "metadata.labels")
-            .entry(key.clone())
-            .or_insert_with(|| value.clone());
-    }
-    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": Time::now(),
-        "observedGeneration": json::int(pod, "metadata.generation")});
-    let conditions = json::object_mut(&mut new, "status")
-        .entry("conditions")
-        .or_insert_with(|| json!([]));
-    if let Some(list) = conditions.as_array_mut() {
-        list.retain(|c| json::text(c, "type") != "PodScheduled");
-        list.push(condition);
-    }
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null});
+    set_condition(&mut new, &scheduled);
     new
 }

@@ -9,7 +9,9 @@ use crate::{
     registry::Row,
     schema::RowSchema,
     strategy::age,
-    verbs::{Change, Part, WriteOptions, apply_change, field_manager, find, patch_value, read_config, refused},
+    verbs::{
+        Change, Part, WriteOptions, apply_change, check_address, field_manager, find, patch_value, read_config, refused,
+    },
 };
 use http::Response;
 use serde_json::{Value, json};
@@ -41,13 +43,12 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let bytes = read_body(body).await?;
     let put = match is_patch {
         true => None,
-        false => Some(decode_body(
-            &gvk(),
-            body_media(&call.headers)?,
-            &bytes,
-            options.validation,
-            &mut call.warnings,
-        )?),
+        false => {
+            let media = body_media(&call.headers)?;
+            let mut scale = decode_body(&gvk(), media, &bytes, options.validation, &mut call.warnings)?;
+            check_address(row, &mut scale, &namespace, &name)?;
+            Some(scale)
+        }
     };
     let headers = call.headers.clone();
     let manager = field_manager(call);
@@ -176,7 +177,7 @@ fn table_of(scale: &Value, form: Negotiated) -> Value {
         "apiVersion": format!("meta.k8s.io/{}", form.meta_version),
         "metadata": {"resourceVersion": metadata["resourceVersion"]},
         "columnDefinitions": [
-            column("Name", "string", "name"), column("Desired", "integer", ""),
+            column("Name", "string", ""), column("Desired", "integer", ""),
             column("Available", "integer", ""), column("Age", "string", ""),
         ],
         "rows": [{
@@ -201,8 +202,9 @@ fn scaled(row: &Row, old: &Value, scale: &Value, keeps_revision: bool) -> Result
     }
     let uid = json::text(scale, "metadata.uid");
     if !uid.is_empty() && uid != json::text(old, "metadata.uid") {
+        let key = row.upstream_key(json::text(old, "metadata.namespace"), name);
         let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
             json::text(old, "metadata.uid")
         );
         return Err(Status::conflict(&row.resource, name, why));

@@ -7,14 +7,15 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    verbs::{WriteOptions, find},
+    verbs::{WriteOptions, field_manager, find, match_namespace},
 };
 use http::Response;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use strata_auth::{BoundRef, ServiceAccountClaims};
 use strata_http::Body;
-use strata_meta::{GroupVersionKind, Object, Status, StatusCause, Time};
+use strata_meta::{GroupResource, GroupVersionKind, Object, Status, StatusCause, Time};
+use strata_schema::apply::{self, BuiltinKind, Filter, Write};
 
 /// Ten minutes to 2^32 seconds; an hour unless asked otherwise.
 const SHORTEST: i64 = 600;
@@ -24,35 +25,36 @@ const DEFAULT: i64 = 3600;
 pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let options = WriteOptions::read(call, "CreateOptions")?;
-    let gvk = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
+    let gvk = gvk();
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
     let mut value = decode_body(&gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
-    let account = find(row, &call.info.namespace, &call.info.name)?;
-    let place = (account.namespace(), account.name());
-    let request = Request::new(&call.core, &call.user, row, Operation::Create, place)
+    let name = call.info.name.clone();
+    match_namespace(&mut value, &call.info.namespace)?;
+    json::set_default(&mut value, "spec.expirationSeconds", DEFAULT);
+    value = account(value, &field_manager(call));
+    let place = (call.info.namespace.clone(), name.clone());
+    let request = Request::new(&call.core, &call.user, row, Operation::Create, (&place.0, &place.1))
         .on("token")
         .dry(options.dry_run);
     value = admission::admit(&request, value, None, &mut call.warnings).await?;
+    let stated = json::text(&value, "metadata.name");
+    if !stated.is_empty() && stated != name {
+        let why = "must match the service account name if specified";
+        let cause = StatusCause::invalid("metadata.name", stated, why);
+        return Err(Status::invalid(&gvk.group_kind(), &name, vec![cause]));
+    }
+    let account = find(row, &call.info.namespace, &name)?;
+    let uid = json::text(&value, "metadata.uid");
+    if !uid.is_empty() && uid != account.uid.as_str() {
+        let why = format!(
+            "the UID in the token request ({uid}) does not match the UID of the service account ({})",
+            account.uid
+        );
+        return Err(Status::conflict(&GroupResource::new(&gvk.group, &gvk.kind), &name, why));
+    }
     let seconds = json::int(&value, "spec.expirationSeconds").unwrap_or(DEFAULT);
-    let mut causes = Vec::new();
-    if seconds < SHORTEST {
-        causes.push(StatusCause::invalid(
-            "spec.expirationSeconds",
-            seconds,
-            "may not specify a duration less than 10 minutes",
-        ));
-    }
-    if seconds > LONGEST {
-        causes.push(StatusCause::invalid(
-            "spec.expirationSeconds",
-            seconds,
-            "may not specify a duration larger than 2^32 seconds",
-        ));
-    }
-    if !causes.is_empty() {
-        return Err(Status::invalid(&gvk.group_kind(), account.name(), causes));
-    }
+    check_duration(&gvk, seconds)?;
     let mut claims = ServiceAccountClaims {
         namespace: account.namespace().to_owned(),
         name: account.name().to_owned(),
@@ -66,11 +68,9 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     json::set(&mut value, "spec.audiences", json!(claims.audiences));
     json::set(&mut value, "metadata.name", account.name());
     json::set(&mut value, "metadata.namespace", account.namespace());
+    json::set(&mut value, "metadata.uid", account.uid.as_str());
     json::set(&mut value, "metadata.creationTimestamp", json!(Time::now()));
-    if options.dry_run {
-        json::set(&mut value, "status", json!({"token": "", "expirationTimestamp": null}));
-        return Ok(value_response(201, &value, form));
-    }
+    // A dry run changes nothing anyway: the token is made just the same (upstream too).
     let issued = call.core.issuer.issue(&claims, Time::now()).map_err(Status::internal)?;
     json::set(
         &mut value,
@@ -78,6 +78,40 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         json!({"token": issued.token, "expirationTimestamp": issued.expires}),
     );
     Ok(value_response(201, &value, form))
+}
+
+/// The request with its managers: of a request too they are told.
+fn account(value: Value, manager: &str) -> Value {
+    let write = Write {
+        kind: &*REQUEST,
+        manager,
+        subresource: "token",
+        filter: &Filter::default(),
+        now: Time::now(),
+    };
+    apply::update(&write, None, value).unwrap_or_else(|(why, value)| {
+        tracing::error!(%why, "managed fields of a token request are lost");
+        value
+    })
+}
+
+/// What the account of managers knows of token requests.
+static REQUEST: LazyLock<BuiltinKind> =
+    LazyLock::new(|| BuiltinKind::new(&gvk()).expect("the table has token requests"));
+
+fn gvk() -> GroupVersionKind {
+    GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest")
+}
+
+/// Errors: 422.
+fn check_duration(gvk: &GroupVersionKind, seconds: i64) -> Result<(), Status> {
+    let why = match seconds {
+        ..SHORTEST => "may not specify a duration less than 10 minutes",
+        SHORTEST..=LONGEST => return Ok(()),
+        _ => "may not specify a duration larger than 2^32 seconds",
+    };
+    let cause = StatusCause::invalid("spec.expirationSeconds", seconds, why);
+    Err(Status::invalid(&gvk.group_kind(), "", vec![cause]))
 }
 
 fn audiences(call: &Call, value: &Value) -> Vec<String> {
@@ -108,26 +142,23 @@ fn bind(call: &Call, value: &Value, account: &Object, claims: &mut ServiceAccoun
         ("v1", "Secret") => "secrets",
         ("v1", "Node") => "nodes",
         _ => {
+            let group = version.split_once('/').map_or("", |(group, _)| group);
+            let version = version.split_once('/').map_or(version, |(_, version)| version);
             return Err(Status::bad_request(format_args!(
-                "cannot bind token for serviceaccount {:?} to a type with apiVersion/kind {version:?}/{kind:?}",
-                account.name()
+                "cannot bind token to object of type {group}/{version}, Kind={kind}"
             )));
         }
     };
     let namespace = if plural == "nodes" { "" } else { account.namespace() };
     let resource = call.core.resource("", plural);
-    let gone = || Status::not_found(&strata_meta::GroupResource::new("", plural), name);
+    let gone = || Status::not_found(&GroupResource::new("", plural), name);
     let object = resource.get(namespace, name).ok_or_else(gone)?;
     let uid = json::text(wanted, "uid");
     if !uid.is_empty() && uid != object.uid.as_str() {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict(
-            &strata_meta::GroupResource::new("", plural),
-            name,
-            why,
-        ));
+        return Err(Status::conflict(&GroupResource::new("", kind), name, why));
     }
     let body = object.to_value().map_err(Status::internal)?;
     token_request(

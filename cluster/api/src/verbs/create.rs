@@ -179,7 +179,7 @@ fn problems(row: &Row, value: &Value) -> Vec<StatusCause> {
 }
 
 /// The namespace of the path is the object's. Errors: 400 when the object says another.
-pub(super) fn match_namespace(value: &mut Value, namespace: &str) -> Result<(), Status> {
+pub(crate) fn match_namespace(value: &mut Value, namespace: &str) -> Result<(), Status> {
     let stated = json::text(value, "metadata.namespace");
     if namespace.is_empty() {
         json::remove(value, "metadata.namespace");

@@ -245,6 +245,12 @@ fn mark(row: &Row, value: &mut Value, options: &DeleteOptions) -> Mark {
         return remark(row, value, asked, changed);
     }
     row.strategy.prepare_delete(value);
+    if row.gvk.kind == "Namespace" && row.gvk.group.is_empty() {
+        // Its controller empties it first, whatever holds it: there is no grace to speak of.
+        json::set(value, "metadata.deletionTimestamp", Time::now().to_string());
+        json::set(value, "status.phase", "Terminating");
+        return Mark::Write;
+    }
     let grace = row.strategy.grace_period(value, asked);
     let held = !json::list(value, "metadata.finalizers").is_empty() || !row.strategy.may_go(value);
     if grace == 0 && !held {
@@ -258,9 +264,6 @@ fn mark(row: &Row, value: &mut Value, options: &DeleteOptions) -> Mark {
     json::set(value, "metadata.deletionGracePeriodSeconds", grace);
     if let Some(generation) = json::int(value, "metadata.generation").filter(|g| *g > 0) {
         json::set(value, "metadata.generation", generation + 1);
-    }
-    if row.gvk.kind == "Namespace" && row.gvk.group.is_empty() {
-        json::set(value, "status.phase", "Terminating");
     }
     Mark::Write
 }
@@ -336,7 +339,8 @@ pub(super) async fn finish_deletion(
     match last {
         None => Ok(removed),
         Some((form, body)) => {
-            let object = Object::from_body(form.kind, removed.revision, body);
+            // Who emptied the finalizers is shown the revision before the removal (upstream too).
+            let object = Object::from_body(form.kind, stored.revision, body);
             let object = object.map_err(|e| WriteError::Failed(Status::internal(e)))?;
             let object = Arc::new(object.with_edition(form.edition));
             row.ready(core, object).await.map_err(WriteError::Failed)

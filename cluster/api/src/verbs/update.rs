@@ -116,7 +116,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
 }
 
 /// The object is the one the path names. Errors: 400.
-pub(super) fn check_address(row: &Row, value: &mut Value, namespace: &str, name: &str) -> Result<(), Status> {
+pub(crate) fn check_address(row: &Row, value: &mut Value, namespace: &str, name: &str) -> Result<(), Status> {
     let namespace = if row.namespaced { namespace } else { "" };
     let stated = json::text(value, "metadata.name");
     if stated.is_empty() {
@@ -292,7 +292,7 @@ fn check_preconditions(change: &Change<'_>, new: &Value, old: &Value) -> Result<
         return Err(Status::invalid(&row.group_kind(), name, vec![cause(), cause()]).into());
     }
     if !uid.is_empty() && uid != present {
-        let key = format!("/registry/{}/{}/{name}", row.resource.resource, change.namespace);
+        let key = row.upstream_key(change.namespace, name);
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {present}"
         );
@@ -346,15 +346,13 @@ fn restore(change: &Change<'_>, new: &mut Value, old: &Value) {
         Part::Main if row.has_status() => json::copy(old, new, "status"),
         Part::Main | Part::Internal => {}
         Part::Status => keep_only(new, old, &["status"]),
-        Part::Finalize | Part::Member(_) | Part::Resize => {
+        Part::Finalize => json::copy(old, new, "status"),
+        Part::Resize => validate::pod::keep_resizable(new, old),
+        Part::Member(path) => {
             let wanted = std::mem::replace(new, old.clone());
             json::copy(&wanted, new, "metadata.resourceVersion");
             json::copy(&wanted, new, "metadata.managedFields");
-            match change.part {
-                Part::Finalize => json::copy(&wanted, new, "spec.finalizers"),
-                Part::Member(path) => json::copy(&wanted, new, path),
-                _ => copy_resources(&wanted, new),
-            }
+            json::copy(&wanted, new, path);
         }
     }
 }
@@ -366,23 +364,6 @@ fn keep_only(new: &mut Value, old: &Value, written: &[&str]) {
     for (name, member) in old.as_object().into_iter().flatten() {
         if name != "metadata" && !written.contains(&name.as_str()) {
             map.insert(name.clone(), member.clone());
-        }
-    }
-}
-
-fn copy_resources(from: &Value, to: &mut Value) {
-    for list in ["containers", "initContainers"] {
-        let wanted = json::list(from, &format!("spec.{list}")).to_vec();
-        let present = to
-            .get_mut("spec")
-            .and_then(|s| s.get_mut(list))
-            .and_then(Value::as_array_mut);
-        for container in present.into_iter().flatten() {
-            if let Some(found) = wanted.iter().find(|w| w.get("name") == container.get("name")) {
-                for member in ["resources", "resizePolicy"] {
-                    json::copy(found, container, member);
-                }
-            }
         }
     }
 }
@@ -412,12 +393,15 @@ fn check(change: &Change<'_>, new: &Value, old: &Value) -> Result<(), Status> {
             strategy.validate(new, &mut causes);
             strategy.validate_update(new, old, &mut causes);
         }
-        Part::Status => strategy.validate_subresource_update(change.subresource, new, old, &mut causes),
+        Part::Status | Part::Finalize => {
+            strategy.validate_subresource_update(change.subresource, new, old, &mut causes);
+        }
         Part::Resize | Part::Member(_) => {
             strategy.validate(new, &mut causes);
             strategy.validate_subresource_update(change.subresource, new, old, &mut causes);
         }
-        Part::Finalize | Part::Internal => {}
+
+        Part::Internal => {}
     }
     if causes.is_empty() {
         Ok(())

@@ -6,6 +6,7 @@ mod container;
 mod environment;
 mod handlers;
 mod mounts;
+mod resize;
 mod resources;
 mod scheduling;
 mod security;
@@ -13,11 +14,12 @@ mod update;
 mod volumes;
 mod warnings;
 
+pub(crate) use resize::{keep_resizable, resize};
 pub(crate) use resources::{
     amount, container_resource_name, is_extended_resource, is_standard_quota_resource, resource_name,
 };
 pub(crate) use scheduling::{node_selector, taint_effect, tolerations};
-pub(crate) use update::{ephemeral_containers_update, pod_update, resize, status_update};
+pub(crate) use update::{ephemeral_containers_update, pod_update, status_update};
 
 use super::{
     Field,

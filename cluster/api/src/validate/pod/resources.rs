@@ -167,6 +167,15 @@ pub(super) fn pod_level(spec: &Field<'_>, causes: &mut Causes) {
         }
     };
     requirements(&resources, name_rule, causes);
+    for (list, checked) in [("requests", (|_| true) as fn(&str) -> bool), ("limits", is_huge_page)] {
+        for (name, own) in resources.at(list).entries().filter(|(name, _)| checked(name)) {
+            let sum = aggregate(spec, list, name);
+            if own.quantity().is_some_and(|most| sum > most) {
+                let why = format!("must be greater than or equal to aggregate container {list} of {sum}");
+                causes.push(own.named(format!("{}.{list}[{name}]", resources.path())).invalid(why));
+            }
+        }
+    }
     for (name, limit) in resources.at("limits").entries() {
         let Some(most) = limit.quantity() else { continue };
         for (i, container) in spec.at("containers").items().enumerate() {
@@ -180,6 +189,29 @@ pub(super) fn pod_level(spec: &Field<'_>, causes: &mut Causes) {
             }
         }
     }
+}
+
+/// What the containers of a pod ask for together: those that run side by side, or the greediest initial one.
+fn aggregate(spec: &Field<'_>, list: &str, name: &str) -> Quantity {
+    let amount = |container: &Field<'_>| {
+        let amount = container.at("resources").at(list).key(name).quantity();
+        amount.unwrap_or_else(|| Quantity::from_units(0))
+    };
+    let mut together = spec
+        .at("containers")
+        .items()
+        .fold(Quantity::from_units(0), |sum, container| sum.plus(amount(&container)));
+    let (mut sidecars, mut initial) = (Quantity::from_units(0), Quantity::from_units(0));
+    for container in spec.at("initContainers").items() {
+        let own = amount(&container);
+        let at_once = sidecars.clone().plus(own.clone());
+        if container.at("restartPolicy").text() == "Always" {
+            together = together.plus(own);
+            sidecars = at_once.clone();
+        }
+        initial = initial.max(at_once);
+    }
+    together.max(initial)
 }
 
 fn requirements(resources: &Field<'_>, name_rule: impl Fn(&str, &Field<'_>, &mut Causes), causes: &mut Causes) {

@@ -165,6 +165,13 @@ fn differences(new: &Value, old: &Value) -> String {
 /// A change through `/ephemeralcontainers`: they are added, never changed or removed.
 pub(crate) fn ephemeral_containers_update(new: &Value, old: &Value, causes: &mut Causes) {
     const FIELD: &str = "spec.ephemeralContainers";
+    if json::members(new, "metadata.annotations").any(|(key, _)| key == "kubernetes.io/config.mirror") {
+        *causes = vec![StatusCause::forbidden(
+            "[]",
+            "static pods do not support ephemeral containers",
+        )];
+        return;
+    }
     let now = json::list(new, FIELD);
     for was in json::list(old, FIELD) {
         let name = json::text(was, "name");
@@ -178,50 +185,6 @@ pub(crate) fn ephemeral_containers_update(new: &Value, old: &Value, causes: &mut
                 causes.push(StatusCause::forbidden(FIELD, &why));
             }
             Some(_) => {}
-        }
-    }
-}
-
-/// A change through `/resize`: cpu and memory of containers, in the same class of service.
-pub(crate) fn resize(new: &Value, old: &Value, class_of: fn(&Value) -> &'static str, causes: &mut Causes) {
-    let root = Field::root(new);
-    if class_of(new) != json::text(old, "status.qosClass") && !json::text(old, "status.qosClass").is_empty() {
-        let why = "Pod QOS Class may not change as a result of resizing";
-        causes.push(root.at("spec").invalid_as(json::text(new, "status.qosClass"), why));
-    }
-    let before = Field::root(old).at("spec");
-    for list in ["initContainers", "containers"] {
-        let pairs = root.at("spec").at(list).items().zip(before.at(list).items());
-        for (now, was) in pairs {
-            let sidecar = now.at("restartPolicy").text() == "Always";
-            if list == "initContainers" && !sidecar {
-                if now.value() != was.value() {
-                    let why = "resources for non-sidecar init containers are immutable";
-                    causes.push(root.at("spec").forbidden(why));
-                }
-                continue;
-            }
-            resized(&now, &was, &root, causes);
-        }
-    }
-}
-
-fn resized(now: &Field<'_>, was: &Field<'_>, root: &Field<'_>, causes: &mut Causes) {
-    for kind in ["limits", "requests"] {
-        let (now, was) = (now.at("resources").at(kind), was.at("resources").at(kind));
-        for (name, amount) in was.entries() {
-            if !now.key(name).is_set() {
-                let why = format!("resource {kind} cannot be removed");
-                causes.push(now.forbidden(&why));
-            } else if !matches!(name, "cpu" | "memory") && now.key(name).value() != amount.value() {
-                causes.push(root.at("spec").forbidden("only cpu and memory resources are mutable"));
-            }
-        }
-        let added = now
-            .entries()
-            .any(|(name, _)| !matches!(name, "cpu" | "memory") && !was.key(name).is_set());
-        if added {
-            causes.push(root.at("spec").forbidden("only cpu and memory resources are mutable"));
         }
     }
 }
