@@ -113,6 +113,9 @@ impl Canon {
         if name.is_empty() && is_age(&text) {
             return "<age>".into();
         }
+        if text.starts_with("X509SHA256=") {
+            return "<the certificate's digest>".into();
+        }
         if let Some(suffix) = text.strip_prefix("kube-api-access-") {
             return format!("kube-api-access-<random {}>", suffix.len());
         }
