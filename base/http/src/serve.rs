@@ -1,7 +1,10 @@
 //! Accepting connections and giving their requests to a handler.
 
+mod gather;
+
 use crate::{Body, ServerTls};
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
+use gather::{gather, turn};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
@@ -204,7 +207,8 @@ async fn serve_connection(
     let result = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         serve_http2(stream, service, &limits, &cancel).await
     } else {
-        serve_http1(stream, service, &limits, &cancel).await
+        let ended = serve_http1(stream, service, &limits, &cancel).await;
+        ended.map_err(io::Error::other)
     };
     if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
@@ -244,7 +248,7 @@ async fn serve_http2<S>(
     service: S,
     limits: &Limits,
     cancel: &CancellationToken,
-) -> hyper::Result<()>
+) -> io::Result<()>
 where
     S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
     S::Future: Send + 'static,
@@ -256,12 +260,16 @@ where
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
+    let (stream, outlet) = gather(stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = cancel.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    let mut cancelled = pin!(cancel.cancelled().fuse());
+    turn(outlet, |cx| {
+        if cancelled.as_mut().poll(cx).is_ready() {
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
 }
 
 async fn serve_http1<S>(
