@@ -14,15 +14,15 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use strata_http::{
     Body, BoxError,
     websocket::{self, Encoding},
 };
 use strata_meta::{Revision, Status, Uid};
 use strata_metrics::Histogram;
-use strata_task::CancellationToken;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// Upstream's `--min-request-timeout`: watches end after one to two times this.
 const WATCH_SECONDS: u64 = 1800;
@@ -114,8 +114,9 @@ struct Running {
     writer: FrameWriter,
     /// Whether frames are sent one by one.
     alone: bool,
-    deadline: Instant,
-    cancel: CancellationToken,
+    // Asked for once: a timer and a place among those who wait, for each frame anew, cost more than the frame.
+    deadline: Pin<Box<Sleep>>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Frames as messages; those in protobuf need no length there.
@@ -157,21 +158,21 @@ fn frames(
         sizes: core.metrics.storage.watched(&gvk.group, &gvk.version, resource),
         started: Instant::now(),
         scope,
-        cancel: core.cancel.clone(),
+        cancelled: Box::pin(core.cancel.clone().cancelled_owned()),
         core,
         watch,
         view,
         writer,
         alone,
-        deadline: Instant::now() + Duration::from_secs(seconds),
+        deadline: Box::pin(sleep(Duration::from_secs(seconds))),
     };
-    stream::unfold(Some(running), |state| async move {
+    stream::unfold(Some(Box::new(running)), |state| async move {
         let mut running = state?;
         let frame = loop {
             let frame = tokio::select! {
                 frame = running.watch.next() => frame?,
-                () = tokio::time::sleep_until(running.deadline) => return None,
-                () = running.cancel.cancelled() => return None,
+                () = &mut running.deadline => return None,
+                () = &mut running.cancelled => return None,
             };
             if !running.writer.can_tell(&frame) {
                 return None;
