@@ -22,7 +22,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run a control plane and a node on this machine.
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Run a node on this machine that joins a control plane elsewhere.
     Node(NodeArgs),
     /// Manage the tokens with which machines join.
@@ -154,6 +154,27 @@ pub struct ApiSettings {
     /// A kubeconfig of the webhook that may allow what the server does not.
     #[arg(long)]
     pub authorization_webhook_config_file: Option<PathBuf>,
+    /// An AuthorizationConfiguration: who decides what somebody may do, and in which order.
+    #[arg(long, conflicts_with = "authorization_webhook_config_file")]
+    pub authorization_config: Option<PathBuf>,
+    /// An authority, PEM, of front proxies that are believed about who asks.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of front proxies that are believed; any if none is given.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers in which a front proxy names the user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User")]
+    pub requestheader_username_headers: Vec<String>,
+    /// Headers with the user's uid.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Uid")]
+    pub requestheader_uid_headers: Vec<String>,
+    /// Headers with the user's groups.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group")]
+    pub requestheader_group_headers: Vec<String>,
+    /// What headers begin with that hold more about the user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
     /// An EncryptionConfiguration: which resources are encrypted in the store, and with which keys.
     #[arg(long)]
     pub encryption_provider_config: Option<PathBuf>,

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use strata_api::{AuditLog, AuditOptions, EncryptionOptions, OutsideOptions};
+use strata_auth::{FRONT_PROXY_CLIENT, RequestHeaders};
 
 fn read(path: &Path) -> Outcome<String> {
     fs::read_to_string(path).during(format!("reading {}", path.display()))
@@ -25,6 +26,7 @@ pub fn outside(settings: &ApiSettings) -> Outcome<OutsideOptions> {
         authentication: optional(&settings.authentication_config)?,
         token_webhook: optional(&settings.authentication_token_webhook_config_file)?,
         authorization_webhook: optional(&settings.authorization_webhook_config_file)?,
+        authorization: settings.authorization_config.clone(),
     })
 }
 
@@ -35,6 +37,28 @@ pub fn encryption(settings: &ApiSettings) -> Option<EncryptionOptions> {
         reload: settings.encryption_provider_config_automatic_reload,
         ..EncryptionOptions::new(path)
     })
+}
+
+/// The authorities of front proxies, PEM: the server's own and the one that is configured.
+pub fn front_proxies(settings: &ApiSettings, own: &str) -> Outcome<String> {
+    let configured = optional(&settings.requestheader_client_ca_file)?;
+    Ok(configured.map_or(own.to_owned(), |pem| format!("{}\n{own}", pem.trim_end())))
+}
+
+/// Which front proxies are believed, and in which headers: with an authority of one's own any name is, as upstream,
+/// unless names are given.
+pub fn request_headers(settings: &ApiSettings) -> RequestHeaders {
+    let mut allowed = settings.requestheader_allowed_names.clone();
+    if settings.requestheader_client_ca_file.is_none() || !allowed.is_empty() {
+        allowed.push(FRONT_PROXY_CLIENT.to_owned());
+    }
+    RequestHeaders {
+        allowed_names: allowed,
+        names: settings.requestheader_username_headers.clone(),
+        uids: settings.requestheader_uid_headers.clone(),
+        groups: settings.requestheader_group_headers.clone(),
+        extra_prefixes: settings.requestheader_extra_headers_prefix.clone(),
+    }
 }
 
 /// What is written down about requests.

@@ -48,7 +48,7 @@ fn run(cli: Cli) -> Outcome<ExitCode> {
         Command::Server(args) => {
             // The helper must exist before any thread does.
             let helper = if args.no_node { None } else { Some(start_helper()?) };
-            runtime()?.block_on(server::run(args, helper, log_filter))?;
+            runtime()?.block_on(server::run(*args, helper, log_filter))?;
         }
         Command::Node(args) => {
             let helper = start_helper()?;

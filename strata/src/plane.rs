@@ -66,11 +66,13 @@ pub async fn start(
         .during("issuing a certificate")?;
     let front = ClusterCa::open_or_create_front_proxy(&pki).during("opening the front proxy's authority")?;
     let front_proxy = FrontProxy {
-        ca_pem: front.ca_pem().to_owned(),
+        ca_pem: guard::front_proxies(&args.api, front.ca_pem())?,
+        believed: guard::request_headers(&args.api),
         identity: front
             .issue_client(FRONT_PROXY_CLIENT, &[])
             .during("issuing a certificate")?,
     };
+    let proxy_ca = front_proxy.ca_pem.clone();
     let options = ApiOptions {
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
@@ -84,7 +86,16 @@ pub async fn start(
     };
     let api = Arc::new(ApiServer::start(options).await.during("starting the API server")?);
     let tasks = TaskTracker::new();
-    serve(&api, &ca, listener, args, node_ip, instance, &tasks, cancel)?;
+    serve(
+        &api,
+        (&ca, &proxy_ca),
+        listener,
+        args,
+        node_ip,
+        instance,
+        &tasks,
+        cancel,
+    )?;
     write_kubeconfigs(args, &ca)?;
     let reconcilers = match args.no_controllers {
         true => None,
@@ -113,7 +124,7 @@ async fn listen(args: &ServerArgs) -> Outcome<TcpListener> {
 #[allow(clippy::too_many_arguments)]
 fn serve(
     api: &ApiServer,
-    ca: &Arc<ClusterCa>,
+    (ca, proxy_ca): (&Arc<ClusterCa>, &str),
     listener: TcpListener,
     args: &ServerArgs,
     node_ip: IpAddr,
@@ -149,6 +160,7 @@ fn serve(
         leaf.key_pem.as_bytes(),
         Some(ca.ca_pem().as_bytes()),
     );
+    let tls = tls.and_then(|tls| tls.trusting_proxies(proxy_ca.as_bytes()));
     let tls = Arc::new(tls.during("making the server's TLS configuration")?);
     let issuer = ca.clone();
     let renew = move || issuer.issue_server(&names, &addresses);

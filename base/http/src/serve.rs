@@ -40,6 +40,8 @@ pub struct Peer {
     pub certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
     /// Why a certificate that was presented is not believed; such a caller is not anonymous but refused.
     pub certificate_error: Option<Arc<str>>,
+    /// The client's certificate chain, leaf first, if it leads to the authority of front proxies.
+    pub proxy: Option<Arc<Vec<CertificateDer<'static>>>>,
     /// Whatever the handler wants to remember for the life of the connection, such as the parsed identity.
     pub memo: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
@@ -232,11 +234,16 @@ fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr, tls: &ServerTls) 
         address,
         certificates: None,
         certificate_error: None,
+        proxy: None,
         memo: Arc::default(),
     };
     if let Some(chain) = stream.get_ref().1.peer_certificates() {
+        let kept = || Some(Arc::new(chain.iter().map(|c| c.clone().into_owned()).collect()));
+        if tls.verify_proxy(chain) {
+            peer.proxy = kept();
+        }
         match tls.verify_client(chain) {
-            Ok(()) => peer.certificates = Some(Arc::new(chain.iter().map(|c| c.clone().into_owned()).collect())),
+            Ok(()) => peer.certificates = kept(),
             Err(error) => peer.certificate_error = Some(error.to_string().into()),
         }
     }

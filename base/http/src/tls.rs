@@ -37,6 +37,7 @@ pub struct ServerTls {
     acceptor: TlsAcceptor,
     certificate: Arc<SwappableCertificate>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
+    proxies: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl ServerTls {
@@ -60,7 +61,14 @@ impl ServerTls {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             certificate,
             clients,
+            proxies: None,
         })
+    }
+
+    /// Whose front proxies are believed, besides clients. Errors: `Pem`.
+    pub fn trusting_proxies(mut self, proxy_ca_pem: &[u8]) -> Result<Self, Error> {
+        self.proxies = Some(client_verifier(proxy_ca_pem)?);
+        Ok(self)
     }
 
     /// Uses another certificate for connections made from now on.
@@ -82,6 +90,14 @@ impl ServerTls {
             ));
         };
         verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(|_| ())
+    }
+
+    /// Whether a chain that a client proved to own leads to the authority of front proxies.
+    pub(crate) fn verify_proxy(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(verifier), Some((leaf, rest))) = (&self.proxies, chain.split_first()) else {
+            return false;
+        };
+        verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok()
     }
 }
 

@@ -100,6 +100,25 @@ impl Selector {
         Ok(Self { requirements })
     }
 
+    /// Its requirements as the API writes them, without comparisons of numbers, which it has no form for.
+    pub fn requirements(&self) -> Vec<LabelSelectorRequirement> {
+        let shown = |r: &Requirement| {
+            let operator = match r.operator {
+                Operator::In => "In",
+                Operator::NotIn => "NotIn",
+                Operator::Exists => "Exists",
+                Operator::DoesNotExist => "DoesNotExist",
+                Operator::GreaterThan | Operator::LessThan => return None,
+            };
+            Some(LabelSelectorRequirement {
+                key: r.key.clone(),
+                operator: operator.to_owned(),
+                values: r.values.clone(),
+            })
+        };
+        self.requirements.iter().filter_map(shown).collect()
+    }
+
     /// Whether labels, looked up by key, satisfy every requirement.
     pub fn matches_with<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements.iter().all(|r| r.matches(lookup(&r.key)))

@@ -10,80 +10,97 @@ use strata_auth::{
     Attributes, Authorizer, BOOTSTRAP_SECRET_PREFIX, BootstrapToken, BoundKind, BoundState, Decision, TokenLookup,
     UserInfo,
 };
-use strata_meta::{FieldSelector, ObjectMeta, Status};
+use strata_meta::{FieldSelector, ObjectMeta, Selector, Status};
 
 impl Core {
-    /// Whether the request may be made. Errors: 403.
+    /// Whether a request from inside the process may be made, by those who answer from memory. Errors: 403.
     pub(crate) fn authorize(&self, user: &UserInfo, info: &RequestInfo, query: &Query) -> Result<(), Status> {
-        let fields = matches!(info.verb, "list" | "watch" | "deletecollection")
-            .then(|| FieldSelector::parse(query.get("fieldSelector")).ok())
-            .flatten();
-        self.require(&attributes(user, info, fields.as_ref()))
+        let selectors = Selectors::of(info, query);
+        let attributes = selectors.attributes(user, info);
+        refusal(&attributes, &self.authorizer.authorize(&attributes))
     }
 
-    /// As [`Self::authorize`], asking the webhook too if there is one. Errors: 403.
+    /// Whether the request may be made. Errors: 403.
     pub(crate) async fn authorize_request(
         &self,
         user: &UserInfo,
         info: &RequestInfo,
         query: &Query,
     ) -> Result<(), Status> {
-        let refused = match (self.authorize(user, info, query), &self.outside.authorization) {
-            (Ok(()), _) => return Ok(()),
-            (refused, None) => return refused,
-            (Err(refused), Some(webhook)) => match webhook.decide(self, &attributes(user, info, None)).await {
-                Decision::Allow => return Ok(()),
-                _ => refused,
-            },
-        };
-        Err(refused)
+        let selectors = Selectors::of(info, query);
+        self.require(&selectors.attributes(user, info)).await
     }
 
     /// Whether the user may also create what an update would. Errors: 403.
-    pub(crate) fn authorize_create(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+    pub(crate) async fn authorize_create(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
         let mut create = info.clone();
         create.verb = "create";
-        self.authorize(user, &create, &Query::default())
+        self.authorize_request(user, &create, &Query::default()).await
     }
 
     /// Whether something may be done. Errors: 403 with upstream's sentence.
-    pub(crate) fn require(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        match self.authorizer.authorize(attributes) {
-            Decision::Allow => Ok(()),
-            refused => {
-                let reason = refused.reason();
-                let mut why = attributes.to_string();
-                if !reason.is_empty() {
-                    why.push_str(": ");
-                    why.push_str(reason);
-                }
-                let resource = if attributes.is_resource {
-                    attributes.resource
-                } else {
-                    ""
-                };
-                let resource = strata_meta::GroupResource::new(attributes.group, resource);
-                Err(Status::forbidden(&resource, attributes.name, why))
-            }
+    pub(crate) async fn require(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        refusal(attributes, &self.authorizer.decide(self, attributes).await)
+    }
+}
+
+/// The selectors of a request that names many objects.
+pub(crate) struct Selectors {
+    fields: Option<FieldSelector>,
+    labels: Option<Selector>,
+}
+
+impl Selectors {
+    pub(crate) fn of(info: &RequestInfo, query: &Query) -> Self {
+        let many = matches!(info.verb, "list" | "watch" | "deletecollection");
+        let stated = |name: &str| Some(query.get(name)).filter(|text| many && !text.is_empty());
+        Self {
+            fields: stated("fieldSelector").and_then(|text| FieldSelector::parse(text).ok()),
+            labels: stated("labelSelector").and_then(|text| Selector::parse(text).ok()),
+        }
+    }
+
+    /// A request as authorizers see it.
+    pub(crate) fn attributes<'a>(&'a self, user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'a> {
+        Attributes {
+            verb: info.verb,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            is_resource: info.is_resource,
+            field_selector: self.fields.as_ref(),
+            label_selector: self.labels.as_ref(),
+            ..Attributes::of(user)
         }
     }
 }
 
-/// A request as authorizers see it.
-fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo, fields: Option<&'a FieldSelector>) -> Attributes<'a> {
-    Attributes {
-        verb: info.verb,
-        group: &info.group,
-        version: &info.version,
-        resource: &info.resource,
-        subresource: &info.subresource,
-        namespace: &info.namespace,
-        name: &info.name,
-        path: &info.path,
-        is_resource: info.is_resource,
-        field_selector: fields,
-        ..Attributes::of(user)
+/// Errors: 403 with upstream's sentence, unless something is allowed.
+fn refusal(attributes: &Attributes<'_>, decision: &Decision) -> Result<(), Status> {
+    if decision.is_allowed() {
+        return Ok(());
     }
+    Err(forbidden(attributes, decision.reason()))
+}
+
+/// 403 with upstream's sentence.
+pub(crate) fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let mut why = attributes.to_string();
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(reason);
+    }
+    let resource = if attributes.is_resource {
+        attributes.resource
+    } else {
+        ""
+    };
+    let resource = strata_meta::GroupResource::new(attributes.group, resource);
+    Status::forbidden(&resource, attributes.name, why)
 }
 
 /// Reads from the cache what tokens are bound to.

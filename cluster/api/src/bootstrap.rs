@@ -89,15 +89,15 @@ const EXTENSION_AUTHENTICATION: &str = "extension-apiserver-authentication";
 /// By whom extension API servers let themselves be told who asks.
 fn extension_authentication(core: &Core) -> Value {
     let mut data = json!({"client-ca-file": core.ca_pem});
-    if let Some(ca) = core.aggregator.front_proxy_ca() {
-        let list = |name: &str| json!([name]).to_string();
+    if let (Some(ca), Some(believed)) = (core.aggregator.front_proxy_ca(), core.authenticator.proxies()) {
+        let list = |names: &[String]| json!(names).to_string();
         for (key, value) in [
             ("requestheader-client-ca-file", ca.to_owned()),
-            ("requestheader-allowed-names", list(strata_auth::FRONT_PROXY_CLIENT)),
-            ("requestheader-username-headers", list("X-Remote-User")),
-            ("requestheader-uid-headers", list("X-Remote-Uid")),
-            ("requestheader-group-headers", list("X-Remote-Group")),
-            ("requestheader-extra-headers-prefix", list("X-Remote-Extra-")),
+            ("requestheader-allowed-names", list(&believed.allowed_names)),
+            ("requestheader-username-headers", list(&believed.names)),
+            ("requestheader-uid-headers", list(&believed.uids)),
+            ("requestheader-group-headers", list(&believed.groups)),
+            ("requestheader-extra-headers-prefix", list(&believed.extra_prefixes)),
         ] {
             data[key] = json!(value);
         }

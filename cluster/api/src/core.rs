@@ -10,9 +10,10 @@ use crate::{
     encrypt,
     extension::Extensions,
     flow::Flow,
+    impersonate::Impersonation,
     metrics::Metrics,
     options::{Dialer, LogFilter},
-    outside::Outside,
+    outside::{Authorization, Outside},
     registry::{Registry, Row},
     usage::{self, Usage},
     webhook::WebhookClients,
@@ -27,7 +28,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use strata_auth::{Authenticator, AuthorizerChain, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
+use strata_auth::{Authenticator, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
 use strata_meta::{Object, ObjectKey, Revision, Status};
 use strata_store::{Error as StoreError, Expect, LeaseId, Store};
 use strata_task::CancellationToken;
@@ -51,7 +52,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) extensions: Arc<Extensions>,
     pub(crate) authenticator: Authenticator,
-    pub(crate) authorizer: AuthorizerChain,
+    pub(crate) authorizer: Authorization,
+    pub(crate) impersonation: Impersonation,
     pub(crate) rbac: Arc<Rbac>,
     pub(crate) nodes: Arc<NodeAuthorizer>,
     pub(crate) issuer: Arc<TokenIssuer>,
@@ -111,10 +113,11 @@ impl Core {
             options.node_ports.clone(),
         )?);
         let lookup = Arc::new(Lookup::new(&cache));
-        let superuser = Arc::new(strata_auth::Superuser);
         Ok(Self {
-            authenticator: Authenticator::new(options.issuer.clone(), lookup),
-            authorizer: AuthorizerChain::new(vec![superuser, nodes.clone(), rbac.clone()]),
+            authenticator: Authenticator::new(options.issuer.clone(), lookup)
+                .believing(options.front_proxy.as_ref().map(|front| front.believed.clone())),
+            impersonation: Impersonation::default(),
+            authorizer: Outside::authorization(&options.outside, nodes.clone(), rbac.clone())?,
             store: options.store,
             cache,
             registry,

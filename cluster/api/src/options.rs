@@ -70,6 +70,8 @@ pub struct FrontProxy {
     pub ca_pem: String,
     /// A certificate of it for [`strata_auth::FRONT_PROXY_CLIENT`].
     pub identity: Leaf,
+    /// Which front proxies of that authority are believed, and in which headers.
+    pub believed: strata_auth::RequestHeaders,
 }
 
 /// Where a connection should lead.

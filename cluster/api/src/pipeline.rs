@@ -7,7 +7,7 @@ use crate::{
     discovery, duration,
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     health,
-    impersonate::impersonated,
+    impersonate::{forget, impersonated},
     metrics::waits,
     operations,
     registry::Row,
@@ -147,6 +147,9 @@ impl Handler for HttpHandler {
                 core.metrics.access.certificate(left);
             }
             forget_token(request.headers_mut());
+            if let Some(proxies) = core.authenticator.proxies() {
+                proxies.forget(request.headers_mut());
+            }
             match believed {
                 // A write goes on when its caller has gone: what was begun is finished or refused, never left halfway.
                 Ok(user) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
@@ -302,15 +305,20 @@ fn audit_id(asked: &HeaderMap) -> HeaderValue {
 async fn bounded(
     call: &mut Call,
     row: Option<Arc<Row>>,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     origin: Origin,
 ) -> Result<Response<Body>, Status> {
     let core = call.core.clone();
     let caller = call.user.clone();
     let limit = time_limit(&call.info, &call.query)?;
-    call.user = impersonated(&core, caller.clone(), &call.headers)?;
-    if let Some(trail) = call.trail.as_ref().filter(|_| !Arc::ptr_eq(&caller, &call.user)) {
-        trail.impersonated(&call.user);
+    let request_of = (&call.info, &call.query);
+    if let Some(acting) = impersonated(&core, &caller, &call.headers, request_of).await? {
+        call.user = acting.user;
+        if let Some(trail) = &call.trail {
+            trail.impersonated(&call.user, acting.constraint.as_deref());
+        }
+        // Nobody behind this point is to act on it again.
+        forget(request.headers_mut());
     }
     let endless = limit.is_none();
     if origin == Origin::Process || (endless && call.info.verb != "watch") {

@@ -12,9 +12,9 @@ use crate::{
 use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use strata_auth::{Attributes, Authorizer, Decision, UserInfo};
+use strata_auth::{Attributes, Decision, UserInfo};
 use strata_http::Body;
-use strata_meta::{FieldSelector, Status, StatusCause};
+use strata_meta::{FieldSelector, LabelSelector, Selector, Status, StatusCause};
 
 /// Answers a create of a kind that is not stored.
 pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
@@ -43,7 +43,7 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         }
         "SelfSubjectAccessReview" => {
             let user = call.user.clone();
-            access(call, row, &mut value, &user)?;
+            access(call, row, &mut value, &user).await?;
         }
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
             if row.namespaced && json::text(&value, "spec.resourceAttributes.namespace") != call.info.namespace {
@@ -56,7 +56,7 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
                 return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
             }
             let user = subject(row, &value)?;
-            access(call, row, &mut value, &user)?;
+            access(call, row, &mut value, &user).await?;
         }
         "SelfSubjectRulesReview" => rules(call, &mut value)?,
         "SelfSubjectReview" => json::set(&mut value, "status", json!({"userInfo": &*call.user})),
@@ -102,13 +102,13 @@ fn subject(row: &Row, value: &Value) -> Result<UserInfo, Status> {
     Ok(user)
 }
 
-fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<(), Status> {
+async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<(), Status> {
     let resource = json::get(value, "spec.resourceAttributes").cloned();
     let path = json::get(value, "spec.nonResourceAttributes").cloned();
     let decision = match (&resource, &path) {
         (Some(r), None) => {
-            let fields = field_requirements(r);
-            call.core.authorizer.authorize(&Attributes {
+            let (fields, labels) = (field_requirements(r), label_requirements(r));
+            let attributes = Attributes {
                 verb: json::text(r, "verb"),
                 group: json::text(r, "group"),
                 version: json::text(r, "version"),
@@ -117,15 +117,20 @@ fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<
                 namespace: json::text(r, "namespace"),
                 name: json::text(r, "name"),
                 field_selector: fields.as_ref(),
+                label_selector: labels.as_ref(),
                 ..Attributes::of(user)
-            })
+            };
+            call.core.authorizer.decide(&call.core, &attributes).await
         }
-        (None, Some(p)) => call.core.authorizer.authorize(&Attributes {
-            verb: json::text(p, "verb"),
-            path: json::text(p, "path"),
-            is_resource: false,
-            ..Attributes::of(user)
-        }),
+        (None, Some(p)) => {
+            let attributes = Attributes {
+                verb: json::text(p, "verb"),
+                path: json::text(p, "path"),
+                is_resource: false,
+                ..Attributes::of(user)
+            };
+            call.core.authorizer.decide(&call.core, &attributes).await
+        }
         (Some(_), Some(_)) => {
             let why = "cannot be specified in combination with resourceAttributes";
             let cause = StatusCause::invalid("spec.nonResourceAttributes", path.as_ref(), why);
@@ -146,6 +151,20 @@ fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<
     }
     json::set(value, "status", status);
     Ok(())
+}
+
+fn label_requirements(resource: &Value) -> Option<Selector> {
+    let raw = json::text(resource, "labelSelector.rawSelector");
+    if !raw.is_empty() {
+        return Selector::parse(raw).ok();
+    }
+    let requirements = json::get(resource, "labelSelector.requirements")?;
+    let match_expressions = serde_json::from_value(requirements.clone()).ok()?;
+    let selector = LabelSelector {
+        match_expressions,
+        ..LabelSelector::default()
+    };
+    selector.to_selector().ok().filter(|selector| !selector.is_everything())
 }
 
 fn field_requirements(resource: &Value) -> Option<FieldSelector> {
@@ -174,10 +193,6 @@ fn rules(call: &Call, value: &mut Value) -> Result<(), Status> {
         return Err(Status::bad_request("no namespace on request"));
     }
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
-    if call.user.is_in(strata_auth::GROUP_MASTERS) {
-        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
-    }
     for rule in call.core.rbac.rules_for(&call.user, &namespace) {
         if rule.non_resource_urls.is_empty() {
             let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
@@ -189,11 +204,13 @@ fn rules(call: &Call, value: &mut Value) -> Result<(), Status> {
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
-    json::set(
-        value,
-        "status",
-        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}),
-    );
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    if !call.core.authorizer.is_complete() {
+        json::set(&mut status, "incomplete", true);
+        let why = "webhook authorizer does not support user rule resolution";
+        json::set(&mut status, "evaluationError", why);
+    }
+    json::set(value, "status", status);
     Ok(())
 }
 

@@ -69,6 +69,8 @@ impl ApiServer {
         server.core.set_started();
         server.background(aggregate::keep(server.core.clone()));
         server.background(flow::keep(server.core.clone()));
+        let core = server.core.clone();
+        server.background(async move { core.authorizer.run().await });
         if let Some(encryption) = server.core.encryption.clone() {
             server.background(async move { encryption.run().await });
         }

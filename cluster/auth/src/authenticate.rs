@@ -1,6 +1,6 @@
 //! Who sent a request: client certificates, service account tokens, bootstrap tokens.
 
-use crate::{BootstrapToken, BoundRef, Claims, TokenError, TokenIssuer, UserInfo};
+use crate::{BootstrapToken, BoundRef, Claims, RequestHeaders, TokenError, TokenIssuer, UserInfo};
 use http::{HeaderMap, header::AUTHORIZATION};
 use std::{fmt, sync::Arc};
 use strata_http::Peer;
@@ -71,6 +71,7 @@ pub struct Authenticator {
     issuer: Arc<TokenIssuer>,
     lookup: Arc<dyn TokenLookup>,
     audiences: Vec<String>,
+    proxies: Option<RequestHeaders>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -96,7 +97,19 @@ impl Authenticator {
             issuer,
             lookup,
             audiences,
+            proxies: None,
         }
+    }
+
+    /// Believes front proxies too.
+    pub fn believing(mut self, proxies: Option<RequestHeaders>) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
+    /// The headers in which front proxies speak.
+    pub fn proxies(&self) -> Option<&RequestHeaders> {
+        self.proxies.as_ref()
     }
 
     /// The audiences of this API server.
@@ -104,9 +117,12 @@ impl Authenticator {
         &self.audiences
     }
 
-    /// Who sent a request: by certificate, else by bearer token, else anonymous. What is presented and not believed
+    /// Who sent a request: as a front proxy says, by certificate, else by bearer token, else anonymous. What is presented and not believed
     /// is an error.
     pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<Arc<UserInfo>, Unauthenticated> {
+        if let Some(user) = self.proxies.as_ref().and_then(|proxies| proxies.user(headers, peer)) {
+            return Ok(Arc::new(user));
+        }
         if let Some(error) = &peer.certificate_error {
             return Err(Unauthenticated::Certificate(error.to_string()));
         }

@@ -2,7 +2,7 @@
 
 use crate::{UserInfo, user::GROUP_MASTERS};
 use std::{fmt, sync::Arc};
-use strata_meta::FieldSelector;
+use strata_meta::{FieldSelector, Selector};
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,8 @@ pub struct Attributes<'a> {
     pub is_resource: bool,
     /// The field selector of a list or watch.
     pub field_selector: Option<&'a FieldSelector>,
+    /// The label selector of a list or watch.
+    pub label_selector: Option<&'a Selector>,
 }
 
 impl<'a> Attributes<'a> {
@@ -46,6 +48,7 @@ impl<'a> Attributes<'a> {
             path: "",
             is_resource: true,
             field_selector: None,
+            label_selector: None,
         }
     }
 }

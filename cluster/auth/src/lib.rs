@@ -19,6 +19,7 @@ mod node;
 mod rbac;
 mod renew;
 mod request;
+mod request_header;
 mod token;
 mod user;
 
@@ -37,6 +38,7 @@ pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, Rbac, aggregate, uncovered};
 pub use renew::keep_renewed;
 pub use request::{RequestedNames, certificate_request};
+pub use request_header::RequestHeaders;
 pub use token::{BoundRef, Claims, IssuedToken, KubernetesClaims, ServiceAccountClaims, TokenIssuer};
 pub use user::{
     GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES, GROUP_SERVICE_ACCOUNTS, GROUP_UNAUTHENTICATED, NODE_USER_PREFIX,

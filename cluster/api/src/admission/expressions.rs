@@ -331,7 +331,8 @@ impl TypeProvider for PatchTypes {
     }
 }
 
-fn object(name: &str, fields: &[(&str, DeclType)]) -> DeclType {
+/// A type with fields by their names.
+pub(crate) fn object(name: &str, fields: &[(&str, DeclType)]) -> DeclType {
     let properties = fields.iter().map(|(name, decl)| {
         let field = FieldDecl {
             property: (*name).to_owned(),

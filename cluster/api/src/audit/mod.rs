@@ -167,8 +167,13 @@ impl Trail {
     }
 
     /// As whom the request goes on.
-    pub(crate) fn impersonated(&self, user: &UserInfo) {
-        self.edit(|event| event["impersonatedUser"] = json!(user));
+    pub(crate) fn impersonated(&self, user: &UserInfo, constraint: Option<&str>) {
+        self.edit(|event| {
+            event["impersonatedUser"] = json!(user);
+            if let Some(constraint) = constraint {
+                event["authenticationMetadata"] = json!({"impersonationConstraint": constraint});
+            }
+        });
     }
 
     /// A note of somebody who judged the request.

@@ -54,7 +54,7 @@ pub(super) struct Cipher {
 }
 
 enum Key {
-    AesGcm(LessSafeKey),
+    AesGcm(Box<LessSafeKey>),
     AesCbc(Vec<u8>),
     Secretbox(Box<XSalsa20Poly1305>),
 }
@@ -66,7 +66,7 @@ impl Cipher {
             (Algorithm::AesGcm, 16 | 32) => {
                 let gcm = if secret.len() == 16 { &AES_128_GCM } else { &AES_256_GCM };
                 let unbound = UnboundKey::new(gcm, secret).map_err(|_| "the key cannot be used".to_owned())?;
-                Key::AesGcm(LessSafeKey::new(unbound))
+                Key::AesGcm(Box::new(LessSafeKey::new(unbound)))
             }
             (Algorithm::AesGcm, 24) => return Err("AES-192 is not supported here with GCM; use 16 or 32 bytes".into()),
             (Algorithm::AesCbc, 16 | 24 | 32) => Key::AesCbc(secret.to_vec()),

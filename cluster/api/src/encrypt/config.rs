@@ -28,7 +28,7 @@ pub(super) struct RuleSettings {
 
 /// How one provider is made.
 pub(super) enum ProviderSettings {
-    Cipher(Cipher),
+    Cipher(Box<Cipher>),
     Kms(kms::Settings),
     Identity,
 }
@@ -241,7 +241,7 @@ fn read_provider(
             }
             for (index, key) in keys.keys.iter().enumerate() {
                 let cipher = read_key(&format!("{at}[{index}]"), algorithm, key)?;
-                into.push(ProviderSettings::Cipher(cipher));
+                into.push(ProviderSettings::Cipher(Box::new(cipher)));
             }
         }
     }

@@ -63,10 +63,13 @@ pub(super) struct Kms {
     times: Times,
     current: RwLock<Option<Arc<Current>>>,
     probe: tokio::sync::Mutex<Probe>,
-    opened: Mutex<HashMap<[u8; 32], (Instant, Arc<DataKey>)>>,
+    opened: Mutex<Opened>,
     counts: Mutex<Counts>,
     _stop: DropGuard,
 }
+
+/// Opened sources by their digest, and until when they are remembered.
+type Opened = HashMap<[u8; 32], (Instant, Arc<DataKey>)>;
 
 /// What values are written with.
 struct Current {

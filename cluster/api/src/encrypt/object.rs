@@ -11,6 +11,7 @@ use ring::{
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use strata_meta::names::dns1123_subdomain;
 use strata_schema::protobuf::wire::{Raw, Reader, put_bytes, put_message, put_number};
 use strata_store::Error;
 
@@ -172,19 +173,12 @@ pub(super) fn validate_key_id(id: &str) -> Result<(), (&'static str, String)> {
 
 fn is_domain_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let is_label = |label: &str| {
-        let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = label.as_bytes();
-        bytes.iter().all(|b| inside(*b) || *b == b'-')
-            && bytes.first().is_some_and(|b| inside(*b))
-            && bytes.last().is_some_and(|b| inside(*b))
-    };
-    name.len() <= 253 && name.contains('.') && name.split('.').all(is_label)
+    name.contains('.') && dns1123_subdomain(name).is_empty()
 }
 
 /// What encrypts data: an opened source.
 pub(super) enum DataKey {
-    Key(LessSafeKey),
+    Key(Box<LessSafeKey>),
     Seed(Prk),
 }
 
@@ -200,7 +194,7 @@ impl DataKey {
                 let algorithm = if plain.len() == 16 { &AES_128_GCM } else { &AES_256_GCM };
                 let key = UnboundKey::new(algorithm, plain);
                 let key = key.map_err(|_| format!("crypto/aes: invalid key size {}", plain.len()))?;
-                Ok(Self::Key(LessSafeKey::new(key)))
+                Ok(Self::Key(Box::new(LessSafeKey::new(key))))
             }
         }
     }

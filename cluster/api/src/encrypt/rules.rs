@@ -14,7 +14,7 @@ use strata_store::Error;
 
 /// What values are written with and may have been written with.
 pub(super) enum Provider {
-    Cipher(Cipher),
+    Cipher(Box<Cipher>),
     Kms(Arc<Kms>),
     /// As they are.
     Identity,

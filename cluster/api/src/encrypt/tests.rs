@@ -183,10 +183,11 @@ async fn what_cannot_be_done_is_refused_at_the_start() {
     )
     .collect();
     for (resources, provider) in bad {
-        let refused = Encryption::open(&text(&resources, &[provider.clone()]), QUICK).await;
+        let refused = Encryption::open(&text(&resources, std::slice::from_ref(&provider)), QUICK).await;
         assert!(refused.is_err(), "{resources}: {provider}");
     }
-    let masked = text("'*.*'", &[identity.clone()]) + "- resources: [secrets]\n  providers: [{identity: {}}]\n";
+    let masked =
+        text("'*.*'", std::slice::from_ref(&identity)) + "- resources: [secrets]\n  providers: [{identity: {}}]\n";
     let why = Encryption::open(&masked, QUICK).await.err().unwrap();
     assert_eq!(why, r#"resource "secrets" is masked by earlier rule "*.*""#);
     assert!(Encryption::open(&text("secrets", &[identity]), QUICK).await.is_ok());

@@ -74,6 +74,8 @@ pub(crate) fn serve(call: &Call) -> Response<Body> {
     if let Some(audit) = &core.audit {
         audit.render(&mut text);
     }
+    core.authorizer.render(&mut text);
+    core.impersonation.render(&mut text);
     if let Some(encryption) = &core.encryption {
         encryption.render(&mut text);
     }

@@ -1,19 +1,21 @@
 //! Identity and rights that others decide about: OpenID providers and token webhooks say who somebody is, a webhook
 //! what they may do. They are asked when the server's own answer is that it does not know.
 
+mod access;
+mod authorization;
 mod claims;
 mod jwt;
 mod keys;
 mod review;
 
-pub(crate) use review::AuthorizationWebhook;
+pub(crate) use authorization::Authorization;
 
 use crate::{core::Core, webhook::from_kubeconfig};
 use jwt::JwtAuthenticator;
 use review::TokenWebhook;
 use serde::Deserialize;
-use std::sync::Arc;
-use strata_auth::UserInfo;
+use std::{path::PathBuf, sync::Arc};
+use strata_auth::{NodeAuthorizer, Rbac, UserInfo};
 
 /// Where identity and rights come from besides the server itself; files are given as their content.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct OutsideOptions {
     pub token_webhook: Option<String>,
     /// A kubeconfig that says where access is reviewed, when neither the node authorizer nor RBAC allow it.
     pub authorization_webhook: Option<String>,
+    /// The file of an AuthorizationConfiguration; it is read again when it changes.
+    pub authorization: Option<PathBuf>,
 }
 
 /// Those who may know who holds a token.
@@ -31,8 +35,6 @@ pub struct OutsideOptions {
 pub(crate) struct Outside {
     jwt: Vec<JwtAuthenticator>,
     webhook: Option<TokenWebhook>,
-    /// Who may know what somebody may do.
-    pub(crate) authorization: Option<AuthorizationWebhook>,
 }
 
 #[derive(Deserialize)]
@@ -70,11 +72,21 @@ impl Outside {
             let config = from_kubeconfig(text).map_err(wrong("authentication-token-webhook-config-file"))?;
             outside.webhook = Some(TokenWebhook::new(config));
         }
-        if let Some(text) = &options.authorization_webhook {
-            let config = from_kubeconfig(text).map_err(wrong("authorization-webhook-config-file"))?;
-            outside.authorization = Some(AuthorizationWebhook::new(config));
-        }
         Ok(outside)
+    }
+
+    /// Who decides what somebody may do. Errors: a setting that cannot be used.
+    pub(crate) fn authorization(
+        options: &OutsideOptions,
+        nodes: Arc<NodeAuthorizer>,
+        rbac: Arc<Rbac>,
+    ) -> Result<Authorization, crate::Error> {
+        let (file, webhook) = (
+            options.authorization.as_deref(),
+            options.authorization_webhook.as_deref(),
+        );
+        let opened = Authorization::open(nodes, rbac, file, webhook);
+        opened.map_err(|(setting, why)| crate::Error::Setting { setting, why })
     }
 
     /// Whether anybody besides the server knows tokens.

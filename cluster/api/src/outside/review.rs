@@ -1,4 +1,4 @@
-//! Webhooks that review tokens and access, and what they said a little while ago.
+//! A webhook that reviews tokens, and what webhooks said a little while ago.
 
 use crate::{core::Core, json, webhook::ClientConfig};
 use bytes::Bytes;
@@ -9,26 +9,24 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use strata_auth::{Attributes, Decision, GROUP_AUTHENTICATED, UserInfo};
+use strata_auth::{GROUP_AUTHENTICATED, UserInfo};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long answers hold (upstream's defaults).
+/// How long answers about tokens hold (upstream's default).
 const TOKENS: Duration = Duration::from_secs(120);
-const ALLOWED: Duration = Duration::from_secs(300);
-const REFUSED: Duration = Duration::from_secs(30);
 /// Answers kept.
 const ENTRIES: usize = 4096;
 
 /// Answers by the digest of their question.
-struct Answers<T>(Mutex<HashMap<[u8; 32], (Instant, T)>>);
+pub(super) struct Answers<T>(Mutex<HashMap<[u8; 32], (Instant, T)>>);
 
 impl<T: Clone> Answers<T> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Mutex::default())
     }
 
-    fn get(&self, key: &[u8; 32]) -> Option<T> {
+    pub(super) fn get(&self, key: &[u8; 32]) -> Option<T> {
         let mut known = self.0.lock().expect("no panic under this lock");
         match known.get(key) {
             Some((until, answer)) if *until > Instant::now() => Some(answer.clone()),
@@ -40,7 +38,7 @@ impl<T: Clone> Answers<T> {
         }
     }
 
-    fn put(&self, key: [u8; 32], answer: T, time: Duration) {
+    pub(super) fn put(&self, key: [u8; 32], answer: T, time: Duration) {
         let mut known = self.0.lock().expect("no panic under this lock");
         if known.len() >= ENTRIES {
             known.clear();
@@ -49,10 +47,17 @@ impl<T: Clone> Answers<T> {
     }
 }
 
-async fn ask(core: &Core, config: &ClientConfig, question: &[u8]) -> Result<Value, String> {
+/// Posts a review and reads the answer. Errors: a sentence, and the status code if there was one.
+pub(super) async fn ask(
+    core: &Core,
+    config: &ClientConfig,
+    question: &[u8],
+    timeout: Duration,
+) -> Result<Value, (String, Option<u16>)> {
     let body = Bytes::copy_from_slice(question);
-    let answer = core.webhooks.post(core, config, "", body, TIMEOUT).await;
-    serde_json::from_slice(&answer.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+    let answer = core.webhooks.post(core, config, "", body, timeout).await;
+    let answer = answer.map_err(|e| (e.to_string(), e.code))?;
+    serde_json::from_slice(&answer).map_err(|e| (e.to_string(), Some(200)))
 }
 
 /// Says who holds a token.
@@ -83,7 +88,9 @@ impl TokenWebhook {
         if let Some(known) = self.answers.get(&key) {
             return Ok(known);
         }
-        let answer = ask(core, &self.config, &question).await?;
+        let answer = ask(core, &self.config, &question, TIMEOUT)
+            .await
+            .map_err(|(why, _)| why)?;
         if !json::flag(&answer, "status.authenticated") {
             return Err(format!(
                 "the webhook refuses the token: {}",
@@ -116,74 +123,4 @@ impl TokenWebhook {
         self.answers.put(key, found.clone(), TOKENS);
         Ok(found)
     }
-}
-
-/// Says what somebody may do.
-pub(crate) struct AuthorizationWebhook {
-    config: ClientConfig,
-    answers: Answers<Decision>,
-}
-
-impl AuthorizationWebhook {
-    pub(super) fn new(config: ClientConfig) -> Self {
-        Self {
-            config,
-            answers: Answers::new(),
-        }
-    }
-
-    /// Its decision; no opinion when it cannot be asked.
-    pub(crate) async fn decide(&self, core: &Core, attributes: &Attributes<'_>) -> Decision {
-        let question = access_review(attributes).to_string().into_bytes();
-        let key: [u8; 32] = Sha256::digest(&question).into();
-        if let Some(known) = self.answers.get(&key) {
-            return known;
-        }
-        let answer = match ask(core, &self.config, &question).await {
-            Ok(answer) => answer,
-            Err(why) => {
-                tracing::warn!(why, "the authorization webhook did not answer");
-                return Decision::NoOpinion(String::new());
-            }
-        };
-        let reason = json::text(&answer, "status.reason").to_owned();
-        let (allowed, denied) = (
-            json::flag(&answer, "status.allowed"),
-            json::flag(&answer, "status.denied"),
-        );
-        let (decision, time) = match (allowed, denied) {
-            (_, true) => (Decision::Deny(reason), REFUSED),
-            (true, false) => (Decision::Allow, ALLOWED),
-            (false, false) => (Decision::NoOpinion(reason), REFUSED),
-        };
-        self.answers.put(key, decision.clone(), time);
-        decision
-    }
-}
-
-fn access_review(a: &Attributes<'_>) -> Value {
-    let mut spec = json!({"user": a.user.name, "groups": a.user.groups});
-    if !a.user.uid.is_empty() {
-        spec["uid"] = json!(a.user.uid);
-    }
-    if !a.user.extra.is_empty() {
-        spec["extra"] = json!(a.user.extra);
-    }
-    if a.is_resource {
-        let parts = [
-            ("namespace", a.namespace),
-            ("verb", a.verb),
-            ("group", a.group),
-            ("version", a.version),
-            ("resource", a.resource),
-            ("subresource", a.subresource),
-            ("name", a.name),
-        ];
-        let named = parts.into_iter().filter(|(_, value)| !value.is_empty());
-        spec["resourceAttributes"] = named.map(|(member, value)| (member.to_owned(), json!(value))).collect();
-    } else {
-        spec["nonResourceAttributes"] = json!({"path": a.path, "verb": a.verb});
-    }
-    json!({"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}, "spec": spec,
-        "status": {"allowed": false}})
 }

@@ -34,7 +34,7 @@ pub(super) async fn serve(
     if sub != "log" && call.info.verb == "get" {
         // A WebSocket is opened by GET, but what it does is what POST does.
         let info = call.info.clone();
-        call.core.authorize_create(&call.user, &info)?;
+        call.core.authorize_create(&call.user, &info).await?;
     }
     if sub != "log" {
         admission::connect(call, row).await?;

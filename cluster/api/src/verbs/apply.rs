@@ -62,7 +62,7 @@ pub(super) async fn apply_patch(
             }
             let new = complete(apply::apply(&write, None, &config, force).map_err(refused)?)?;
             let info = call.info.clone();
-            call.core.authorize_create(&call.user, &info)?;
+            call.core.authorize_create(&call.user, &info).await?;
             let creation = Creation {
                 core: &call.core,
                 user: &call.user,

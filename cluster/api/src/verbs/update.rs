@@ -83,7 +83,7 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
     row.schema.apply_defaults(&row.gvk, &mut value);
     let absent = find(row, &namespace, &name).is_err();
     if absent && part == Part::Main && row.strategy.creates_on_update() {
-        call.core.authorize_create(&call.user, &call.info)?;
+        call.core.authorize_create(&call.user, &call.info).await?;
         json::remove(&mut value, "metadata.resourceVersion");
         json::remove(&mut value, "metadata.uid");
         let manager = field_manager(call);

@@ -37,6 +37,11 @@ impl TestServer {
     }
 
     pub async fn over(store: Arc<dyn Store>) -> Self {
+        Self::with(store, |_| {}).await
+    }
+
+    /// A server whose options are adjusted.
+    pub async fn with(store: Arc<dyn Store>, adjust: impl FnOnce(&mut ApiOptions)) -> Self {
         strata_http::install_crypto();
         let directory = tempfile::tempdir().unwrap();
         let ca = ClusterCa::open_or_create(directory.path()).unwrap();
@@ -63,6 +68,7 @@ impl TestServer {
             ca.issue_client("kube-apiserver-kubelet-client", &["system:masters"])
                 .unwrap(),
         );
+        adjust(&mut options);
         let api = Arc::new(ApiServer::start(options).await.unwrap());
         let cancel = CancellationToken::new();
         let (handler, stop) = (api.handler(), cancel.clone());

@@ -96,6 +96,7 @@ fn peer(certificate_pem: Option<&str>) -> Peer {
         address: ([127, 0, 0, 1], 1).into(),
         certificates: certificate_pem.map(|pem| Arc::new(certificates_from_pem(pem.as_bytes()).expect("PEM"))),
         certificate_error: None,
+        proxy: None,
         memo: Arc::new(OnceLock::new()),
     }
 }
