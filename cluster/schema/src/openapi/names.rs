@@ -86,6 +86,7 @@ pub(super) fn definition(info: &TypeInfo) -> String {
         "meta/v1beta1" => "io.k8s.apimachinery.pkg.apis.meta.v1beta1".to_owned(),
         "apiextensions/v1" => "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1".to_owned(),
         "apiregistration/v1" => "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1".to_owned(),
+        "metrics/v1beta1" => "io.k8s.metrics.pkg.apis.metrics.v1beta1".to_owned(),
         other => format!("io.k8s.api.{}", other.replace('/', ".")),
     };
     format!("{package}.{}", info.name)
@@ -115,7 +116,7 @@ pub(super) fn every_version(of_clients: bool) -> Vec<(&'static str, &'static str
     let mut found: Vec<_> = Schema::builtin().group_versions().collect();
     found.extend(FORGOTTEN);
     found.retain(|(group, _)| {
-        let unregistered = matches!(*group, "!" | "apidiscovery.k8s.io" | "meta.k8s.io");
+        let unregistered = matches!(*group, "!" | "apidiscovery.k8s.io" | "meta.k8s.io" | "metrics.k8s.io");
         !(unregistered || of_clients && SERVERS_OWN.contains(group))
     });
     found.sort_unstable();
