@@ -1,6 +1,6 @@
 //! Bodies of answers as values, whatever their encoding.
 
-use crate::Outcome;
+use crate::{Outcome, openapi};
 use serde_json::{Value, json};
 use std::io::Read;
 use strata_schema::protobuf;
@@ -21,16 +21,22 @@ pub fn decode(media: &str, coding: &str, bytes: &[u8]) -> Outcome<Value> {
     if media.contains("stream=watch") || bytes.starts_with(br#"{"type":""#) {
         return Ok(Value::Array(frames(media, bytes)?));
     }
-    Ok(match media.split(';').next().unwrap_or("") {
+    // The index of OpenAPI documents says that it is text.
+    let media = if bytes.starts_with(br#"{"paths":{"#) {
+        "application/json"
+    } else {
+        media
+    };
+    Ok(openapi::essence(match media.split(';').next().unwrap_or("") {
         protobuf::MEDIA_TYPE => object(bytes),
         "application/json" | "application/jwk-set+json" => match serde_json::from_slice(bytes) {
             Ok(value) => value,
             Err(why) => json!({"not JSON": why.to_string(), "text": String::from_utf8_lossy(bytes)}),
         },
         "application/yaml" => serde_saphyr::from_slice(bytes)?,
-        media if media.contains("proto-openapi") => Value::Array(outline(bytes, 2)),
+        media if media.contains("proto-openapi") => openapi::decode(media, bytes).unwrap_or(Value::Null),
         _ => json!(String::from_utf8_lossy(bytes)),
-    })
+    }))
 }
 
 /// The frames of a stream that are whole.
@@ -100,7 +106,8 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
     out
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+/// A number as protobuf writes it.
+pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;
@@ -111,17 +118,4 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     None
-}
-
-/// The upper levels of a message without a schema: field numbers and short texts.
-fn outline(bytes: &[u8], depth: usize) -> Vec<Value> {
-    let inner = |value: &[u8]| match (depth, std::str::from_utf8(value)) {
-        (_, Ok(text)) if !text.chars().any(char::is_control) => json!(text),
-        (0, _) => json!("…"),
-        _ => Value::Array(outline(value, depth - 1)),
-    };
-    fields(bytes)
-        .into_iter()
-        .map(|(number, value)| json!({"field": number, "value": inner(value)}))
-        .collect()
 }

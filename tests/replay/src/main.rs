@@ -8,6 +8,7 @@
 mod answer;
 mod canonical;
 mod compare;
+mod openapi;
 mod script;
 mod send;
 mod servers;
@@ -118,27 +119,34 @@ async fn replay(options: &Options) -> Outcome<usize> {
     let (upstream, _peers): (Server, [Process; 2]) = servers::upstream(options, work.path(), &strata).await?;
     let (mut upstream, mut strata) = (Side::new(upstream), Side::new(strata));
     let (mut sent, mut different) = (0, 0);
+    let mut script = Vec::new();
     for file in files {
-        for request in script::read(&file)? {
-            let (theirs, ours) = (upstream.answer(&request).await?, strata.answer(&request).await?);
-            sent += 1;
-            if options.show.as_ref().is_some_and(|s| request.title.contains(s)) {
-                println!("{}\nupstream: {theirs:#}\nstrata: {ours:#}", request.title);
-            }
-            let found = compare::differences(&theirs, &ours);
-            let found: Vec<_> = found.into_iter().filter(|d| !allowed.covers(&d.path)).collect();
-            if found.is_empty() {
-                continue;
-            }
-            different += 1;
-            let name = file.file_stem().unwrap_or_default().to_string_lossy();
-            println!("{name}: {} ({} {})", request.title, request.method, request.path);
-            for difference in found.iter().take(options.shown) {
-                println!("    {difference}");
-            }
-            if found.len() > options.shown {
-                println!("    … {} more", found.len() - options.shown);
-            }
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        script.extend(script::read(&file)?.into_iter().map(|request| (name.clone(), request)));
+    }
+    if "openapi documents".contains(&options.only) {
+        let index = upstream.answer(&openapi::index()).await?;
+        let documents = openapi::requests(&index).into_iter();
+        script.extend(documents.map(|request| ("openapi documents".to_owned(), request)));
+    }
+    for (name, request) in script {
+        let (theirs, ours) = (upstream.answer(&request).await?, strata.answer(&request).await?);
+        sent += 1;
+        if options.show.as_ref().is_some_and(|s| request.title.contains(s)) {
+            println!("{}\nupstream: {theirs:#}\nstrata: {ours:#}", request.title);
+        }
+        let found = compare::differences(&theirs, &ours);
+        let found: Vec<_> = found.into_iter().filter(|d| !allowed.covers(&d.path)).collect();
+        if found.is_empty() {
+            continue;
+        }
+        different += 1;
+        println!("{name}: {} ({} {})", request.title, request.method, request.path);
+        for difference in found.iter().take(options.shown) {
+            println!("    {difference}");
+        }
+        if found.len() > options.shown {
+            println!("    … {} more", found.len() - options.shown);
         }
     }
     for path in allowed.unused() {

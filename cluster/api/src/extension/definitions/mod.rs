@@ -46,7 +46,7 @@ impl Strategy for CustomResourceDefinition {
         json::set(
             object,
             "status",
-            json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": []}),
+            json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null}),
         );
         record_stored_version(object);
     }

@@ -45,10 +45,18 @@ pub enum Kind {
     Any,
     /// A message.
     Message(&'static Message),
-    /// A message that is one field, chosen by the value, which is sent whatever it is.
-    Choice(fn(&Value) -> Option<(u32, Kind)>),
+    /// A message that is one of several fields.
+    Choice(&'static Choice),
     /// A message with one repeated field, of a list or of a single value.
     Wrapped(&'static (u32, Kind)),
+}
+
+/// One of several fields, chosen by the value, which is sent whatever it is.
+pub struct Choice {
+    /// The fields.
+    pub branches: &'static [(u32, Kind)],
+    /// The number of a value's field, if it has one.
+    pub choose: fn(&Value) -> Option<u32>,
 }
 
 /// A field of the table.
@@ -124,10 +132,11 @@ fn encode_field(number: u32, kind: Kind, value: &Value, always: bool, out: &mut 
             bytes(number, &any, out);
         }
         (Kind::Message(message), value) => bytes(number, &encode(message, value), out),
-        (Kind::Choice(choose), value) => {
+        (Kind::Choice(choice), value) => {
             let mut chosen = Vec::new();
-            if let Some((branch, kind)) = choose(value) {
-                encode_field(branch, kind, value, true, &mut chosen);
+            let branch = (choice.choose)(value);
+            for (branch, kind) in choice.branches.iter().filter(|(number, _)| Some(*number) == branch) {
+                encode_field(*branch, *kind, value, true, &mut chosen);
             }
             bytes(number, &chosen, out);
         }

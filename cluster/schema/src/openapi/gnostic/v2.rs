@@ -1,8 +1,8 @@
 //! `openapi.v2` as gnostic defines it, as far as Kubernetes uses it.
 
 use super::{
-    Field, Kind,
-    Kind::{Any, Bool, Choice, Double, Int, Text, Wrapped},
+    Choice, Field, Kind,
+    Kind::{Any, Bool, Double, Int, Text, Wrapped},
     Message, field,
 };
 use serde_json::Value;
@@ -60,9 +60,9 @@ static INFO: Message = message(
     ],
     7,
 );
-static PARAMETERS: Message = map(1, Choice(parameter));
+static PARAMETERS: Message = map(1, Kind::Choice(&PARAMETER));
 static REQUIREMENT: Message = map(1, Wrapped(&(1, Text)));
-static SECURITY: Message = map(1, Choice(|_| Some((2, Kind::Message(&API_KEY)))));
+static SECURITY: Message = map(1, Kind::Choice(&SECURITY_DEFINITION));
 static API_KEY: Message = message(
     &[
         field("type", 1, Text),
@@ -82,7 +82,7 @@ static PATH_ITEM: Message = message(
         field("options", 6, Kind::Message(&OPERATION)),
         field("head", 7, Kind::Message(&OPERATION)),
         field("patch", 8, Kind::Message(&OPERATION)),
-        field("parameters", 9, Choice(parameter_or_reference)),
+        field("parameters", 9, Kind::Choice(&PARAMETER_OR_REFERENCE)),
     ],
     10,
 );
@@ -94,7 +94,7 @@ static OPERATION: Message = message(
         field("operationId", 5, Text),
         field("produces", 6, Text),
         field("consumes", 7, Text),
-        field("parameters", 8, Choice(parameter_or_reference)),
+        field("parameters", 8, Kind::Choice(&PARAMETER_OR_REFERENCE)),
         field("responses", 9, Kind::Message(&RESPONSES)),
         field("schemes", 10, Text),
         field("deprecated", 11, Bool),
@@ -104,13 +104,13 @@ static OPERATION: Message = message(
 );
 static RESPONSES: Message = Message {
     fields: &[],
-    others: Some((1, Choice(|value| Some(or_reference(value, 1, &RESPONSE, 2))))),
+    others: Some((1, Kind::Choice(&RESPONSE_OR_REFERENCE))),
     extensions: Some(2),
 };
 static RESPONSE: Message = message(
     &[
         field("description", 1, Text),
-        field("schema", 2, Choice(|_| Some((1, Kind::Message(&SCHEMA))))),
+        field("schema", 2, Kind::Choice(&RESPONSE_SCHEMA)),
     ],
     5,
 );
@@ -182,7 +182,7 @@ static SCHEMA: Message = message(
         field("minProperties", 18, Int),
         field("required", 19, Text),
         field("enum", 20, Any),
-        field("additionalProperties", 21, Choice(schema_or_bool)),
+        field("additionalProperties", 21, Kind::Choice(&SCHEMA_OR_BOOL)),
         field("type", 22, Wrapped(&(1, Text))),
         field("items", 23, Wrapped(&(1, Kind::Message(&SCHEMA)))),
         field("allOf", 24, Kind::Message(&SCHEMA)),
@@ -196,39 +196,48 @@ static SCHEMA: Message = message(
 );
 static EXTERNAL_DOCS: Message = message(&[field("description", 1, Text), field("url", 2, Text)], 3);
 
-fn schema_or_bool(value: &Value) -> Option<(u32, Kind)> {
-    Some(match value {
-        Value::Bool(_) => (2, Bool),
-        _ => (1, Kind::Message(&SCHEMA)),
-    })
-}
-
-fn or_reference(value: &Value, number: u32, message: &'static Message, reference: u32) -> (u32, Kind) {
-    match value.get("$ref") {
-        Some(_) => (reference, Kind::Message(&REFERENCE)),
-        None => (number, Kind::Message(message)),
-    }
-}
-
-fn parameter_or_reference(value: &Value) -> Option<(u32, Kind)> {
-    Some(match value.get("$ref") {
-        Some(_) => (2, Kind::Message(&REFERENCE)),
-        None => (1, Choice(parameter)),
-    })
-}
-
-fn parameter(value: &Value) -> Option<(u32, Kind)> {
-    match value.get("in").and_then(Value::as_str) {
-        Some("body") => Some((1, Kind::Message(&BODY))),
-        _ => Some((2, Choice(no_body))),
-    }
-}
-
-fn no_body(value: &Value) -> Option<(u32, Kind)> {
-    match value.get("in").and_then(Value::as_str)? {
-        "header" => Some((1, Kind::Message(&HEADER_OR_PATH))),
-        "query" => Some((3, Kind::Message(&QUERY))),
-        "path" => Some((4, Kind::Message(&HEADER_OR_PATH))),
+static SECURITY_DEFINITION: Choice = Choice {
+    branches: &[(2, Kind::Message(&API_KEY))],
+    choose: |_| Some(2),
+};
+static RESPONSE_SCHEMA: Choice = Choice {
+    branches: &[(1, Kind::Message(&SCHEMA))],
+    choose: |_| Some(1),
+};
+static SCHEMA_OR_BOOL: Choice = Choice {
+    branches: &[(1, Kind::Message(&SCHEMA)), (2, Bool)],
+    choose: |value| Some(if value.is_boolean() { 2 } else { 1 }),
+};
+static RESPONSE_OR_REFERENCE: Choice = Choice {
+    branches: &[(1, Kind::Message(&RESPONSE)), (2, Kind::Message(&REFERENCE))],
+    choose: or_reference,
+};
+static PARAMETER_OR_REFERENCE: Choice = Choice {
+    branches: &[(1, Kind::Choice(&PARAMETER)), (2, Kind::Message(&REFERENCE))],
+    choose: or_reference,
+};
+static PARAMETER: Choice = Choice {
+    branches: &[(1, Kind::Message(&BODY)), (2, Kind::Choice(&NO_BODY))],
+    choose: |value| Some(if place(value) == "body" { 1 } else { 2 }),
+};
+static NO_BODY: Choice = Choice {
+    branches: &[
+        (1, Kind::Message(&HEADER_OR_PATH)),
+        (3, Kind::Message(&QUERY)),
+        (4, Kind::Message(&HEADER_OR_PATH)),
+    ],
+    choose: |value| match place(value) {
+        "header" => Some(1),
+        "query" => Some(3),
+        "path" => Some(4),
         _ => None,
-    }
+    },
+};
+
+fn place(parameter: &Value) -> &str {
+    parameter.get("in").and_then(Value::as_str).unwrap_or("")
+}
+
+fn or_reference(value: &Value) -> Option<u32> {
+    Some(if value.get("$ref").is_some() { 2 } else { 1 })
 }

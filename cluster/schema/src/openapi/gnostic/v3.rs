@@ -1,8 +1,8 @@
 //! `openapi.v3` as gnostic defines it, as far as Kubernetes uses it.
 
 use super::{
-    Field, Kind,
-    Kind::{Any, Bool, Choice, Double, Int, Text, Wrapped},
+    Choice, Field, Kind,
+    Kind::{Any, Bool, Double, Int, Text, Wrapped},
     Message, field,
 };
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub static COMPONENTS: Message = message(
     10,
 );
 /// `components.schemas`.
-pub static SCHEMAS: Message = map(1, Choice(schema));
+pub static SCHEMAS: Message = map(1, Kind::Choice(&SCHEMA_OR_REFERENCE));
 
 static INFO: Message = message(
     &[
@@ -58,7 +58,7 @@ static INFO: Message = message(
     ],
     7,
 );
-static SECURITY: Message = map(1, Choice(|value| Some(or_reference(value, &SCHEME))));
+static SECURITY: Message = map(1, Kind::Choice(&SCHEME_OR_REFERENCE));
 static SCHEME: Message = message(
     &[
         field("type", 1, Text),
@@ -92,7 +92,7 @@ static PATH_ITEM: Message = message(
         field("head", 9, Kind::Message(&OPERATION)),
         field("patch", 10, Kind::Message(&OPERATION)),
         field("trace", 11, Kind::Message(&OPERATION)),
-        field("parameters", 13, Choice(|value| Some(or_reference(value, &PARAMETER)))),
+        field("parameters", 13, Kind::Choice(&PARAMETER_OR_REFERENCE)),
     ],
     14,
 );
@@ -102,12 +102,8 @@ static OPERATION: Message = message(
         field("summary", 2, Text),
         field("description", 3, Text),
         field("operationId", 5, Text),
-        field("parameters", 6, Choice(|value| Some(or_reference(value, &PARAMETER)))),
-        field(
-            "requestBody",
-            7,
-            Choice(|value| Some(or_reference(value, &REQUEST_BODY))),
-        ),
+        field("parameters", 6, Kind::Choice(&PARAMETER_OR_REFERENCE)),
+        field("requestBody", 7, Kind::Choice(&REQUEST_BODY_OR_REFERENCE)),
         field("responses", 8, Kind::Message(&RESPONSES)),
         field("deprecated", 10, Bool),
     ],
@@ -123,7 +119,7 @@ static PARAMETER: Message = message(
         field("allowEmptyValue", 6, Bool),
         field("style", 7, Text),
         field("explode", 8, Bool),
-        field("schema", 10, Choice(schema)),
+        field("schema", 10, Kind::Choice(&SCHEMA_OR_REFERENCE)),
         field("content", 13, Kind::Message(&MEDIA_TYPES)),
     ],
     14,
@@ -137,12 +133,8 @@ static REQUEST_BODY: Message = message(
     4,
 );
 static RESPONSES: Message = Message {
-    fields: &[field(
-        "default",
-        1,
-        Choice(|value| Some(or_reference(value, &RESPONSE))),
-    )],
-    others: Some((2, Choice(|value| Some(or_reference(value, &RESPONSE))))),
+    fields: &[field("default", 1, Kind::Choice(&RESPONSE_OR_REFERENCE))],
+    others: Some((2, Kind::Choice(&RESPONSE_OR_REFERENCE))),
     extensions: Some(3),
 };
 static RESPONSE: Message = message(
@@ -153,7 +145,13 @@ static RESPONSE: Message = message(
     5,
 );
 static MEDIA_TYPES: Message = map(1, Kind::Message(&MEDIA_TYPE));
-static MEDIA_TYPE: Message = message(&[field("schema", 1, Choice(schema)), field("example", 2, Any)], 5);
+static MEDIA_TYPE: Message = message(
+    &[
+        field("schema", 1, Kind::Choice(&SCHEMA_OR_REFERENCE)),
+        field("example", 2, Any),
+    ],
+    5,
+);
 static SCHEMA: Message = message(
     &[
         field("nullable", 1, Bool),
@@ -179,14 +177,14 @@ static SCHEMA: Message = message(
         field("required", 23, Text),
         field("enum", 24, Any),
         field("type", 25, Text),
-        field("allOf", 26, Choice(schema)),
-        field("oneOf", 27, Choice(schema)),
-        field("anyOf", 28, Choice(schema)),
+        field("allOf", 26, Kind::Choice(&SCHEMA_OR_REFERENCE)),
+        field("oneOf", 27, Kind::Choice(&SCHEMA_OR_REFERENCE)),
+        field("anyOf", 28, Kind::Choice(&SCHEMA_OR_REFERENCE)),
         field("not", 29, Kind::Message(&SCHEMA)),
-        field("items", 30, Wrapped(&(1, Choice(schema)))),
+        field("items", 30, Wrapped(&(1, Kind::Choice(&SCHEMA_OR_REFERENCE)))),
         field("properties", 31, Kind::Message(&SCHEMAS)),
-        field("additionalProperties", 32, Choice(schema_or_bool)),
-        field("default", 33, Choice(default)),
+        field("additionalProperties", 32, Kind::Choice(&SCHEMA_OR_BOOL)),
+        field("default", 33, Kind::Choice(&DEFAULT)),
         field("description", 34, Text),
         field("format", 35, Text),
     ],
@@ -194,30 +192,30 @@ static SCHEMA: Message = message(
 );
 static EXTERNAL_DOCS: Message = message(&[field("description", 1, Text), field("url", 2, Text)], 3);
 
-fn or_reference(value: &Value, message: &'static Message) -> (u32, Kind) {
-    match value.get("$ref") {
-        Some(_) => (2, Kind::Message(&REFERENCE)),
-        None => (1, Kind::Message(message)),
+const fn or_reference(branches: &'static [(u32, Kind)]) -> Choice {
+    Choice {
+        branches,
+        choose: |value| Some(if value.get("$ref").is_some() { 2 } else { 1 }),
     }
 }
 
-fn schema(value: &Value) -> Option<(u32, Kind)> {
-    Some(or_reference(value, &SCHEMA))
-}
-
-fn schema_or_bool(value: &Value) -> Option<(u32, Kind)> {
-    Some(match value {
-        Value::Bool(_) => (2, Bool),
-        _ => (1, Choice(schema)),
-    })
-}
-
+static SCHEME_OR_REFERENCE: Choice = or_reference(&[(1, Kind::Message(&SCHEME)), (2, Kind::Message(&REFERENCE))]);
+static PARAMETER_OR_REFERENCE: Choice = or_reference(&[(1, Kind::Message(&PARAMETER)), (2, Kind::Message(&REFERENCE))]);
+static REQUEST_BODY_OR_REFERENCE: Choice =
+    or_reference(&[(1, Kind::Message(&REQUEST_BODY)), (2, Kind::Message(&REFERENCE))]);
+static RESPONSE_OR_REFERENCE: Choice = or_reference(&[(1, Kind::Message(&RESPONSE)), (2, Kind::Message(&REFERENCE))]);
+static SCHEMA_OR_REFERENCE: Choice = or_reference(&[(1, Kind::Message(&SCHEMA)), (2, Kind::Message(&REFERENCE))]);
+static SCHEMA_OR_BOOL: Choice = Choice {
+    branches: &[(1, Kind::Choice(&SCHEMA_OR_REFERENCE)), (2, Bool)],
+    choose: |value| Some(if value.is_boolean() { 2 } else { 1 }),
+};
 /// Defaults that are no scalars have no place in the message.
-fn default(value: &Value) -> Option<(u32, Kind)> {
-    match value {
-        Value::Number(_) => Some((1, Double)),
-        Value::Bool(_) => Some((2, Bool)),
-        Value::String(_) => Some((3, Text)),
+static DEFAULT: Choice = Choice {
+    branches: &[(1, Double), (2, Bool), (3, Text)],
+    choose: |value| match value {
+        Value::Number(_) => Some(1),
+        Value::Bool(_) => Some(2),
+        Value::String(_) => Some(3),
         _ => None,
-    }
-}
+    },
+};
