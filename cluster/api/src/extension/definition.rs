@@ -158,7 +158,8 @@ struct SchemaPart<'a> {
 #[serde(rename_all = "camelCase", default)]
 struct StatusPart {
     accepted_names: Names,
-    conditions: Vec<Value>,
+    /// Null until there is one.
+    conditions: Option<Vec<Value>>,
 }
 
 impl Definition {
@@ -172,7 +173,7 @@ impl Definition {
         let read = |part: VersionPart<'_>| version(&group, &names.kind, part, preserve, before);
         let versions = body.spec.versions.into_iter().map(read).collect();
         let is = |kind: &str| {
-            let mut conditions = body.status.conditions.iter();
+            let mut conditions = body.status.conditions.iter().flatten();
             conditions.any(|c| json::text(c, "type") == kind && json::text(c, "status") == "True")
         };
         Ok(Self {
