@@ -181,9 +181,28 @@ pub struct ApiSettings {
     /// Read that file again when it has changed.
     #[arg(long, requires = "encryption_provider_config", num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
     pub encryption_provider_config_automatic_reload: bool,
+    /// How long a server that was told to stop goes on answering while /readyz says that it stops, such as 20s.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub shutdown_delay_duration: std::time::Duration,
+    /// Of how many HTTP/2 requests one is told to connect anew, to spread clients over servers; at most 0.02.
+    #[arg(long, default_value_t = 0.0, value_parser = chance)]
+    pub goaway_chance: f64,
     /// A kubeconfig of the webhook that audit events are sent to.
     #[arg(long, requires = "audit_policy_file")]
     pub audit_webhook_config_file: Option<PathBuf>,
+}
+
+/// As Go reads durations.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    strata_api::parse_duration(text).ok_or_else(|| format!("invalid duration {text:?}"))
+}
+
+fn chance(text: &str) -> Result<f64, String> {
+    let chance = text.parse().map_err(|e| format!("{e}"))?;
+    match (0.0..=0.02).contains(&chance) {
+        true => Ok(chance),
+        false => Err("must be between 0 and 0.02".into()),
+    }
 }
 
 /// Settings of a node, on a server or alone.

@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 
 /// Issuer of service account tokens, as upstream's default.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// Descriptors that are not connections of clients: shims, watched files, connections to agents.
+const OTHER_FILES: usize = 2048;
 /// The administrator's context in kubeconfigs the server writes.
 const CONTEXT: &str = "strata";
 
@@ -166,13 +168,31 @@ fn serve(
     let renew = move || issuer.issue_server(&names, &addresses);
     tasks.spawn(crate::memory::give_back(cancel.clone()));
     tasks.spawn(keep_renewed(tls.clone(), leaf, renew, cancel.clone()));
-    let serving = strata_http::serve(listener, tls, Limits::default(), cancel.clone(), api.handler());
+    let limits = Limits {
+        goaway_chance: args.api.goaway_chance,
+        connections: connections(),
+        ..Limits::default()
+    };
+    let serving = strata_http::serve(listener, tls, limits, cancel.clone(), api.handler());
     tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the API is no longer served");
         }
     });
     Ok(())
+}
+
+/// As many connections as the process may have descriptors for, with some left for what else it does.
+fn connections() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit.clone()) {
+        tracing::warn!(%error, "the number of open files cannot be raised");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = Limits::default().connections;
+    usize::try_from(files).map_or(most, |files| files.saturating_sub(OTHER_FILES).clamp(64, most))
 }
 
 fn write_kubeconfigs(args: &ServerArgs, ca: &ClusterCa) -> Outcome {

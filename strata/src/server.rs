@@ -8,8 +8,14 @@ use crate::{
     join, plane,
     worker::{self, WorkerOptions},
 };
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
-use strata_api::LogFilter;
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use strata_api::{ApiServer, LogFilter};
 use strata_auth::UserInfo;
 use strata_client::{Client, Informer, Patch, Scope, resources};
 use strata_http::ServerTls;
@@ -21,11 +27,20 @@ use tokio::signal::unix::{SignalKind, signal};
 pub async fn run(args: ServerArgs, helper: Option<Helper>, log_filter: LogFilter) -> Outcome {
     let began = std::time::Instant::now();
     let mut args = args;
-    let cancel = stop_on_signal()?;
+    let (asked, cancel) = stop_on_signal()?;
+    let running = Arc::new(OnceLock::new());
+    tokio::spawn(leave(
+        asked,
+        running.clone(),
+        args.api.shutdown_delay_duration,
+        cancel.clone(),
+    ));
     args.data_dir = make_private_dir(&args.data_dir)?;
     let instance = Instance::open(&args.data_dir)?;
     let ip = worker::node_ip(&args.node)?;
     let plane = plane::start(&args, ip, &instance, log_filter, &cancel).await?;
+    // Nobody else sets it.
+    let _ = running.set(plane.api.clone());
     if !args.no_controllers {
         addons::install(&plane.admin(), &instance).await?;
     }
@@ -109,7 +124,7 @@ async fn mark_control_plane(admin: Client, name: String, cancel: CancellationTok
 /// Runs a node that joins a control plane elsewhere.
 pub async fn run_node(args: NodeArgs, helper: Helper) -> Outcome {
     let mut args = args;
-    let cancel = stop_on_signal()?;
+    let (cancel, _) = stop_on_signal()?;
     args.data_dir = make_private_dir(&args.data_dir)?;
     let name = worker::node_name(&args.node);
     let ip = worker::node_ip(&args.node)?;
@@ -147,21 +162,41 @@ fn make_private_dir(path: &Path) -> Outcome<std::path::PathBuf> {
     path.canonicalize().during(format!("opening {}", path.display()))
 }
 
-/// Cancelled by the first SIGTERM or SIGINT.
-fn stop_on_signal() -> Outcome<CancellationToken> {
-    let cancel = CancellationToken::new();
+/// Stops the server some time after it was asked to; until then it says so where load balancers look.
+async fn leave(
+    asked: CancellationToken,
+    running: Arc<OnceLock<Arc<ApiServer>>>,
+    delay: Duration,
+    cancel: CancellationToken,
+) {
+    asked.cancelled().await;
+    if let Some(api) = running.get() {
+        api.announce_shutdown();
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+    cancel.cancel();
+}
+
+/// Cancelled by the first and by the second SIGTERM or SIGINT.
+fn stop_on_signal() -> Outcome<(CancellationToken, CancellationToken)> {
+    let tokens = (CancellationToken::new(), CancellationToken::new());
     let mut term = signal(SignalKind::terminate()).during("waiting for signals")?;
     let mut int = signal(SignalKind::interrupt()).during("waiting for signals")?;
-    let stop = cancel.clone();
+    let (first, second) = tokens.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        for stop in [first, second] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            tracing::info!("stopping");
+            stop.cancel();
         }
-        tracing::info!("stopping");
-        stop.cancel();
     });
-    Ok(cancel)
+    Ok(tokens)
 }
 
 /// Tells the service manager, if there is one (sd_notify(3)).

@@ -46,7 +46,10 @@ impl Body {
 
     /// Keeps something until the body is done with, such as what counts it.
     pub fn hold(&mut self, something: impl Send + 'static) {
-        self.1 = Some(Box::new(something));
+        self.1 = Some(match self.1.take() {
+            None => Box::new(something),
+            Some(before) => Box::new((before, something)),
+        });
     }
 
     /// Chunks as they come; each is sent at once.

@@ -9,6 +9,7 @@
 //! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included;
 //! [`GrpcClient`] asks a program on the same machine.
 
+mod activity;
 mod body;
 mod channels;
 mod client;

@@ -2,7 +2,7 @@
 
 mod gather;
 
-use crate::{Body, ServerTls};
+use crate::{Body, ServerTls, activity::Activity};
 use futures::{FutureExt, future::BoxFuture};
 use gather::{gather, turn};
 use hyper::{body::Incoming, service::service_fn};
@@ -20,7 +20,7 @@ use std::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,6 +59,10 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// From the first wait for a request to the end of its header; closes idle HTTP/1.1 connections too.
     pub header_timeout: Duration,
+    /// How long an HTTP/2 connection may be without a request.
+    pub idle_timeout: Duration,
+    /// Of how many HTTP/2 requests one is told to connect anew, so that clients spread over servers; 0: none.
+    pub goaway_chance: f64,
     /// How long requests may finish after cancellation.
     pub shutdown_grace: Duration,
 }
@@ -66,11 +70,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 8192,
+            connections: 16_384,
             header_bytes: 64 << 10,
             streams_per_connection: 250,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
+            // As clients of Go keep theirs.
+            idle_timeout: Duration::from_secs(90),
+            goaway_chance: 0.0,
             shutdown_grace: Duration::from_secs(10),
         }
     }
@@ -79,6 +86,16 @@ impl Default for Limits {
 /// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams a client took back before they were looked at (rapid reset), and that broke rules, before it is cut off.
+const RESET_STREAMS: usize = 50;
+const REFUSED_STREAMS: usize = 200;
+/// Bytes of requests taken before they are read, by stream and by connection (upstream: 256 KiB a stream).
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of an answer held for a stream that is not read.
+const SEND_BUFFER: usize = 256 << 10;
+/// HPACK's table (RFC 7541 section 4.2: 4,096 bytes unless agreed otherwise).
+const HEADER_TABLE: u32 = 4096;
 /// Unacknowledged data for this long ends a connection: the peer has gone without a word.
 const USER_TIMEOUT_MILLIS: u32 = 60_000;
 /// Wait after accept fails for want of descriptors, so that the loop does not spin.
@@ -202,13 +219,13 @@ async fn serve_connection(
         },
     };
     let peer = peer_of(&stream, address, &tls);
-    let service = service_fn(move |request| {
-        let response = handler.call(request, peer.clone());
-        async move { Ok::<_, Infallible>(response.await) }
-    });
     let result = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(stream, service, &limits, &cancel).await
+        serve_http2(stream, (handler, peer), &limits, &cancel).await
     } else {
+        let service = service_fn(move |request| {
+            let response = handler.call(request, peer.clone());
+            async move { Ok::<_, Infallible>(response.await) }
+        });
         let ended = serve_http1(stream, service, &limits, &cancel).await;
         ended.map_err(io::Error::other)
     };
@@ -250,33 +267,63 @@ fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr, tls: &ServerTls) 
     peer
 }
 
-async fn serve_http2<S>(
+async fn serve_http2(
     stream: TlsStream<TcpStream>,
-    service: S,
+    (handler, peer): (Arc<dyn Handler>, Peer),
     limits: &Limits,
     cancel: &CancellationToken,
-) -> io::Result<()>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
-    S::Future: Send + 'static,
-{
+) -> io::Result<()> {
+    let activity = Activity::new();
+    let elsewhere = Arc::new(Notify::new());
+    let (seen, told, chance) = (activity.clone(), elsewhere.clone(), limits.goaway_chance);
+    let service = service_fn(move |request| {
+        let in_use = seen.begin();
+        if chance > 0.0 && random() < chance {
+            told.notify_one();
+        }
+        let response = handler.call(request, peer.clone());
+        async move {
+            let mut response = response.await;
+            response.body_mut().hold(in_use);
+            Ok::<_, Infallible>(response)
+        }
+    });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_per_connection)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(REFUSED_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .header_table_size(HEADER_TABLE)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let (stream, outlet) = gather(stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut cancelled = pin!(cancel.cancelled().fuse());
+    let end = async {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = elsewhere.notified() => {}
+            () = activity.idle(limits.idle_timeout) => {}
+        }
+    };
+    let mut end = pin!(end.fuse());
     turn(outlet, |cx| {
-        if cancelled.as_mut().poll(cx).is_ready() {
+        if end.as_mut().poll(cx).is_ready() {
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx)
     })
     .await
+}
+
+/// A number from 0 to 1 that nobody has to guess.
+fn random() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64
 }
 
 async fn serve_http1<S>(

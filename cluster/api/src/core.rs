@@ -79,6 +79,7 @@ pub(crate) struct Core {
     turns: Vec<tokio::sync::Mutex<()>>,
     event_lease: tokio::sync::Mutex<Option<(LeaseId, Instant)>>,
     started: AtomicBool,
+    leaving: AtomicBool,
     pub(crate) broken: AtomicBool,
 }
 
@@ -147,6 +148,7 @@ impl Core {
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             event_lease: tokio::sync::Mutex::default(),
             started: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
     }
@@ -154,6 +156,21 @@ impl Core {
     /// Everything is in place.
     pub(crate) fn set_started(&self) {
         self.started.store(true, Ordering::Release);
+    }
+
+    /// Somebody wants the server to stop: it says so, and goes on for as long as it is given.
+    pub(crate) fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether no new client should come.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.cancel.is_cancelled()
+    }
+
+    /// Whether everything that every cluster has is there.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
     }
 
     /// Whether requests can be answered.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use std::time::Duration;
 
 /// What Go's `time.ParseDuration` makes of a text that is not negative; nothing of anything else.
-pub(crate) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     let unit = |text: &str| match text {
         "ns" => Some(1e-9),
         "us" | "µs" | "μs" => Some(1e-6),

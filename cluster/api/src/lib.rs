@@ -60,6 +60,7 @@ mod webhook;
 mod yaml;
 
 pub use audit::{AuditLog, AuditOptions};
+pub use duration::parse as parse_duration;
 pub use encrypt::EncryptionOptions;
 pub use health::GIT_VERSION;
 pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, LogFilter, Target};

@@ -99,6 +99,11 @@ impl ApiServer {
         self.core.is_ready()
     }
 
+    /// `/readyz` says from now on that no new client should come; everything is answered as before.
+    pub fn announce_shutdown(&self) {
+        self.core.set_leaving();
+    }
+
     /// Ends watches, so that their connections end: what a server that stops does first.
     pub fn drain(&self) {
         for resource in self.core.cache.all() {

@@ -177,6 +177,119 @@ async fn requests_finish_after_cancellation_and_stragglers_are_cut_off() {
     );
 }
 
+/// An HTTP/2 connection that frames are written to as they are.
+async fn raw_http2(server: &TestServer) -> impl AsyncReadExt + AsyncWriteExt + Unpin {
+    let tcp = TcpStream::connect(server.address).await.expect("connected");
+    let mut tls = soon(server.client_tls(false).connect(tcp, "localhost"))
+        .await
+        .expect("TLS");
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .expect("written");
+    tls.write_all(&http2_frame(4, 0, 0, &[])).await.expect("written");
+    tls
+}
+
+/// RFC 9113 section 4.1.
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The error code of the GOAWAY that ends a connection, if one came.
+async fn goodbye(connection: &mut (impl AsyncReadExt + Unpin)) -> Option<u32> {
+    loop {
+        let mut head = [0; 9];
+        connection.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        connection.read_exact(&mut payload).await.ok()?;
+        if head[3] == 7 {
+            return Some(u32::from_be_bytes(payload[4..8].try_into().expect("four bytes")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_back_request_after_request_is_cut_off() {
+    let server = TestServer::start(Limits::default(), |_, _| Box::pin(std::future::pending())).await;
+    let mut connection = raw_http2(&server).await;
+    // :method GET, :scheme https, :path /, :authority x (RFC 7541), then taken back: CANCEL.
+    let headers = [0x82, 0x87, 0x84, 0x41, 0x01, b'x'];
+    let pair = |at: u32| {
+        let stream = at * 2 + 1;
+        [
+            http2_frame(1, 5, stream, &headers),
+            http2_frame(3, 0, stream, &8_u32.to_be_bytes()),
+        ]
+        .concat()
+    };
+    let flood: Vec<u8> = (0..20_000).flat_map(pair).collect();
+    // The connection may end before everything is written.
+    let _ = connection.write_all(&flood).await;
+    // ENHANCE_YOUR_CALM, unless the end came faster.
+    assert!(matches!(soon(goodbye(&mut connection)).await, Some(11) | None));
+}
+
+#[tokio::test]
+async fn settings_without_end_are_answered_no_faster_than_they_are_read() {
+    let server = TestServer::start(Limits::default(), |_, _| answer("ok")).await;
+    let mut flooding = raw_http2(&server).await;
+    let flood = http2_frame(4, 0, 0, &[]).repeat(10_000);
+    let writing = async {
+        // Nothing is read, so at some point nothing more is taken.
+        while flooding.write_all(&flood).await.is_ok() {}
+    };
+    let client = HttpsClient::new(server.client_tls(false));
+    let asked = client.send(get(server.url("/")));
+    tokio::select! {
+        () = writing => {}
+        answered = soon(asked) => assert_eq!(text(answered.expect("answered")).await, "ok"),
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_told_to_go_and_busy_ones_are_not() {
+    let (sender, body) = Body::channel(1);
+    let body = std::sync::Mutex::new(Some(body));
+    let limits = Limits {
+        idle_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = TestServer::start(limits, move |_, _| {
+        let body = body.lock().expect("lock").take().expect("one request");
+        Box::pin(async move { Response::new(body) })
+    })
+    .await;
+    let client = HttpsClient::new(server.client_tls(false));
+    let mut stream = soon(client.send(get(server.url("/"))))
+        .await
+        .expect("answered")
+        .into_body();
+    // Another connection comes and goes while this one is busy.
+    let mut idle = raw_http2(&server).await;
+    assert_eq!(soon(goodbye(&mut idle)).await, Some(0), "NO_ERROR");
+    sender.send("still here").await.expect("sent");
+    let frame = soon(stream.frame()).await.expect("a frame").expect("valid");
+    assert_eq!(frame.into_data().expect("data"), "still here");
+}
+
+#[tokio::test]
+async fn by_chance_a_client_is_told_to_connect_anew() {
+    let limits = Limits {
+        goaway_chance: 1.0,
+        ..Limits::default()
+    };
+    let server = TestServer::start(limits, |_, _| answer("ok")).await;
+    let mut connection = raw_http2(&server).await;
+    let headers = [0x82, 0x87, 0x84, 0x41, 0x01, b'x'];
+    connection
+        .write_all(&http2_frame(1, 5, 1, &headers))
+        .await
+        .expect("written");
+    assert_eq!(soon(goodbye(&mut connection)).await, Some(0));
+}
+
 #[tokio::test]
 async fn plain_http_is_told_what_is_wrong() {
     let server = TestServer::start(Limits::default(), |_, _| answer("ok")).await;
