@@ -1,6 +1,6 @@
 //! The command line. One tree of types from which parser, help and completions derive.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::{net::IpAddr, path::PathBuf};
 
 /// Names the folder of registry settings, for a server and for the nodes of a cluster alike.
@@ -124,6 +124,9 @@ pub struct ServerArgs {
     /// Settings of the node.
     #[command(flatten)]
     pub node: NodeSettings,
+    /// The flags as they were given or are by default, for /flagz.
+    #[arg(skip)]
+    pub flags: std::collections::BTreeMap<String, String>,
 }
 
 /// Settings of the API server, named as upstream names them.
@@ -190,6 +193,34 @@ pub struct ApiSettings {
     /// A kubeconfig of the webhook that audit events are sent to.
     #[arg(long, requires = "audit_policy_file")]
     pub audit_webhook_config_file: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Reads the command line.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let (Command::Server(args), Some(("server", given))) = (&mut cli.command, matches.subcommand()) {
+            args.flags = flags(given);
+        }
+        cli
+    }
+}
+
+/// Every flag of `strata server` with its value; none of them holds a secret.
+fn flags(given: &ArgMatches) -> std::collections::BTreeMap<String, String> {
+    let command = Cli::command();
+    let arguments = command
+        .find_subcommand("server")
+        .into_iter()
+        .flat_map(clap::Command::get_arguments);
+    let value = |id: &str| match given.try_get_raw(id) {
+        Ok(Some(values)) => values.map(|v| v.to_string_lossy()).collect::<Vec<_>>().join(","),
+        _ => String::new(),
+    };
+    arguments
+        .filter_map(|argument| Some((argument.get_long()?.to_owned(), value(argument.get_id().as_str()))))
+        .collect()
 }
 
 /// As Go reads durations.

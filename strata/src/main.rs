@@ -25,14 +25,13 @@ mod store;
 mod token;
 mod worker;
 
-use clap::Parser;
 use cli::{Cli, Command};
 use failure::{During, Outcome};
 use std::process::ExitCode;
 use strata_shim::Helper;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     match run(cli) {
         Ok(code) => code,
         Err(failure) => {

@@ -80,6 +80,7 @@ pub async fn start(
         front_proxy: Some(front_proxy),
         audit: guard::audit(&args.api)?,
         usage: !args.no_controllers,
+        flags: args.flags.clone(),
         log_filter: Some(log_filter),
         outside: guard::outside(&args.api)?,
         encryption: guard::encryption(&args.api),

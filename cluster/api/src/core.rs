@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use strata_auth::{Authenticator, Leaf, NodeAuthorizer, Rbac, TokenIssuer};
-use strata_meta::{Object, ObjectKey, Revision, Status};
+use strata_meta::{Object, ObjectKey, Revision, Status, Time};
 use strata_store::{Error as StoreError, Expect, LeaseId, Store};
 use strata_task::CancellationToken;
 use tokio::sync::Semaphore;
@@ -78,6 +78,10 @@ pub(crate) struct Core {
     pub(crate) cancel: CancellationToken,
     turns: Vec<tokio::sync::Mutex<()>>,
     event_lease: tokio::sync::Mutex<Option<(LeaseId, Instant)>>,
+    /// When the server started.
+    pub(crate) began: Time,
+    /// The command line it was started with.
+    pub(crate) flags: std::collections::BTreeMap<String, String>,
     started: AtomicBool,
     leaving: AtomicBool,
     pub(crate) broken: AtomicBool,
@@ -147,6 +151,8 @@ impl Core {
             cancel,
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             event_lease: tokio::sync::Mutex::default(),
+            began: Time::now(),
+            flags: options.flags,
             started: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             broken: AtomicBool::new(false),

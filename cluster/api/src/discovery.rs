@@ -93,18 +93,19 @@ fn root(core: &Core, rows: &Rows) -> Value {
     }
     paths.extend(
         [
-            "/healthz",
-            "/livez",
+            "/flagz",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openapi/v3/",
             "/openid/v1/jwks",
-            "/readyz",
+            "/statusz",
             "/version",
         ]
         .map(str::to_owned),
     );
+    paths.extend(crate::health::paths());
     paths.sort();
     json!({"paths": paths})
 }

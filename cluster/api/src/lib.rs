@@ -58,6 +58,7 @@ mod verbs;
 )]
 mod webhook;
 mod yaml;
+mod zpages;
 
 pub use audit::{AuditLog, AuditOptions};
 pub use duration::parse as parse_duration;

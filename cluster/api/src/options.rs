@@ -1,7 +1,7 @@
 //! What the server is started with.
 
 use futures::future::BoxFuture;
-use std::{io, net::SocketAddr, ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, ops::RangeInclusive, sync::Arc};
 use strata_auth::{Leaf, TokenIssuer};
 use strata_http::BoxedIo;
 use strata_store::Store;
@@ -26,6 +26,8 @@ pub struct ApiOptions {
     pub outside: crate::OutsideOptions,
     /// Whether what nodes and pods use is served (metrics.k8s.io), which asks the nodes' agents.
     pub usage: bool,
+    /// The command line, as /flagz shows it; nothing secret.
+    pub flags: BTreeMap<String, String>,
     /// Changes what is logged; without it that stays as it is.
     pub log_filter: Option<LogFilter>,
     /// Where clients inside the cluster reach this server: the endpoint of the `kubernetes` service.
@@ -50,6 +52,7 @@ impl ApiOptions {
             audit: None,
             encryption: None,
             usage: false,
+            flags: BTreeMap::new(),
             log_filter: None,
             outside: crate::OutsideOptions::default(),
             advertise,

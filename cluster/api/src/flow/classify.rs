@@ -162,16 +162,31 @@ impl Schema {
         })
     }
 
+    /// What tells the request's flow from others of the schema.
+    pub(super) fn distinguisher<'r>(&self, user: &'r UserInfo, info: &'r RequestInfo) -> &'r str {
+        match self.spec.distinguisher_method.as_ref().map(|m| m.r#type.as_str()) {
+            Some("ByUser") => &user.name,
+            Some("ByNamespace") => &info.namespace,
+            _ => "",
+        }
+    }
+
     /// The number of the request's flow.
     pub(super) fn flow(&self, user: &UserInfo, info: &RequestInfo) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.name.hash(&mut hasher);
-        match self.spec.distinguisher_method.as_ref().map(|m| m.r#type.as_str()) {
-            Some("ByUser") => user.name.hash(&mut hasher),
-            Some("ByNamespace") => info.namespace.hash(&mut hasher),
-            _ => {}
-        }
+        self.distinguisher(user, info).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Requests let in, refused at once, and refused after a wait.
+    pub(super) fn outcomes(&self) -> [u64; 3] {
+        let of = |refusal: Refusal| self.counters.rejected[refusal as usize].load(Ordering::Relaxed);
+        [
+            self.counters.dispatched.load(Ordering::Relaxed),
+            of(Refusal::QueueFull) + of(Refusal::ConcurrencyLimit),
+            of(Refusal::TimeOut),
+        ]
     }
 
     pub(super) fn dispatched(&self) {

@@ -1,13 +1,15 @@
 //! A priority level: its seats, and the queues of those who wait for them.
 
+use super::dump::About;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
+use strata_meta::MicroTime;
 use tokio::sync::oneshot;
 
 /// How a level is set up.
@@ -31,6 +33,9 @@ pub(super) enum Refusal {
     TimeOut,
 }
 
+/// Tells requests apart.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
 /// A level that requests are classified into.
 pub(crate) struct Level {
     pub(super) name: String,
@@ -44,7 +49,10 @@ pub(crate) struct Level {
     /// Most seats in use or wanted since the last look.
     demand: AtomicU32,
     has_waiting: AtomicBool,
+    cancelled: AtomicU64,
     queues: Mutex<Queues>,
+    /// Requests that have seats, by number, with the queue they came from.
+    running: Mutex<HashMap<u64, (Arc<About>, MicroTime, Option<usize>)>>,
 }
 
 #[derive(Default)]
@@ -65,12 +73,25 @@ struct Waiter {
     width: u32,
     turn: oneshot::Sender<Seats>,
     number: u64,
+    about: Arc<About>,
+}
+
+/// A place in a queue, left when dropped.
+struct Place<'l>(&'l Level, usize, u64);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.0.leave(self.1, self.2) {
+            self.0.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Seats in use, given back when dropped.
 pub(crate) struct Seats {
     level: Arc<Level>,
     width: u32,
+    number: u64,
 }
 
 /// What a level shows of itself.
@@ -99,10 +120,12 @@ impl Level {
             waiting: AtomicU32::new(0),
             demand: AtomicU32::new(0),
             has_waiting: AtomicBool::new(false),
+            cancelled: AtomicU64::new(0),
             queues: Mutex::new(Queues {
                 list: (0..queues).map(|_| Queue::default()).collect(),
                 clock: 0,
             }),
+            running: Mutex::default(),
         }
     }
 
@@ -110,10 +133,15 @@ impl Level {
         self.settings.exempt
     }
 
-    /// The most seats one request takes.
-    pub(super) fn widest(&self) -> u32 {
-        let part = self.nominal.load(Ordering::Relaxed) * super::MOST_SEATS_PER_MILLE / 1000;
-        part.clamp(1, super::MOST_SEATS)
+    /// The most seats one request takes, of `most`: a part of the level's, and no more than leaves a hand of queues some.
+    pub(super) fn widest(&self, most: u32) -> u32 {
+        let Some((_, hand, _)) = self.settings.queuing else {
+            return most;
+        };
+        let nominal = self.nominal.load(Ordering::Relaxed);
+        let part = (nominal * super::MOST_SEATS_PER_MILLE).div_ceil(1000);
+        let each = nominal / u32::try_from(hand.max(1)).unwrap_or(u32::MAX);
+        part.min(each).clamp(1, most)
     }
 
     /// What lending and borrowing may bring the limit to.
@@ -156,30 +184,71 @@ impl Level {
         Some(Seats {
             level: self.clone(),
             width,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
     /// Takes seats, or waits for them in a queue of the flow. Errors: no room, or not in time.
-    pub(super) async fn acquire(self: &Arc<Self>, width: u32, flow: u64, patience: Duration) -> Result<Seats, Refusal> {
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        width: u32,
+        flow: u64,
+        patience: Duration,
+        about: &Arc<About>,
+    ) -> Result<Seats, Refusal> {
         if !self.has_waiting.load(Ordering::Acquire)
             && let Some(seats) = self.try_take(width)
         {
+            self.note(&seats, about, None);
             return Ok(seats);
         }
-        let (queue, number, mut turn) = self.enqueue(width, flow)?;
+        let (queue, number, mut turn) = self.enqueue(width, flow, about)?;
+        // A client that goes away while it waits must not keep its place.
+        let _place = Place(self, queue, number);
         // Seats may have come free before the queue was joined.
         self.dispatch();
-        match tokio::time::timeout(patience, &mut turn).await {
-            Ok(Ok(seats)) => Ok(seats),
+        let seats = match tokio::time::timeout(patience, &mut turn).await {
+            Ok(Ok(seats)) => seats,
             _ => {
                 self.leave(queue, number);
                 // The turn may have come at the last moment.
-                turn.try_recv().map_err(|_| Refusal::TimeOut)
+                turn.try_recv().map_err(|_| Refusal::TimeOut)?
             }
-        }
+        };
+        self.note(&seats, about, Some(queue));
+        Ok(seats)
     }
 
-    fn enqueue(&self, width: u32, flow: u64) -> Result<(usize, u64, oneshot::Receiver<Seats>), Refusal> {
+    /// Remembers who has seats.
+    fn note(&self, seats: &Seats, about: &Arc<About>, queue: Option<usize>) {
+        let mut running = self.running.lock().expect("no panic under this lock");
+        running.insert(seats.number, (about.clone(), MicroTime::now(), queue));
+    }
+
+    /// Every request that has seats: what it is, since when, from which queue.
+    pub(super) fn running(&self) -> Vec<(Arc<About>, MicroTime, Option<usize>)> {
+        let running = self.running.lock().expect("no panic under this lock");
+        let mut all: Vec<_> = running
+            .iter()
+            .map(|(number, request)| (*number, request.clone()))
+            .collect();
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// Of each queue those who wait, and the time of the fair clock it has got to.
+    pub(super) fn waiting(&self) -> Vec<(Vec<Arc<About>>, u64)> {
+        let queues = self.queues.lock().expect("no panic under this lock");
+        let shown = |queue: &Queue| (queue.waiting.iter().map(|w| w.about.clone()).collect(), queue.given);
+        queues.list.iter().map(shown).collect()
+    }
+
+    fn enqueue(
+        &self,
+        width: u32,
+        flow: u64,
+        about: &Arc<About>,
+    ) -> Result<(usize, u64, oneshot::Receiver<Seats>), Refusal> {
         let Some((_, hand, longest)) = self.settings.queuing else {
             return Err(Refusal::ConcurrencyLimit);
         };
@@ -197,13 +266,13 @@ impl Level {
             // A queue that was idle has saved up nothing.
             queue.given = queue.given.max(clock);
         }
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (sender, turn) = oneshot::channel();
         queue.waiting.push_back(Waiter {
             width,
             turn: sender,
             number,
+            about: about.clone(),
         });
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let used = u32::try_from(self.in_use.load(Ordering::Relaxed)).unwrap_or(0);
@@ -213,17 +282,24 @@ impl Level {
         Ok((at, number, turn))
     }
 
+    /// Requests whose clients have gone while they waited.
+    pub(super) fn cancelled(&self) -> u64 {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
     /// Who has given up waiting.
-    fn leave(&self, queue: usize, number: u64) {
+    fn leave(&self, queue: usize, number: u64) -> bool {
         let mut queues = self.queues.lock().expect("no panic under this lock");
         let waiting = &mut queues.list[queue].waiting;
         let before = waiting.len();
         waiting.retain(|w| w.number != number);
-        if waiting.len() < before {
+        let left = waiting.len() < before;
+        if left {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         let nobody = queues.list.iter().all(|q| q.waiting.is_empty());
         self.has_waiting.store(!nobody, Ordering::Release);
+        left
     }
 
     /// Gives free seats to those who wait, the queue first that has had least.
@@ -279,6 +355,11 @@ impl Drop for Seats {
     fn drop(&mut self) {
         self.level.in_use.fetch_sub(self.width.into(), Ordering::AcqRel);
         self.level.executing.fetch_sub(1, Ordering::Relaxed);
+        self.level
+            .running
+            .lock()
+            .expect("no panic under this lock")
+            .remove(&self.number);
         if self.level.has_waiting.load(Ordering::Acquire) {
             self.level.dispatch();
         }
@@ -309,6 +390,10 @@ fn deal(mut flow: u64, queues: usize, hand: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    fn about() -> Arc<About> {
+        Arc::default()
+    }
+
     fn level(seats: u32, queuing: Option<(usize, usize, usize)>) -> Arc<Level> {
         let settings = Settings {
             exempt: false,
@@ -337,25 +422,25 @@ mod tests {
     #[tokio::test]
     async fn who_finds_no_seat_is_refused_or_waits_for_one() {
         let strict = level(1, None);
-        let held = strict.acquire(1, 0, Duration::ZERO).await.ok();
+        let held = strict.acquire(1, 0, Duration::ZERO, &about()).await.ok();
         assert_eq!(
-            strict.acquire(1, 0, Duration::ZERO).await.err(),
+            strict.acquire(1, 0, Duration::ZERO, &about()).await.err(),
             Some(Refusal::ConcurrencyLimit)
         );
         drop(held);
-        assert!(strict.acquire(1, 0, Duration::ZERO).await.is_ok());
+        assert!(strict.acquire(1, 0, Duration::ZERO, &about()).await.is_ok());
 
         let queuing = level(1, Some((1, 1, 1)));
-        let held = queuing.acquire(1, 0, Duration::ZERO).await.ok();
+        let held = queuing.acquire(1, 0, Duration::ZERO, &about()).await.ok();
         let second = {
             let level = queuing.clone();
-            tokio::spawn(async move { level.acquire(1, 0, Duration::from_secs(5)).await.is_ok() })
+            tokio::spawn(async move { level.acquire(1, 0, Duration::from_secs(5), &about()).await.is_ok() })
         };
         while queuing.counts().0 == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(
-            queuing.acquire(1, 0, Duration::ZERO).await.err(),
+            queuing.acquire(1, 0, Duration::ZERO, &about()).await.err(),
             Some(Refusal::QueueFull)
         );
         drop(held);
@@ -366,9 +451,9 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_leaves_the_queue() {
         let level = level(1, Some((1, 1, 5)));
-        let _held = level.acquire(1, 0, Duration::ZERO).await.ok();
+        let _held = level.acquire(1, 0, Duration::ZERO, &about()).await.ok();
         assert_eq!(
-            level.acquire(1, 0, Duration::from_millis(1)).await.err(),
+            level.acquire(1, 0, Duration::from_millis(1), &about()).await.err(),
             Some(Refusal::TimeOut)
         );
         assert_eq!(level.counts().0, 0);
@@ -377,13 +462,13 @@ mod tests {
     #[tokio::test]
     async fn a_flow_with_many_requests_does_not_hold_up_one_with_few() {
         let level = level(1, Some((2, 1, 50)));
-        let held = level.acquire(1, 0, Duration::ZERO).await.ok();
+        let held = level.acquire(1, 0, Duration::ZERO, &about()).await.ok();
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
         for n in 0..11u64 {
             // Ten of one flow, then one of another.
             let (level_, done, flow) = (level.clone(), done.clone(), u64::from(n == 10));
             tokio::spawn(async move {
-                let seats = level_.acquire(1, flow, Duration::from_secs(5)).await.ok();
+                let seats = level_.acquire(1, flow, Duration::from_secs(5), &about()).await.ok();
                 done.send(flow).unwrap();
                 drop(seats);
             });

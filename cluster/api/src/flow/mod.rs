@@ -7,14 +7,16 @@
 mod bootstrap;
 mod classify;
 mod config;
+mod dump;
 mod level;
 mod share;
 
 pub(crate) use bootstrap::maintain;
 pub(crate) use level::{Level, Seats};
 
-use crate::{core::Core, metrics::waits, pipeline::Call, registry::Row};
+use crate::{cache::ResourceCache, core::Core, metrics::waits, pipeline::Call, registry::Row};
 use classify::Schema;
+use dump::About;
 use http::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
@@ -29,10 +31,15 @@ use tokio::sync::Notify;
 pub(crate) const SERVER_SEATS: u32 = 600;
 /// How long a request may wait for its turn (upstream: a quarter of the request's time).
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Objects of a list that cost a seat, and watchers of a write.
-const OBJECTS_PER_SEAT: usize = 100;
+/// Bytes of a list that cost a seat; it is streamed, so that no more than so many are there at once (upstream's numbers).
+const BYTES_PER_SEAT: usize = 100_000;
+const MOST_BYTES: usize = 1_000_000;
+/// Objects that are looked at to know how large they are.
+const SAMPLE: usize = 16;
+/// Watchers of a write that cost a seat.
 const WATCHERS_PER_SEAT: usize = 10;
 /// A request never takes more than this, nor more than a part of its level's seats.
+const MOST_LIST_SEATS: u32 = 100;
 const MOST_SEATS: u32 = 10;
 const MOST_SEATS_PER_MILLE: u32 = 150;
 /// What the events of a write cost: one seat for this long for every ten watchers.
@@ -119,11 +126,11 @@ impl Flow {
                 after: None,
             });
         }
-        let most = level.widest();
-        let (width, after) = width(call, row, most);
+        let (width, after) = width(call, row, &level);
+        let about = Arc::new(About::new(&schema, call, width, after));
         let flow = schema.flow(&call.user, &call.info);
         let asked = Instant::now();
-        match level.acquire(width, flow, QUEUE_TIMEOUT).await {
+        match level.acquire(width, flow, QUEUE_TIMEOUT, &about).await {
             Ok(seats) => {
                 let waited = asked.elapsed();
                 waits::add(waited);
@@ -170,7 +177,7 @@ impl Flow {
 }
 
 /// The seats a request takes, and those it takes on after its answer.
-fn width(call: &Call, row: Option<&Row>, most: u32) -> (u32, Option<(u32, Duration)>) {
+fn width(call: &Call, row: Option<&Row>, level: &Level) -> (u32, Option<(u32, Duration)>) {
     let Some(cache) = row.and_then(|row| row.cache.as_ref()) else {
         return (1, None);
     };
@@ -182,18 +189,37 @@ fn width(call: &Call, row: Option<&Row>, most: u32) -> (u32, Option<(u32, Durati
         {
             (1, None)
         }
-        "list" | "watch" if call.info.name.is_empty() => (seats(cache.len(), OBJECTS_PER_SEAT).clamp(1, most), None),
-        "create" | "update" | "patch" | "delete" => {
+        "list" | "watch" => {
+            let limit = call.query.get("limit").parse::<usize>().ok().filter(|limit| *limit > 0);
+            let objects = match call.info.name.is_empty() {
+                true => limit.unwrap_or(usize::MAX).min(cache.len()),
+                false => 1,
+            };
+            let bytes = objects.saturating_mul(average_bytes(cache)).min(MOST_BYTES);
+            (
+                seats(bytes, BYTES_PER_SEAT).clamp(1, level.widest(MOST_LIST_SEATS)),
+                None,
+            )
+        }
+        "create" | "update" | "patch" | "delete" if call.info.subresource != "token" => {
             let watchers = cache.watchers();
             if watchers < WATCHERS_PER_SEAT {
                 return (1, None);
             }
             let wanted = seats(watchers, WATCHERS_PER_SEAT);
-            let wide = wanted.min(most);
+            let wide = wanted.min(level.widest(MOST_SEATS));
             (1, Some((wide, EVENTS * wanted / wide)))
         }
         _ => (1, None),
     }
+}
+
+/// How large the objects of a resource are, by a few of them.
+fn average_bytes(cache: &ResourceCache) -> usize {
+    let (count, bytes) = cache.objects(None).take(SAMPLE).fold((0, 0), |(count, bytes), object| {
+        (count + 1, bytes + object.body().len())
+    });
+    bytes.checked_div(count).unwrap_or(0)
 }
 
 impl Admitted {

@@ -4,6 +4,7 @@
 
 mod access;
 mod admission;
+mod health;
 mod process;
 mod requests;
 mod storage;
@@ -34,6 +35,8 @@ pub(crate) struct Metrics {
     pub(crate) admission: admission::Admission,
     /// The store and the cache.
     pub(crate) storage: storage::Storage,
+    /// Health checks.
+    pub(crate) health: health::Health,
     /// Work queues and clients inside the process.
     pub(crate) clients: Arc<ClientMetrics>,
     /// API servers behind this one that became unavailable, by name and reason.
@@ -47,6 +50,7 @@ impl Default for Metrics {
             access: access::Access::new(),
             admission: admission::Admission::new(),
             storage: storage::Storage::new(),
+            health: health::Health::new(),
             clients: Arc::default(),
             unavailable: Family::counters(
                 "aggregator_unavailable_apiservice_total",
@@ -69,6 +73,7 @@ pub(crate) fn serve(call: &Call) -> Response<Body> {
     core.metrics.unavailable.show(&mut page);
     api_services(core, &mut page);
     process::show(&mut page);
+    core.metrics.health.show(&mut page);
     let mut text = page.finish();
     core.flow.render(&mut text);
     if let Some(audit) = &core.audit {
@@ -79,6 +84,17 @@ pub(crate) fn serve(call: &Call) -> Response<Body> {
     if let Some(encryption) = &core.encryption {
         encryption.render(&mut text);
     }
+    exposition(call, text)
+}
+
+/// Answers `/metrics/slis`: what service levels are measured by (KEP-3466).
+pub(crate) fn slis(call: &Call) -> Response<Body> {
+    let mut page = Page::default();
+    call.core.metrics.health.show(&mut page);
+    exposition(call, page.finish())
+}
+
+fn exposition(call: &Call, text: String) -> Response<Body> {
     let zipped = call
         .headers
         .get_all(http::header::ACCEPT_ENCODING)
