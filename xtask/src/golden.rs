@@ -9,7 +9,7 @@ pub fn run(context: &Context, arguments: &[String]) -> Result<(), String> {
         return Err("usage: generate-golden".to_owned());
     }
     let folder = context.root.join("tests/golden");
-    for program in [".", "./cel"] {
+    for program in [".", "./cel", "./access"] {
         let status = Command::new("go")
             .args(["run", program, "golden"])
             .current_dir(&folder)

@@ -7,8 +7,8 @@ use crate::{
 };
 use std::sync::Arc;
 use strata_auth::{
-    Attributes, Authorizer, BOOTSTRAP_SECRET_PREFIX, BootstrapToken, BoundKind, BoundState, Decision, TokenLookup,
-    UserInfo,
+    Attributes, Authorizer, BOOTSTRAP_SECRET_PREFIX, BootstrapToken, BoundKind, BoundState, Decision, GROUP_MASTERS,
+    TokenLookup, UserInfo,
 };
 use strata_meta::{FieldSelector, ObjectMeta, Selector, Status};
 
@@ -29,6 +29,17 @@ impl Core {
     ) -> Result<(), Status> {
         let selectors = Selectors::of(info, query);
         self.require(&selectors.attributes(user, info)).await
+    }
+
+    /// Why the request may or may not be made, as the audit log has it.
+    pub(crate) fn decision_reason(&self, user: &UserInfo, info: &RequestInfo, query: &Query) -> String {
+        let selectors = Selectors::of(info, query);
+        let attributes = selectors.attributes(user, info);
+        match self.authorizer.authorize(&attributes) {
+            Decision::Allow if user.is_in(GROUP_MASTERS) => String::new(),
+            Decision::Allow => self.rbac.reason(&attributes).unwrap_or_default(),
+            refused => refused.reason().to_owned(),
+        }
     }
 
     /// Whether the user may also create what an update would. Errors: 403.

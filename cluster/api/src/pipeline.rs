@@ -414,7 +414,8 @@ async fn authorised(
     if let Some(trail) = &call.trail {
         let decision = if allowed.is_ok() { "allow" } else { "forbid" };
         trail.annotate("authorization.k8s.io/decision", decision);
-        trail.annotate("authorization.k8s.io/reason", "");
+        let reason = call.core.decision_reason(&call.user, &call.info, &call.query);
+        trail.annotate("authorization.k8s.io/reason", &reason);
     }
     if let Err(status) = allowed {
         let mut refused = failure_response(&status, &call.headers);

@@ -35,7 +35,7 @@ pub use join::{
 };
 pub use kubeconfig::{kubeconfig, merge_kubeconfig, remove_from_kubeconfig};
 pub use node::NodeAuthorizer;
-pub use rbac::{PolicyRule, Rbac, aggregate, uncovered};
+pub use rbac::{PolicyRule, Rbac, aggregate, compact, uncovered};
 pub use renew::keep_renewed;
 pub use request::{RequestedNames, certificate_request};
 pub use request_header::RequestHeaders;

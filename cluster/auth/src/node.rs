@@ -395,11 +395,15 @@ fn pod_edges(object: &Object, pod: &Value) -> Vec<Vertex> {
     for volume in items(&spec["volumes"]) {
         found.volume(volume);
     }
+    let made = items(&pod["status"]["resourceClaimStatuses"]);
     for claim in items(&spec["resourceClaims"]) {
-        found.add_at(Kind::ResourceClaim, &claim["resourceClaimName"]);
-    }
-    for claim in items(&pod["status"]["resourceClaimStatuses"]) {
-        found.add_at(Kind::ResourceClaim, &claim["resourceClaimName"]);
+        if claim["resourceClaimName"].is_string() {
+            found.add_at(Kind::ResourceClaim, &claim["resourceClaimName"]);
+        } else if claim["resourceClaimTemplateName"].is_string()
+            && let Some(made) = made.iter().find(|made| made["name"] == claim["name"])
+        {
+            found.add_at(Kind::ResourceClaim, &made["resourceClaimName"]);
+        }
     }
     found.add_at(
         Kind::ResourceClaim,

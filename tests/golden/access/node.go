@@ -63,7 +63,7 @@ func nodeWorld(r *rand.Rand, count int) nodeGolden {
 	}
 	judge := node.NewAuthorizer(m.graph, nodeidentifier.NewDefaultNodeIdentifier(), bootstrappolicy.NodeRules())
 	var asked []question
-	for range 4000 * count {
+	for range 2000 * count {
 		q := m.question()
 		attributes := &authorizer.AttributesRecord{
 			User: &user.DefaultInfo{Name: q.User, Groups: q.Groups}, Verb: q.Verb, APIGroup: q.Group, APIVersion: "v1",
@@ -322,6 +322,7 @@ func (m *nodeMaker) question() question {
 		{"", "persistentvolumeclaims", append([]string{"pod0-claim0", "pod1-claim1", "pod2-claim2"}, claims...), true, nil},
 		{"", "persistentvolumes", volumes, false, []string{"status"}},
 		{"resource.k8s.io", "resourceclaims", devices, true, []string{"status"}},
+		{"resource.k8s.io", "resourceclaims", devices, true, nil}, {"resource.k8s.io", "resourceclaims", devices, true, nil},
 		{"storage.k8s.io", "volumeattachments", others, false, []string{"status"}},
 		{"", "serviceaccounts", accounts, true, []string{"token", "token", "bogus"}},
 		{"coordination.k8s.io", "leases", nodes, true, nil}, {"storage.k8s.io", "csinodes", nodes, false, []string{"bogus"}},

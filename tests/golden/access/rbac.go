@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand"
+	"sort"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/kubernetes/pkg/registry/rbac/validation"
+	"k8s.io/component-helpers/auth/rbac/validation"
+	resolving "k8s.io/kubernetes/pkg/registry/rbac/validation"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac"
-	"k8s.io/apimachinery/pkg/api/errors"
 )
 
 type rbacGolden struct {
@@ -133,8 +135,11 @@ func rbacWorld(r *rand.Rand, count int) rbacGolden {
 		bindings = append(bindings, b)
 		m.record(b)
 	}
+	// The order in which bindings are looked at decides which one a reason names.
+	sort.Slice(bindings, func(i, j int) bool { return bindings[i].Name < bindings[j].Name })
+	sort.Slice(clusterBindings, func(i, j int) bool { return clusterBindings[i].Name < clusterBindings[j].Name })
 	all.Objects = m.all
-	resolver, _ := validation.NewTestRuleResolver(roles, bindings, clusterRoles, clusterBindings)
+	resolver, _ := resolving.NewTestRuleResolver(roles, bindings, clusterRoles, clusterBindings)
 	static := &lookup{roles, bindings, clusterRoles, clusterBindings}
 	judge := rbac.New(static, static, static, static)
 	someone := func() (string, []string) {
@@ -147,7 +152,7 @@ func rbacWorld(r *rand.Rand, count int) rbacGolden {
 			return pick(r, users), some(r, teams, 2)
 		}
 	}
-	for range 3000 * count {
+	for range 1500 * count {
 		name, in := someone()
 		q := question{User: name, Groups: in, Verb: pick(r, []string{"get", "list", "create", "delete", "use"})}
 		if chance(r, 15) {
@@ -168,7 +173,7 @@ func rbacWorld(r *rand.Rand, count int) rbacGolden {
 		q.Allowed, q.Reason = decision == authorizer.DecisionAllow, reason
 		all.Questions = append(all.Questions, q)
 	}
-	for range 400 * count {
+	for range 120 * count {
 		name, in := someone()
 		g := grant{User: name, Groups: in, Namespace: pick(r, append([]string{""}, namespaces...))}
 		for range 1 + r.Intn(2) {
@@ -198,7 +203,7 @@ func (l *lookup) GetRole(_ context.Context, namespace, name string) (*rbacv1.Rol
 			return role, nil
 		}
 	}
-	return nil, errors.NewNotFound(rbacv1.Resource("roles"), name)
+	return nil, errors.NewNotFound(rbacv1.Resource("role"), name)
 }
 
 func (l *lookup) GetClusterRole(_ context.Context, name string) (*rbacv1.ClusterRole, error) {
@@ -207,7 +212,7 @@ func (l *lookup) GetClusterRole(_ context.Context, name string) (*rbacv1.Cluster
 			return role, nil
 		}
 	}
-	return nil, errors.NewNotFound(rbacv1.Resource("clusterroles"), name)
+	return nil, errors.NewNotFound(rbacv1.Resource("clusterrole"), name)
 }
 
 func (l *lookup) ListRoleBindings(_ context.Context, namespace string) ([]*rbacv1.RoleBinding, error) {

@@ -3,6 +3,7 @@
 use super::{Operation, Request};
 use crate::json;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use strata_auth::{Attributes, Authorizer, PolicyRule};
 use strata_meta::Status;
 
@@ -29,8 +30,7 @@ pub(super) fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&
                 return Ok(());
             }
             let rules = rules_of(new)?;
-            if json::get(new, "aggregationRule").is_some()
-                && !request.core.rbac.covers(request.user, "", &[everything()])
+            if json::get(new, "aggregationRule").is_some() && !request.core.rbac.covers(request.user, "", &everything())
             {
                 return Err(request.forbidden("must have cluster-admin privileges to use the aggregationRule"));
             }
@@ -58,13 +58,20 @@ pub(super) fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&
     }
 }
 
-fn everything() -> PolicyRule {
-    PolicyRule {
-        verbs: vec!["*".into()],
-        api_groups: vec!["*".into()],
-        resources: vec!["*".into()],
+fn everything() -> [PolicyRule; 2] {
+    let any = || vec!["*".to_owned()];
+    let resources = PolicyRule {
+        verbs: any(),
+        api_groups: any(),
+        resources: any(),
         ..PolicyRule::default()
-    }
+    };
+    let paths = PolicyRule {
+        verbs: any(),
+        non_resource_urls: any(),
+        ..PolicyRule::default()
+    };
+    [resources, paths]
 }
 
 fn rules_of(role: &Value) -> Result<Vec<PolicyRule>, Status> {
@@ -94,9 +101,14 @@ fn covered(request: &Request<'_>, rules: &[PolicyRule]) -> Result<(), Status> {
     }
     let user = request.user;
     let groups: Vec<String> = user.groups.iter().map(|g| format!("{g:?}")).collect();
-    let lines: Vec<String> = missing.iter().map(shown).collect();
+    let lines: BTreeSet<String> = strata_auth::compact(missing).iter().map(shown).collect();
+    let lines: Vec<String> = lines.into_iter().collect();
+    let absent = match request.core.rbac.absent_roles(user, request.namespace) {
+        none if none.is_empty() => none,
+        absent => format!("; resolution errors: [{absent}]"),
+    };
     Err(request.forbidden(format_args!(
-        "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
+        "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}{absent}",
         user.name,
         groups.join(" "),
         lines.join("\n")
@@ -112,8 +124,8 @@ fn shown(rule: &PolicyRule) -> String {
     let parts = [
         part("APIGroups", &rule.api_groups),
         part("Resources", &rule.resources),
-        part("ResourceNames", &rule.resource_names),
         part("NonResourceURLs", &rule.non_resource_urls),
+        part("ResourceNames", &rule.resource_names),
         part("Verbs", &rule.verbs),
     ];
     format!("{{{}}}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))

@@ -2,7 +2,7 @@
 
 mod rule;
 
-pub use rule::{PolicyRule, uncovered};
+pub use rule::{PolicyRule, compact, uncovered};
 
 use crate::{Attributes, Authorizer, Decision, UserInfo, user::SERVICE_ACCOUNT_USER_PREFIX};
 use serde::Deserialize;
@@ -48,8 +48,50 @@ struct Subjects(HashMap<Box<str>, BTreeSet<Key>>);
 
 struct Binding {
     role: Key,
-    users: Vec<Box<str>>,
-    groups: Vec<Box<str>>,
+    subjects: Vec<Who>,
+}
+
+/// Whom a binding names.
+enum Who {
+    User(Box<str>),
+    Group(Box<str>),
+    /// The user name of a service account.
+    Account(Box<str>),
+}
+
+impl Who {
+    fn user(&self) -> Option<&str> {
+        match self {
+            Self::User(name) | Self::Account(name) => Some(name),
+            Self::Group(_) => None,
+        }
+    }
+
+    fn group(&self) -> Option<&str> {
+        match self {
+            Self::Group(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    fn is(&self, user: &UserInfo) -> bool {
+        self.user() == Some(user.name.as_str()) || self.group().is_some_and(|group| user.is_in(group))
+    }
+}
+
+/// As upstream's reasons name a subject.
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "User {name:?}"),
+            Self::Group(name) => write!(f, "Group {name:?}"),
+            Self::Account(user) => {
+                let rest = user.strip_prefix(SERVICE_ACCOUNT_USER_PREFIX).unwrap_or(user);
+                let (namespace, name) = rest.split_once(':').unwrap_or(("", rest));
+                write!(f, "ServiceAccount \"{name}/{namespace}\"")
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -132,7 +174,7 @@ impl Rbac {
     /// What a user may do in a namespace (`""`: everywhere).
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> Vec<PolicyRule> {
         let mut rules = Vec::new();
-        self.read().visit(user, namespace, &mut |role| {
+        self.read().visit(user, namespace, &mut |_, role| {
             rules.extend(role.iter().cloned());
             false
         });
@@ -149,6 +191,39 @@ impl Rbac {
         uncovered(&self.rules_for(user, namespace), rules)
     }
 
+    /// Which roles somebody is bound to in a namespace (`""`: everywhere) that are not there, in upstream's words.
+    pub fn absent_roles(&self, user: &UserInfo, namespace: &str) -> String {
+        self.read().absent(user, namespace)
+    }
+
+    /// Why something is allowed, in upstream's words; nothing if it is not.
+    pub fn reason(&self, attributes: &Attributes<'_>) -> Option<String> {
+        let index = self.read();
+        let mut found: BTreeSet<Key> = BTreeSet::new();
+        index.visit(attributes.user, attributes.namespace, &mut |key, role| {
+            if role.iter().any(|rule| rule.allows(attributes)) {
+                found.insert(key.clone());
+            }
+            false
+        });
+        // Those of the whole cluster, whose namespace is empty, stand first.
+        let key = found.first()?;
+        let binding = index.bindings.get(key)?;
+        let subject = binding.subjects.iter().find(|subject| subject.is(attributes.user))?;
+        let (namespace, name) = key;
+        let shown = match namespace.is_empty() {
+            true => format!("ClusterRoleBinding {name:?}"),
+            false => format!("RoleBinding \"{name}/{namespace}\""),
+        };
+        let kind = if binding.role.0.is_empty() {
+            "ClusterRole"
+        } else {
+            "Role"
+        };
+        let role = &binding.role.1;
+        Some(format!("RBAC: allowed by {shown} of {kind} {role:?} to {subject}"))
+    }
+
     /// The rules of a role; `namespace` is `""` for a cluster role.
     pub fn role(&self, namespace: &str, name: &str) -> Option<Arc<[PolicyRule]>> {
         self.read().roles.get(&(namespace.into(), name.into())).cloned()
@@ -162,18 +237,53 @@ impl Rbac {
 impl Authorizer for Rbac {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let index = self.read();
-        let mut allows = |role: &[PolicyRule]| role.iter().any(|rule| rule.allows(attributes));
+        let mut allows = |_: &Key, role: &[PolicyRule]| role.iter().any(|rule| rule.allows(attributes));
         if index.visit(attributes.user, attributes.namespace, &mut allows) {
             Decision::Allow
         } else {
-            Decision::NoOpinion(String::new())
+            Decision::NoOpinion(match index.absent(attributes.user, attributes.namespace) {
+                none if none.is_empty() => none,
+                absent => format!("RBAC: {absent}"),
+            })
         }
     }
 }
 
 impl Index {
     /// Shows the roles bound to a user until `until` says that it has seen enough; whether it did.
-    fn visit(&self, user: &UserInfo, namespace: &str, until: &mut dyn FnMut(&[PolicyRule]) -> bool) -> bool {
+    fn visit(&self, user: &UserInfo, namespace: &str, until: &mut dyn FnMut(&Key, &[PolicyRule]) -> bool) -> bool {
+        self.bound(user, namespace, &mut |key, binding| {
+            let role = self.roles.get(&binding.role);
+            role.is_some_and(|role| until(key, role))
+        })
+    }
+
+    /// Which roles somebody is bound to that are not there, in upstream's words.
+    fn absent(&self, user: &UserInfo, namespace: &str) -> String {
+        let mut seen = BTreeSet::new();
+        let mut lines = Vec::new();
+        self.bound(user, namespace, &mut |key, binding| {
+            if !self.roles.contains_key(&binding.role) {
+                seen.insert((key.clone(), binding.role.clone()));
+            }
+            false
+        });
+        for (_, (namespace, name)) in seen {
+            let kind = if namespace.is_empty() { "clusterrole" } else { "role" };
+            let line = format!("{kind}.{GROUP} {name:?} not found");
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        match lines.as_slice() {
+            [] => String::new(),
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        }
+    }
+
+    /// Shows the bindings that name a user until `until` says that it has seen enough; whether it did.
+    fn bound(&self, user: &UserInfo, namespace: &str, until: &mut dyn FnMut(&Key, &Binding) -> bool) -> bool {
         let sets = || {
             let groups = user.groups.iter().filter_map(|group| self.groups.0.get(group.as_str()));
             self.users.0.get(user.name.as_str()).into_iter().chain(groups)
@@ -182,10 +292,13 @@ impl Index {
         for scope in scopes {
             // Keys are sorted, so those of one namespace stand together.
             let from = (Box::from(*scope), Box::from(""));
-            for set in sets() {
+            for (index, set) in sets().enumerate() {
                 for key in set.range(from.clone()..).take_while(|key| *key.0 == **scope) {
-                    let role = self.bindings.get(key).and_then(|binding| self.roles.get(&binding.role));
-                    if role.is_some_and(|role| until(role)) {
+                    // A binding that names somebody twice grants once.
+                    if sets().take(index).any(|earlier| earlier.contains(key)) {
+                        continue;
+                    }
+                    if self.bindings.get(key).is_some_and(|binding| until(key, binding)) {
                         return true;
                     }
                 }
@@ -195,27 +308,27 @@ impl Index {
     }
 
     fn bind(&mut self, key: Key, binding: Binding) {
-        self.users.insert(&binding.users, &key);
-        self.groups.insert(&binding.groups, &key);
+        self.users.insert(binding.subjects.iter().filter_map(Who::user), &key);
+        self.groups.insert(binding.subjects.iter().filter_map(Who::group), &key);
         self.bindings.insert(key, binding);
     }
 
     fn unbind(&mut self, key: &Key) {
         if let Some(binding) = self.bindings.remove(key) {
-            self.users.remove(&binding.users, key);
-            self.groups.remove(&binding.groups, key);
+            self.users.remove(binding.subjects.iter().filter_map(Who::user), key);
+            self.groups.remove(binding.subjects.iter().filter_map(Who::group), key);
         }
     }
 }
 
 impl Subjects {
-    fn insert(&mut self, names: &[Box<str>], key: &Key) {
+    fn insert<'a>(&mut self, names: impl Iterator<Item = &'a str>, key: &Key) {
         for name in names {
-            self.0.entry(name.clone()).or_default().insert(key.clone());
+            self.0.entry(name.into()).or_default().insert(key.clone());
         }
     }
 
-    fn remove(&mut self, names: &[Box<str>], key: &Key) {
+    fn remove<'a>(&mut self, names: impl Iterator<Item = &'a str>, key: &Key) {
         for name in names {
             if let Some(keys) = self.0.get_mut(name) {
                 keys.remove(key);
@@ -235,11 +348,11 @@ impl Binding {
         } else {
             ""
         };
-        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        let mut subjects = Vec::new();
         for subject in body.subjects.unwrap_or_default() {
             match subject.kind.as_str() {
-                "User" => users.push(subject.name.into()),
-                "Group" => groups.push(subject.name.into()),
+                "User" => subjects.push(Who::User(subject.name.into())),
+                "Group" => subjects.push(Who::Group(subject.name.into())),
                 "ServiceAccount" => {
                     let namespace = if subject.namespace.is_empty() {
                         object.namespace()
@@ -247,15 +360,14 @@ impl Binding {
                         subject.namespace.as_str()
                     };
                     let user = format!("{SERVICE_ACCOUNT_USER_PREFIX}{namespace}:{}", subject.name);
-                    users.push(user.into());
+                    subjects.push(Who::Account(user.into()));
                 }
                 _ => {}
             }
         }
         Ok(Self {
             role: (role_namespace.into(), body.role_ref.name.into()),
-            users,
-            groups,
+            subjects,
         })
     }
 }

@@ -71,29 +71,33 @@ impl PolicyRule {
             && names
     }
 
-    /// The rule as rules with one verb, group, resource and name each.
+    /// The rule as rules with one verb, group, resource and name each, in upstream's order.
     fn simple(&self) -> Vec<Self> {
         let mut rules = Vec::new();
-        for verb in &self.verbs {
-            for group in &self.api_groups {
-                for resource in &self.resources {
-                    let rule = Self {
-                        verbs: vec![verb.clone()],
-                        api_groups: vec![group.clone()],
-                        resources: vec![resource.clone()],
-                        ..Self::default()
-                    };
-                    if self.resource_names.is_empty() {
-                        rules.push(rule);
-                    } else {
-                        rules.extend(self.resource_names.iter().map(|n| Self {
-                            resource_names: vec![n.clone()],
-                            ..rule.clone()
-                        }));
-                    }
+        for group in &self.api_groups {
+            for (resource, verb) in self
+                .resources
+                .iter()
+                .flat_map(|r| self.verbs.iter().map(move |v| (r, v)))
+            {
+                let rule = Self {
+                    verbs: vec![verb.clone()],
+                    api_groups: vec![group.clone()],
+                    resources: vec![resource.clone()],
+                    ..Self::default()
+                };
+                if self.resource_names.is_empty() {
+                    rules.push(rule);
+                } else {
+                    rules.extend(self.resource_names.iter().map(|n| Self {
+                        resource_names: vec![n.clone()],
+                        ..rule.clone()
+                    }));
                 }
             }
-            rules.extend(self.non_resource_urls.iter().map(|url| Self {
+        }
+        for url in &self.non_resource_urls {
+            rules.extend(self.verbs.iter().map(|verb| Self {
                 verbs: vec![verb.clone()],
                 non_resource_urls: vec![url.clone()],
                 ..Self::default()
@@ -101,6 +105,24 @@ impl PolicyRule {
         }
         rules
     }
+}
+
+/// Joins simple rules that differ in their verbs only; the first of them gives the place.
+pub fn compact(rules: Vec<PolicyRule>) -> Vec<PolicyRule> {
+    let mut joined: Vec<PolicyRule> = Vec::new();
+    for rule in rules {
+        let is_like = |other: &&mut PolicyRule| {
+            other.non_resource_urls.is_empty()
+                && rule.non_resource_urls.is_empty()
+                && (&other.api_groups, &other.resources, &other.resource_names)
+                    == (&rule.api_groups, &rule.resources, &rule.resource_names)
+        };
+        match joined.iter_mut().find(is_like) {
+            Some(known) => known.verbs.extend(rule.verbs),
+            None => joined.push(rule),
+        }
+    }
+    joined
 }
 
 /// What `wanted` allows and `held` does not, as simple rules; empty if all is covered.
