@@ -44,7 +44,9 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
     if text.len() > DNS1123_LABEL_MAX {
         errors.push(max_len(DNS1123_LABEL_MAX));
     }
-    if !is_label(text) {
+    if !is_label(text) && text.split('.').all(is_label) {
+        errors.push("must not contain dots".to_owned());
+    } else if !is_label(text) {
         errors.push(regex_error(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             LABEL_FMT,

@@ -118,7 +118,7 @@ pub(crate) fn filter(row: &Row, subresource: &str) -> &'static Filter {
 }
 
 /// Kinds whose metadata a write of the status does not touch; custom resources are such.
-fn keeps_metadata(group: &str, plural: &str) -> bool {
+pub(crate) fn keeps_metadata(group: &str, plural: &str) -> bool {
     match group {
         "resource.k8s.io"
         | "storagemigration.k8s.io"

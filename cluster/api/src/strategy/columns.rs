@@ -157,6 +157,26 @@ pub(crate) fn selector_text(selector: Option<&Value>) -> Value {
     }
 }
 
+/// A label selector as Go prints the struct; `<unset>` for none.
+pub(crate) fn go_selector(selector: Option<&Value>) -> Value {
+    let Some(selector) = selector else {
+        return "<unset>".into();
+    };
+    let labels: String = json::members(selector, "matchLabels")
+        .map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or("")))
+        .collect();
+    let expressions: String = json::list(selector, "matchExpressions")
+        .iter()
+        .map(|e| {
+            let values: Vec<&str> = json::list(e, "values").iter().filter_map(Value::as_str).collect();
+            let (key, operator) = (json::text(e, "key"), json::text(e, "operator"));
+            let values = values.join(" ");
+            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+        })
+        .collect();
+    format!("&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}").into()
+}
+
 /// Kind and name of the controller of an object, as `deployment.apps/web`.
 pub(crate) fn controller(object: &Value) -> Value {
     let owners = json::list(object, "metadata.ownerReferences");

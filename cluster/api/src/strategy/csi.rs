@@ -114,8 +114,11 @@ pub(super) static CSI_DRIVERS: Row = Row {
         now.at("volumeLifecycleModes")
             .unchanged(causes, &was.at("volumeLifecycleModes"));
     },
-    warnings: |new, _| {
+    warnings: |new, old| {
         let spec = Field::root(new).at("spec");
+        if old.is_some_and(|old| json::same(new, old, "spec")) {
+            return Vec::new();
+        }
         if spec.at("tokenRequests").is_empty() || spec.at("serviceAccountTokenInSecrets").is_set() {
             return Vec::new();
         }

@@ -1,6 +1,7 @@
 //! Event, of both APIs: they are stored as core/v1.
 
 use super::{
+    Collection,
     Causes, CellContext, columns,
     row::{ROW, Row, field},
 };
@@ -28,6 +29,7 @@ const EVENTS_CORE: Row = Row {
         field("type"),
     ],
     create_on_update: true,
+    collection: Collection::Ignored,
     metadata: MetadataTurn::Last,
     columns: &[
         columns::column("Last Seen", "string", "When it happened last.", last_seen),
@@ -101,6 +103,7 @@ fn source(cx: &CellContext<'_>) -> Value {
 
 /// As served by events.k8s.io, which asks more of new events and lets only their series change.
 pub(super) static EVENTS_V1: Row = Row {
+    collection: Collection::Ignored,
     metadata: MetadataTurn::Between,
     validate: |event, causes| legacy(event, "reportingController", causes),
     validate_create: |event, causes| {

@@ -1,6 +1,7 @@
 //! Job and CronJob.
 
 use super::{
+    Collection,
     Causes, CellContext, columns, job_policy, job_status,
     row::{ROW, Row},
     workload,
@@ -21,8 +22,9 @@ const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller
 const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
 
 pub(super) static JOBS: Row = Row {
+    collection: Collection::Orphans,
     counts: true,
-    warnings: workload::template_warnings,
+    warnings: workload::hosted_template_warnings,
     fields: &[FieldPath::new("status.succeeded", "0")],
     columns: &[
         columns::NAME,
@@ -74,7 +76,12 @@ pub(super) static CRON_JOBS: Row = Row {
     counts: true,
     warnings: |new, old| match old.is_some_and(|old| json::same(new, old, "spec.jobTemplate")) {
         true => Vec::new(),
-        false => pod_warnings(&Field::root(new).at("spec.jobTemplate.spec.template")),
+        false => {
+            let name = validate::host_name_warning(new, "Pod names and hostnames");
+            let name = name.filter(|_| old.is_none()).into_iter();
+            let template = pod_warnings(&Field::root(new).at("spec.jobTemplate.spec.template"));
+            name.chain(template).collect()
+        }
     },
     columns: &[
         columns::NAME,

@@ -11,6 +11,7 @@ const COUNTED: Row = Row { counts: true, ..ROW };
 static PLAIN_COUNTED: Row = COUNTED;
 
 static WEBHOOKS: Row = Row {
+    unconditional: false,
     columns: &[
         columns::NAME,
         columns::column(
@@ -25,53 +26,70 @@ static WEBHOOKS: Row = Row {
     ..COUNTED
 };
 
+const PARAM_KIND: columns::Column = columns::column(
+    "ParamKind",
+    "string",
+    "The kind of the parameters",
+    |cx| match json::get(cx.object, "spec.paramKind") {
+        Some(kind) => format!("{}/{}", json::text(kind, "apiVersion"), json::text(kind, "kind")).into(),
+        None => "<unset>".into(),
+    },
+);
+
 static POLICIES: Row = Row {
+    unconditional: false,
     columns: &[
         columns::NAME,
         columns::column("Validations", "integer", "How many rules there are", |cx| {
             json::list(cx.object, "spec.validations").len().into()
         }),
-        columns::column(
-            "ParamKind",
-            "string",
-            "The kind of the parameters",
-            |cx| match json::get(cx.object, "spec.paramKind") {
-                Some(kind) => format!("{}/{}", json::text(kind, "apiVersion"), json::text(kind, "kind")).into(),
-                None => "<unset>".into(),
-            },
-        ),
+        PARAM_KIND,
         columns::AGE,
     ],
     validate: admission::validating_policy,
     ..COUNTED
 };
 
+const BINDING: &[columns::Column] = &[
+    columns::NAME,
+    columns::column("PolicyName", "string", "The policy", |cx| {
+        columns::text(cx, "spec.policyName")
+    }),
+    columns::column("ParamRef", "string", "The parameters", |cx| {
+        let part = |path| json::text(cx.object, path);
+        match (part("spec.paramRef.namespace"), part("spec.paramRef.name")) {
+            (_, "") => columns::go_selector(json::get(cx.object, "spec.paramRef.selector")),
+            ("", name) => format!("*/{name}").into(),
+            (namespace, name) => format!("{namespace}/{name}").into(),
+        }
+    }),
+    columns::AGE,
+];
+
 static POLICY_BINDINGS: Row = Row {
-    columns: &[
-        columns::NAME,
-        columns::column("PolicyName", "string", "The policy", |cx| {
-            columns::text(cx, "spec.policyName")
-        }),
-        columns::column("ParamRef", "string", "The parameters", |cx| {
-            let part = |path| json::text(cx.object, path);
-            match (part("spec.paramRef.namespace"), part("spec.paramRef.name")) {
-                (_, "") => "<unset>".into(),
-                ("", name) => format!("*/{name}").into(),
-                (namespace, name) => format!("{namespace}/{name}").into(),
-            }
-        }),
-        columns::AGE,
-    ],
+    unconditional: false,
+    columns: BINDING,
     validate: admission::validating_binding,
     ..COUNTED
 };
 
 static MUTATING_POLICIES: Row = Row {
+    unconditional: false,
+    columns: &[
+        columns::NAME,
+        columns::column("Mutations", "integer", "How many changes there are", |cx| {
+            json::list(cx.object, "spec.mutations").len().into()
+        }),
+        PARAM_KIND,
+        columns::AGE,
+    ],
     validate: admission::mutating_policy,
     ..COUNTED
 };
 
 static MUTATING_BINDINGS: Row = Row {
+    unconditional: false,
+    columns: BINDING,
     validate: admission::mutating_binding,
     ..COUNTED
 };

@@ -86,6 +86,16 @@ pub(crate) trait Strategy: Send + Sync {
         true
     }
 
+    /// What becomes of dependents when nobody says so.
+    fn collection(&self) -> Collection {
+        Collection::Collected
+    }
+
+    /// Whether a deletion is marked with nothing but its moment, as a controller of the kind does the rest.
+    fn marks_only(&self) -> bool {
+        false
+    }
+
     /// Whether a finished deletion answers with the object instead of a Status.
     fn returns_deleted(&self) -> bool {
         false
@@ -175,6 +185,17 @@ pub(crate) trait Strategy: Send + Sync {
     fn columns(&self) -> &'static [Column] {
         default_columns()
     }
+}
+
+/// What becomes of the dependents of an object that is deleted without a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Collection {
+    /// They go too.
+    Collected,
+    /// They stay, as they did when the kind was new.
+    Orphans,
+    /// Nobody asks.
+    Ignored,
 }
 
 /// The rules of a row: built in, or made of a definition.

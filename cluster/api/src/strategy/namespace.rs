@@ -61,6 +61,14 @@ impl Strategy for Namespace {
         }
     }
 
+    fn marks_only(&self) -> bool {
+        true
+    }
+
+    fn prepare_delete(&self, object: &mut Value) {
+        json::set(object, "status.phase", "Terminating");
+    }
+
     fn may_go(&self, object: &Value) -> bool {
         json::list(object, "spec.finalizers").is_empty()
     }

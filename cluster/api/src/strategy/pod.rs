@@ -74,10 +74,13 @@ impl Strategy for Pod {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        if old.is_some_and(|old| json::same(new, old, "spec")) {
+        // Whoever changes a pod is seldom a person.
+        if old.is_some() {
             return Vec::new();
         }
-        crate::validate::pod_warnings(&Field::root(new))
+        let name = crate::validate::host_name_warning(new, "the Pod's hostname");
+        let rest = crate::validate::pod_warnings(&Field::root(new));
+        name.into_iter().chain(rest).collect()
     }
 
     fn selectable_fields(&self) -> &'static [FieldPath] {

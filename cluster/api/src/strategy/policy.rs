@@ -109,6 +109,7 @@ pub(super) static PRIORITY_CLASSES: Row = Row {
 };
 
 pub(super) static RUNTIME_CLASSES: Row = Row {
+    unconditional: false,
     columns: &[
         columns::NAME,
         columns::column("Handler", "string", "Which runtime runs the pods.", |cx| {

@@ -1,6 +1,6 @@
 //! A strategy that is data: what most kinds need.
 
-use super::{Causes, Column, Strategy, columns};
+use super::{Causes, Collection, Column, Strategy, columns};
 use crate::{
     cache::FieldPath,
     json,
@@ -20,6 +20,8 @@ pub(super) struct Row {
     pub(super) counts: bool,
     /// What names look like.
     pub(super) rule: NameRule,
+    /// What becomes of dependents.
+    pub(super) collection: Collection,
     /// When the metadata of a new object is judged.
     pub(super) metadata: MetadataTurn,
     /// The columns of a table.
@@ -54,6 +56,7 @@ pub(super) const ROW: Row = Row {
     metadata: MetadataTurn::First,
     columns: &[columns::NAME, columns::CREATED_AT],
     returns_deleted: false,
+    collection: Collection::Collected,
     keeps_labels: false,
     prepare_create: |_| {},
     prepare_update: |_, _| {},
@@ -84,6 +87,9 @@ impl Strategy for Row {
     }
     fn allows_unconditional_update(&self) -> bool {
         self.unconditional
+    }
+    fn collection(&self) -> Collection {
+        self.collection
     }
     fn returns_deleted(&self) -> bool {
         self.returns_deleted

@@ -1,6 +1,7 @@
 //! Deployment, ReplicaSet, ReplicationController, DaemonSet, StatefulSet, ControllerRevision, PodTemplate.
 
 use super::{
+    Collection,
     Causes, CellContext, Column, columns,
     rollout::{daemon_strategy, deployment_strategy, go_strategy},
     row::{ROW, Row},
@@ -20,7 +21,7 @@ use strata_meta::{Selector, StatusCause};
 
 pub(super) static DEPLOYMENTS: Row = Row {
     counts: true,
-    warnings: template_warnings,
+    warnings: hosted_template_warnings,
     keeps_labels: true,
     columns: &[
         columns::NAME,
@@ -77,7 +78,7 @@ pub(super) static DEPLOYMENTS: Row = Row {
 
 pub(super) static REPLICA_SETS: Row = Row {
     counts: true,
-    warnings: template_warnings,
+    warnings: hosted_template_warnings,
     columns: REPLICAS,
     validate: |object, causes| {
         let spec = Field::root(object).at("spec");
@@ -92,8 +93,9 @@ pub(super) static REPLICA_SETS: Row = Row {
 };
 
 pub(super) static REPLICATION_CONTROLLERS: Row = Row {
+    collection: Collection::Orphans,
     counts: true,
-    warnings: template_warnings,
+    warnings: hosted_template_warnings,
     fields: &[FieldPath::new("status.replicas", "0")],
     columns: REPLICAS,
     validate: |object, causes| {
@@ -438,6 +440,13 @@ fn drop_gated_fields(object: &mut Value) {
         json::set(claim, "apiVersion", "v1");
         json::set(claim, "kind", "PersistentVolumeClaim");
     }
+}
+
+/// The same, and about a name that is none of a host.
+pub(super) fn hosted_template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let name = || crate::validate::host_name_warning(new, "Pod names and hostnames");
+    let name = if old.is_none() { name() } else { None };
+    name.into_iter().chain(template_warnings(new, old)).collect()
 }
 
 /// Warnings about the template, unless it stayed what it was.

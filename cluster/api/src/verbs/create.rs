@@ -69,7 +69,9 @@ pub(crate) async fn create_object(
 ) -> Result<Arc<Object>, Status> {
     let Creation { core, user, row, .. } = *creation;
     let namespace = if row.namespaced { creation.namespace } else { "" };
-    if json::get(&value, "metadata.resourceVersion").is_some_and(|v| v != "" && v != "0") {
+    let stated = json::get(&value, "metadata.resourceVersion").is_some_and(|v| v != "" && v != "0");
+    // What is not stored cannot be stored at the wrong revision (upstream too).
+    if stated && !creation.dry_run {
         let mut status = Status::failure(
             Reason::Unknown,
             "resourceVersion should not be set on objects to be created",
@@ -137,7 +139,7 @@ async fn create_once(
     drop(value);
     if request.dry_run {
         if cache.get(namespace, &name).is_some() {
-            return Err(Status::already_exists(&row.resource, &name));
+            return Err(taken(row, cache, namespace, &name));
         }
         let object = Object::from_body(form.kind, Revision(0), body).map_err(Status::internal)?;
         return row.ready(core, Arc::new(object.with_edition(form.edition))).await;
@@ -153,9 +155,19 @@ async fn create_once(
     }
     match written {
         Ok(object) => row.ready(core, object).await,
-        Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.resource, &name)),
+        Err(WriteError::Conflict(_)) => Err(taken(row, cache, namespace, &name)),
         Err(WriteError::Failed(status)) => Err(status),
     }
+}
+
+/// The name is another object's, which may be on its way out.
+fn taken(row: &Row, cache: &ResourceCache, namespace: &str, name: &str) -> Status {
+    let mut status = Status::already_exists(&row.resource, name);
+    let present = cache.get(namespace, name).and_then(|object| object.to_value().ok());
+    if present.is_some_and(|object| json::get(&object, "metadata.deletionTimestamp").is_some()) {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
 }
 
 /// What is wrong with a new object.
@@ -164,12 +176,15 @@ fn problems(row: &Row, value: &Value) -> Vec<StatusCause> {
     let metadata = |rule| validate::metadata(value, row.namespaced, rule);
     let turn = strategy.metadata_turn();
     let mut causes = Vec::new();
+    let finalizers = || validate::new_finalizers(&row.gvk.group, &row.resource.resource, value);
     if turn == MetadataTurn::First {
         causes = metadata(strategy.name_rule());
+        causes.extend(finalizers());
     }
     strategy.validate(value, &mut causes);
     if turn == MetadataTurn::Between {
         causes.extend(metadata(strategy.name_rule()));
+        causes.extend(finalizers());
     }
     strategy.validate_create(value, &mut causes);
     if causes.is_empty() && turn == MetadataTurn::Last {
@@ -200,7 +215,6 @@ fn fill_system_fields(value: &mut Value) {
         "resourceVersion",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
-        "generation",
         "selfLink",
     ] {
         metadata.remove(name);

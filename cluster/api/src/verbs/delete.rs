@@ -10,6 +10,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
+    strategy::Collection,
     validate,
 };
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub(crate) struct DeleteOptions {
     /// `Some(true)` orphans, `Some(false)` does not.
     pub(crate) orphan: Option<bool>,
     pub(crate) foreground: bool,
+    /// Whether the policy is the background's, in so many words.
+    pub(crate) background: bool,
     pub(crate) dry_run: bool,
 }
 
@@ -61,6 +64,7 @@ impl DeleteOptions {
                 other => Some(other == "Orphan"),
             },
             foreground: policy == "Foreground",
+            background: policy == "Background",
             dry_run: !json::list(value, "dryRun").is_empty(),
         })
     }
@@ -122,6 +126,7 @@ pub(crate) enum Deleted {
 pub(crate) async fn delete(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let options = DeleteOptions::read(call, body).await?;
+    warn_of_orphans(call, row, &options);
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let outcome = delete_object(
         &call.core,
@@ -141,6 +146,15 @@ pub(crate) async fn delete(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
             object_response(200, row, &object, form, call.include_object()?)
         }
     })
+}
+
+/// Who deletes a job without saying what becomes of its pods is told that they stay.
+fn warn_of_orphans(call: &mut Call, row: &Row, options: &DeleteOptions) {
+    let stated = options.orphan.is_some() || options.foreground || options.background;
+    if !stated && row.gvk.group == "batch" && row.strategy.collection() == Collection::Orphans {
+        let why = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+        call.warnings.push(why.to_owned());
+    }
 }
 
 fn success(resource: &GroupResource, object: &Object) -> Value {
@@ -238,17 +252,17 @@ enum Mark {
 
 /// Marks a value as being deleted, if anything holds it.
 fn mark(row: &Row, value: &mut Value, options: &DeleteOptions) -> Mark {
-    let changed = set_propagation(value, options);
+    let collection = row.strategy.collection();
+    let marks_only = row.strategy.marks_only();
+    let changed = !marks_only && set_propagation(value, options, collection);
     let deleting = json::get(value, "metadata.deletionTimestamp").is_some();
     let asked = options.grace.map(|g| if g < 0 { 1 } else { g });
     if deleting {
         return remark(row, value, asked, changed);
     }
     row.strategy.prepare_delete(value);
-    if row.gvk.kind == "Namespace" && row.gvk.group.is_empty() {
-        // Its controller empties it first, whatever holds it: there is no grace to speak of.
+    if marks_only {
         json::set(value, "metadata.deletionTimestamp", Time::now().to_string());
-        json::set(value, "status.phase", "Terminating");
         return Mark::Write;
     }
     let grace = row.strategy.grace_period(value, asked);
@@ -299,11 +313,16 @@ fn remark(row: &Row, value: &mut Value, asked: Option<i64>, changed: bool) -> Ma
 }
 
 /// Puts in or takes out the finalizers that the propagation policy stands for.
-fn set_propagation(value: &mut Value, options: &DeleteOptions) -> bool {
+fn set_propagation(value: &mut Value, options: &DeleteOptions, collection: Collection) -> bool {
+    if collection == Collection::Ignored {
+        return false;
+    }
     let before = json::list(value, "metadata.finalizers").to_vec();
     let has = |name: &str| before.iter().any(|f| f == name);
-    // Without a policy the object's own finalizers decide.
-    let orphan = options.orphan.unwrap_or_else(|| has(ORPHAN));
+    // Without a policy the object's own finalizers decide, then what its kind does.
+    let by_kind = || collection == Collection::Orphans && !has(FOREGROUND);
+    let stated = options.orphan.or((options.foreground || options.background).then_some(false));
+    let orphan = stated.unwrap_or_else(|| has(ORPHAN) || by_kind());
     let foreground = !orphan && (options.foreground || (options.orphan.is_none() && has(FOREGROUND)));
     let mut after: Vec<Value> = before
         .iter()
@@ -352,6 +371,7 @@ pub(super) async fn finish_deletion(
 pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let options = DeleteOptions::read(call, body).await?;
+    warn_of_orphans(call, row, &options);
     let filter = request_filter(row, &call.info, &call.query)?;
     let wanted = filter.shown.clone();
     let mut page = list_page(&call.core, call.core.stored(row)?, filter, ListQuery::default()).await?;

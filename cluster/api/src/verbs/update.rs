@@ -84,6 +84,15 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
     let absent = find(row, &namespace, &name).is_err();
     if absent && part == Part::Main && row.strategy.creates_on_update() {
         call.core.authorize_create(&call.user, &call.info).await?;
+        let uid = json::text(&value, "metadata.uid");
+        if !uid.is_empty() {
+            let key = row.upstream_key(&namespace, &name);
+            let key = key.trim_start_matches("/registry");
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            );
+            return Err(Status::conflict(&row.resource, &name, why));
+        }
         json::remove(&mut value, "metadata.resourceVersion");
         json::remove(&mut value, "metadata.uid");
         let manager = field_manager(call);
@@ -286,12 +295,8 @@ fn overtaken(error: WriteError, retry: bool) -> Attempt {
 fn check_preconditions(change: &Change<'_>, new: &Value, old: &Value) -> Result<bool, Attempt> {
     let (row, name) = (change.row, change.name);
     let (uid, present) = (json::text(new, "metadata.uid"), json::text(old, "metadata.uid"));
-    if !uid.is_empty() && uid != present && !change.demands_revision {
-        // What a patch makes is judged by validation alone, which looks twice.
-        let cause = || StatusCause::invalid("metadata.uid", uid, "field is immutable");
-        return Err(Status::invalid(&row.group_kind(), name, vec![cause(), cause()]).into());
-    }
-    if !uid.is_empty() && uid != present {
+    // What a patch makes is judged by validation alone.
+    if !uid.is_empty() && uid != present && change.demands_revision {
         let key = row.upstream_key(change.namespace, name);
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {present}"
@@ -333,8 +338,17 @@ impl std::fmt::Debug for Bare {
 /// Takes back what the written part may not touch.
 fn restore(change: &Change<'_>, new: &mut Value, old: &Value) {
     let row = change.row;
-    for field in ["generation", "creationTimestamp", "deletionTimestamp", "selfLink"] {
+    for field in ["generation", "creationTimestamp", "selfLink"] {
         json::copy(old, new, &format!("metadata.{field}"));
+    }
+    // Nobody takes back a deletion; who sets one is told so.
+    if json::get(old, "metadata.deletionTimestamp").is_some() || change.part == Part::Status {
+        json::copy(old, new, "metadata.deletionTimestamp");
+    }
+    if change.part == Part::Status && tracking::keeps_metadata(&row.gvk.group, &row.resource.resource) {
+        for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            json::copy(old, new, &format!("metadata.{field}"));
+        }
     }
     for field in ["uid", "deletionGracePeriodSeconds"] {
         let path = format!("metadata.{field}");
@@ -385,9 +399,9 @@ fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
 fn check(change: &Change<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let row = change.row;
     let strategy = &row.strategy;
-    // A name that was accepted once stays: rules may have become stricter.
-    let mut causes = validate::metadata(new, row.namespaced, validate::NameRule::PathSegment);
-    causes.extend(validate::metadata_update(new, old));
+    let kind = (row.gvk.group.as_str(), row.resource.resource.as_str());
+    let is_main = change.part == Part::Main;
+    let mut causes = validate::changed_metadata(kind, is_main, row.namespaced, new, old);
     match change.part {
         Part::Main => {
             strategy.validate(new, &mut causes);
