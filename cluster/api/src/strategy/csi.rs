@@ -2,7 +2,7 @@
 //! (k8s.io/kubernetes/pkg/apis/storage/validation).
 
 use super::{
-    Causes, columns,
+    Causes, Column, columns,
     row::{ROW, Row},
 };
 use crate::{
@@ -143,7 +143,11 @@ pub(super) static ATTACHMENTS: Row = Row {
         columns::column("Attached", "boolean", "Whether it is done.", |cx| {
             columns::flag(cx, "status.attached")
         }),
-        columns::AGE,
+        Column {
+            // As upstream has it.
+            format: "name",
+            ..columns::AGE
+        },
     ],
     validate: attachment,
     validate_update: |new, old, causes| {
@@ -188,15 +192,6 @@ pub(super) static ATTRIBUTE_CLASSES: Row = Row {
 
 pub(super) static CAPACITIES: Row = Row {
     unconditional: false,
-    columns: &[
-        columns::NAME,
-        columns::column("StorageClassName", "string", "The class.", |cx| {
-            columns::text(cx, "storageClassName")
-        }),
-        columns::column("Capacity", "string", "How much there is.", |cx| {
-            columns::text(cx, "capacity")
-        }),
-    ],
     validate: |object, causes| {
         let root = Field::root(object);
         label_selector(&root.at("nodeTopology"), causes);

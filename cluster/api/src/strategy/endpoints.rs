@@ -57,6 +57,7 @@ pub(super) static ENDPOINTS: Row = Row {
 };
 
 pub(super) static ENDPOINT_SLICES: Row = Row {
+    counts_labels: true,
     counts: true,
     columns: &[
         columns::NAME,

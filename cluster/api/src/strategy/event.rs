@@ -1,8 +1,7 @@
 //! Event, of both APIs: they are stored as core/v1.
 
 use super::{
-    Collection,
-    Causes, CellContext, columns,
+    Causes, CellContext, Collection, columns,
     row::{ROW, Row, field},
 };
 use crate::{

@@ -1,8 +1,7 @@
 //! Job and CronJob.
 
 use super::{
-    Collection,
-    Causes, CellContext, columns, job_policy, job_status,
+    Causes, CellContext, Collection, columns, job_policy, job_status,
     row::{ROW, Row},
     workload,
 };
@@ -77,7 +76,7 @@ pub(super) static CRON_JOBS: Row = Row {
     warnings: |new, old| match old.is_some_and(|old| json::same(new, old, "spec.jobTemplate")) {
         true => Vec::new(),
         false => {
-            let name = validate::host_name_warning(new, "Pod names and hostnames");
+            let name = crate::validate::host_name_warning(new, "Pod names and hostnames");
             let name = name.filter(|_| old.is_none()).into_iter();
             let template = pod_warnings(&Field::root(new).at("spec.jobTemplate.spec.template"));
             name.chain(template).collect()

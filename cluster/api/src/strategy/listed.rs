@@ -26,15 +26,16 @@ static WEBHOOKS: Row = Row {
     ..COUNTED
 };
 
-const PARAM_KIND: columns::Column = columns::column(
-    "ParamKind",
-    "string",
-    "The kind of the parameters",
-    |cx| match json::get(cx.object, "spec.paramKind") {
-        Some(kind) => format!("{}/{}", json::text(kind, "apiVersion"), json::text(kind, "kind")).into(),
-        None => "<unset>".into(),
-    },
-);
+const PARAM_KIND: columns::Column =
+    columns::column(
+        "ParamKind",
+        "string",
+        "The kind of the parameters",
+        |cx| match json::get(cx.object, "spec.paramKind") {
+            Some(kind) => format!("{}/{}", json::text(kind, "apiVersion"), json::text(kind, "kind")).into(),
+            None => "<unset>".into(),
+        },
+    );
 
 static POLICIES: Row = Row {
     unconditional: false,

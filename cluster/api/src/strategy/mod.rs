@@ -159,8 +159,16 @@ pub(crate) trait Strategy: Send + Sync {
         &[]
     }
 
+    /// Whether `metadata.generation` counts changes of the labels too.
+    fn counts_labels(&self) -> bool {
+        false
+    }
+
     /// Whether a change is one that `metadata.generation` counts.
     fn changed(&self, new: &Value, old: &Value) -> bool {
+        if self.counts_labels() && !json::same(new, old, "metadata.labels") {
+            return true;
+        }
         let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
         let same = |(name, value): (&String, &Value)| !counts(name) || new.get(name) == Some(value);
         match json::get(old, "spec").or(json::get(new, "spec")) {

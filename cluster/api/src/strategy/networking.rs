@@ -145,7 +145,6 @@ pub(super) static ADDRESSES: Row = Row {
             )
             .into()
         }),
-        columns::AGE,
     ],
     rule: NameRule::IpAddress,
     validate_create: |object, causes| {

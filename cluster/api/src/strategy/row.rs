@@ -18,6 +18,8 @@ pub(super) struct Row {
     pub(super) create_on_update: bool,
     /// Whether changes of the spec are counted.
     pub(super) counts: bool,
+    /// Whether changes of labels are counted with them.
+    pub(super) counts_labels: bool,
     /// What names look like.
     pub(super) rule: NameRule,
     /// What becomes of dependents.
@@ -52,6 +54,7 @@ pub(super) const ROW: Row = Row {
     unconditional: true,
     create_on_update: false,
     counts: false,
+    counts_labels: false,
     rule: NameRule::Subdomain,
     metadata: MetadataTurn::First,
     columns: &[columns::NAME, columns::CREATED_AT],
@@ -81,6 +84,9 @@ impl Strategy for Row {
     }
     fn counts_generation(&self) -> bool {
         self.counts
+    }
+    fn counts_labels(&self) -> bool {
+        self.counts_labels
     }
     fn creates_on_update(&self) -> bool {
         self.create_on_update

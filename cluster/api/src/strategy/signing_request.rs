@@ -37,6 +37,10 @@ const USAGES: &[&str] = &[
 ];
 
 impl Strategy for SigningRequest {
+    fn metadata_turn(&self) -> crate::validate::MetadataTurn {
+        crate::validate::MetadataTurn::Last
+    }
+
     fn record_requester(&self, object: &mut Value, user: &UserInfo) {
         let spec = json::object_mut(object, "spec");
         for member in ["username", "uid", "groups", "extra"] {

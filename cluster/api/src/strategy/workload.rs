@@ -1,8 +1,7 @@
 //! Deployment, ReplicaSet, ReplicationController, DaemonSet, StatefulSet, ControllerRevision, PodTemplate.
 
 use super::{
-    Collection,
-    Causes, CellContext, Column, columns,
+    Causes, CellContext, Collection, Column, columns,
     rollout::{daemon_strategy, deployment_strategy, go_strategy},
     row::{ROW, Row},
 };

@@ -58,7 +58,11 @@ pub(crate) fn changed_metadata(
     // A name that was accepted once stays: rules may have become stricter.
     let object = metadata(new, namespaced, super::NameRule::PathSegment);
     let update = metadata_update(new, old);
-    let own = if looks.finalizers { kube_finalizers(new) } else { Vec::new() };
+    let own = if looks.finalizers {
+        kube_finalizers(new)
+    } else {
+        Vec::new()
+    };
     let mut causes = object.clone();
     causes.extend_from_slice(&update);
     for part in [vec![&object; repeats], vec![&update; looks.update]].concat() {

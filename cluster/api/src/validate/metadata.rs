@@ -195,7 +195,7 @@ fn finalizers(object: &Value, causes: &mut Vec<StatusCause>) {
     }
 }
 
-/// What may not have changed in the metadata of an object.
+/// What may not have changed in the metadata of an object, and what is wrong with what may.
 pub(crate) fn metadata_update(new: &Value, old: &Value) -> Vec<StatusCause> {
     let mut causes = Vec::new();
     if json::get(old, "metadata.deletionTimestamp").is_some() {
@@ -230,6 +230,9 @@ pub(crate) fn metadata_update(new: &Value, old: &Value) -> Vec<StatusCause> {
             });
         }
     }
+    labels(new, "metadata.labels", &mut causes);
+    annotations(new, "metadata.annotations", &mut causes);
+    owners(new, &mut causes);
     causes
 }
 

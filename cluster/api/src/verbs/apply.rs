@@ -2,7 +2,7 @@
 
 use super::{
     Change, Creation, Part, WriteOptions, apply_change, create_object, find, options::field_manager,
-    update::check_address,
+    update::check_patched_address,
 };
 use crate::{
     codec::{FieldValidation, invalid_options},
@@ -48,7 +48,7 @@ pub(super) async fn apply_patch(
     let complete = |mut new: Value| -> Result<Value, Status> {
         json::remove(&mut new, "metadata.resourceVersion");
         copy_revision(&config, &mut new);
-        check_address(row, &mut new, &namespace, &name)?;
+        check_patched_address(row, &mut new, &namespace, &name)?;
         row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     };

@@ -161,7 +161,7 @@ async fn create_once(
 }
 
 /// The name is another object's, which may be on its way out.
-fn taken(row: &Row, cache: &ResourceCache, namespace: &str, name: &str) -> Status {
+fn taken(row: &Row, cache: &crate::cache::ResourceCache, namespace: &str, name: &str) -> Status {
     let mut status = Status::already_exists(&row.resource, name);
     let present = cache.get(namespace, name).and_then(|object| object.to_value().ok());
     if present.is_some_and(|object| json::get(&object, "metadata.deletionTimestamp").is_some()) {

@@ -321,7 +321,9 @@ fn set_propagation(value: &mut Value, options: &DeleteOptions, collection: Colle
     let has = |name: &str| before.iter().any(|f| f == name);
     // Without a policy the object's own finalizers decide, then what its kind does.
     let by_kind = || collection == Collection::Orphans && !has(FOREGROUND);
-    let stated = options.orphan.or((options.foreground || options.background).then_some(false));
+    let stated = options
+        .orphan
+        .or((options.foreground || options.background).then_some(false));
     let orphan = stated.unwrap_or_else(|| has(ORPHAN) || by_kind());
     let foreground = !orphan && (options.foreground || (options.orphan.is_none() && has(FOREGROUND)));
     let mut after: Vec<Value> = before

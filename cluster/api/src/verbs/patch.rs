@@ -1,6 +1,8 @@
 //! patch: JSON, merge and strategic merge patches, and server-side apply.
 
-use super::{Change, Part, WriteOptions, apply::apply_patch, apply_change, field_manager, update::check_address};
+use super::{
+    Change, Part, WriteOptions, apply::apply_patch, apply_change, field_manager, update::check_patched_address,
+};
 use crate::{
     codec::{decode_patched, invalid_options, read_body, unsupported_media},
     encode::object_response,
@@ -74,7 +76,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         }
         let decoded = decode_patched(&row.schema, &row.gvk, new, options.validation, said);
         let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
-        check_address(row, &mut new, &namespace, &name)?;
+        check_patched_address(row, &mut new, &namespace, &name)?;
         row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     })

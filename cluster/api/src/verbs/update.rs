@@ -126,7 +126,23 @@ pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Bo
 
 /// The object is the one the path names. Errors: 400.
 pub(crate) fn check_address(row: &Row, value: &mut Value, namespace: &str, name: &str) -> Result<(), Status> {
-    let namespace = if row.namespaced { namespace } else { "" };
+    let stated = json::text(value, "metadata.namespace");
+    if row.namespaced && !namespace.is_empty() && !stated.is_empty() && stated != namespace {
+        check_name(value, name)?;
+        return Err(Status::bad_request(format_args!(
+            "the namespace of the object ({stated}) does not match the namespace on the URL ({namespace})"
+        )));
+    }
+    check_patched_address(row, value, namespace, name)
+}
+
+/// The same of what a patch made, where upstream words it otherwise.
+pub(super) fn check_patched_address(row: &Row, value: &mut Value, namespace: &str, name: &str) -> Result<(), Status> {
+    check_name(value, name)?;
+    match_namespace(value, if row.namespaced { namespace } else { "" })
+}
+
+fn check_name(value: &Value, name: &str) -> Result<(), Status> {
     let stated = json::text(value, "metadata.name");
     if stated.is_empty() {
         return Err(Status::bad_request(format_args!(
@@ -137,13 +153,7 @@ pub(crate) fn check_address(row: &Row, value: &mut Value, namespace: &str, name:
             "the name of the object ({stated}) does not match the name on the URL ({name})"
         )));
     }
-    let stated = json::text(value, "metadata.namespace");
-    if !namespace.is_empty() && !stated.is_empty() && stated != namespace {
-        return Err(Status::bad_request(format_args!(
-            "the namespace of the object ({stated}) does not match the namespace on the URL ({namespace})"
-        )));
-    }
-    match_namespace(value, namespace)
+    Ok(())
 }
 
 /// Applies a change to the present state until it is written or refused. `make` is given the present state

@@ -38,6 +38,10 @@ impl Strategy for CustomResourceDefinition {
         true
     }
 
+    fn marks_only(&self) -> bool {
+        true
+    }
+
     fn allows_unconditional_update(&self) -> bool {
         false
     }
