@@ -6,7 +6,7 @@ use crate::{
     core::Core,
     discovery, duration,
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
-    health,
+    flow, health,
     impersonate::{forget, impersonated},
     metrics::waits,
     operations,
@@ -330,16 +330,20 @@ async fn bounded(
     let admitted = admitted.inspect_err(|status| {
         core.metrics.requests.terminated(call, row.as_deref(), status.code);
     })?;
+    let mut admitted = admitted;
     // Nothing else bounds a level that lets everything through.
-    let _slot = match admitted.is_exempt() && !endless {
+    let slot = match admitted.is_exempt() && !endless {
         false => None,
         true => {
             let slots = if is_read(call) { &core.reads } else { &core.writes };
-            let turn = tokio::time::timeout(QUEUE_TIMEOUT, slots.acquire()).await;
-            Some(turn.map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?)
+            let turn = tokio::time::timeout(QUEUE_TIMEOUT, slots.clone().acquire_owned()).await;
+            let refused = || Status::too_many_requests("Too many requests, please try again later.", 1);
+            Some(turn.ok().and_then(Result::ok).ok_or_else(refused)?)
         }
     };
-    let outcome = timed(call, row, request, limit).await;
+    let answering = timed(call, row, request, limit);
+    let (outcome, seats) = flow::holding(core.flow.parking.clone(), admitted.take_seats(), slot, answering).await;
+    admitted.return_seats(seats);
     let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     admitted.label(response.headers_mut());
     admitted.finish();
@@ -366,6 +370,7 @@ async fn timed(
         return Ok(response);
     };
     let _count = core.metrics.requests.executing(is_read(call));
+    waits::end_at(Instant::now() + limit);
     match tokio::time::timeout(limit, authorised(call, row.clone(), request)).await {
         Ok(outcome) => outcome,
         Err(_) => {

@@ -5,25 +5,37 @@ use super::{Operation, Request};
 use crate::json;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use strata_auth::{Attributes, Authorizer};
+use strata_auth::{Attributes, Authorizer, RequestedNames};
 use strata_meta::Status;
 
 const GROUP: &str = "certificates.k8s.io";
 
-/// Approval needs `approve`, issuing needs `sign`, on the signer or on all of its domain.
-pub(super) fn signer(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+/// Approval needs `approve` on the signer or on all of its domain.
+pub(super) fn approval(request: &Request<'_>, _new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+    match old {
+        Some(old) if is_change(request, "approval") => permitted(request, "approve", old),
+        _ => Ok(()),
+    }
+}
+
+/// Issuing needs `sign` on the signer or on all of its domain.
+pub(super) fn signing(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
     let (Some(new), Some(old)) = (new, old) else {
         return Ok(());
     };
-    if !is_request(request) || request.operation != Operation::Update {
+    let same = json::same(new, old, "status.certificate") && json::same(new, old, "status.conditions");
+    if !is_change(request, "status") || same {
         return Ok(());
     }
-    let verb = match request.subresource {
-        "approval" => "approve",
-        "status" if json::same(new, old, "status.certificate") && failed(new) == failed(old) => return Ok(()),
-        "status" => "sign",
-        _ => return Ok(()),
-    };
+    permitted(request, "sign", old)
+}
+
+fn is_change(request: &Request<'_>, subresource: &str) -> bool {
+    is_request(request) && request.operation == Operation::Update && request.subresource == subresource
+}
+
+/// What the request was for when it was made decides: it may not change.
+fn permitted(request: &Request<'_>, verb: &str, old: &Value) -> Result<(), Status> {
     let name = json::text(old, "spec.signerName");
     let domain = name.split_once('/').map_or("", |(domain, _)| domain);
     if may(request, verb, name) || may(request, verb, &format!("{domain}/*")) {
@@ -45,16 +57,14 @@ pub(super) fn subject(request: &Request<'_>, new: Option<&Value>, _old: Option<&
     {
         return Ok(());
     }
-    Err(request.forbidden("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"))
+    Err(request.forbidden_object(
+        Some(new),
+        "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+    ))
 }
 
 fn is_request(request: &Request<'_>) -> bool {
     request.row.resource.group == GROUP && request.row.resource.resource == "certificatesigningrequests"
-}
-
-fn failed(object: &Value) -> bool {
-    let conditions = json::list(object, "status.conditions");
-    conditions.iter().any(|c| json::text(c, "type") == "Failed")
 }
 
 fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
@@ -67,6 +77,15 @@ fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
         ..Attributes::of(request.user)
     };
     request.core.authorizer.authorize(&attributes).is_allowed()
+}
+
+/// What a request asks to be called. Errors: a sentence.
+pub(super) fn names_of(object: &Value) -> Result<RequestedNames, String> {
+    let pem = STANDARD
+        .decode(json::text(object, "spec.request"))
+        .map_err(|e| e.to_string())?;
+    let pem = String::from_utf8(pem).map_err(|e| e.to_string())?;
+    RequestedNames::parse(&pem).map_err(|e| e.to_string())
 }
 
 /// Whether an organization of the subject is `system:masters`: the attribute's object identifier

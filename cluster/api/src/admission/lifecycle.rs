@@ -1,24 +1,14 @@
 //! NamespaceLifecycle: nothing is made in a namespace that is not there or is going; some stay for good.
 
-use super::{Operation, Request, Round};
+use super::{Operation, Request};
 use crate::json;
-use futures::future::BoxFuture;
 use serde_json::Value;
 use strata_meta::{GroupResource, Status, StatusCause};
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// Also asked about removals, which have no new state. Errors: 403 and 404.
-pub(super) fn admit<'a>(
-    request: &'a Request<'a>,
-    _round: &'a mut Round,
-    new: Option<&'a mut Value>,
-    _old: Option<&'a Value>,
-) -> BoxFuture<'a, Result<(), Status>> {
-    Box::pin(std::future::ready(check(request, new.as_deref())))
-}
-
-fn check(request: &Request<'_>, new: Option<&Value>) -> Result<(), Status> {
+pub(super) fn check(request: &Request<'_>, new: Option<&Value>, _old: Option<&Value>) -> Result<(), Status> {
     let is_namespace = request.row.resource.group.is_empty() && request.row.resource.resource == "namespaces";
     if is_namespace {
         if request.operation == Operation::Delete && IMMORTAL.contains(&request.name) {

@@ -14,11 +14,13 @@ mod hooks;
 mod lifecycle;
 mod limits;
 mod matching;
-pub(crate) mod nodes;
+mod node_restriction;
+mod nodes;
 mod pod_security;
 mod pods;
 pub(crate) mod policy;
 mod quota;
+mod references;
 mod request;
 mod service_account;
 
@@ -37,8 +39,8 @@ type Outcome = Result<(), Status>;
 enum Mutate {
     /// At once; asked only when there is a new state.
     Now(fn(&Request<'_>, &mut Value, Option<&Value>) -> Outcome),
-    /// At once, knowing of the rounds.
-    Round(fn(&Request<'_>, &mut Round, &mut Value, Option<&Value>) -> Outcome),
+    /// Refuses at once, before others have changed anything more.
+    Check(fn(&Request<'_>, Option<&Value>, Option<&Value>) -> Outcome),
     /// After waiting for something.
     Later(
         for<'a> fn(&'a Request<'a>, &'a mut Round, Option<&'a mut Value>, Option<&'a Value>) -> BoxFuture<'a, Outcome>,
@@ -55,9 +57,10 @@ enum Validate {
 
 /// Upstream's AllOrderedPlugins, as far as they change something.
 const MUTATING: &[(&str, Mutate)] = &[
-    ("NamespaceLifecycle", Mutate::Later(lifecycle::admit)),
+    ("NamespaceLifecycle", Mutate::Check(lifecycle::check)),
     ("LimitRanger", Mutate::Now(limits::default)),
     ("ServiceAccount", Mutate::Later(service_account::admit)),
+    ("NodeRestriction", Mutate::Check(node_restriction::restriction)),
     ("TaintNodesByCondition", Mutate::Now(nodes::taint_new)),
     ("Priority", Mutate::Now(pods::priority)),
     ("DefaultTolerationSeconds", Mutate::Now(pods::default_tolerations)),
@@ -66,24 +69,23 @@ const MUTATING: &[(&str, Mutate)] = &[
     ("RuntimeClass", Mutate::Now(defaults::runtime_class)),
     ("DefaultIngressClass", Mutate::Now(defaults::ingress_class)),
     ("PodTopologyLabels", Mutate::Now(defaults::topology_labels)),
-    ("MutatingAdmissionPolicy", Mutate::Round(policy::mutate)),
+    ("MutatingAdmissionPolicy", Mutate::Later(policy::mutate)),
     ("MutatingAdmissionWebhook", Mutate::Later(hooks::mutate)),
 ];
 
 /// Upstream's AllOrderedPlugins, as far as they refuse something.
 const VALIDATING: &[(&str, Validate)] = &[
     ("LimitRanger", Validate::Now(limits::check)),
-    ("NodeRestriction", Validate::Now(nodes::restriction)),
+    ("ServiceAccount", Validate::Now(service_account::check)),
     ("PodSecurity", Validate::Now(pod_security::validate)),
-    ("RBAC escalation", Validate::Now(escalation::validate)),
+    ("Priority", Validate::Now(pods::one_default)),
+    ("", Validate::Now(escalation::validate)),
     ("PersistentVolumeClaimResize", Validate::Now(defaults::claim_resize)),
     ("RuntimeClass", Validate::Now(defaults::runtime_overhead)),
-    (
-        "CertificateApproval, CertificateSigning",
-        Validate::Now(certificates::signer),
-    ),
+    ("CertificateApproval", Validate::Now(certificates::approval)),
+    ("CertificateSigning", Validate::Now(certificates::signing)),
     ("CertificateSubjectRestriction", Validate::Now(certificates::subject)),
-    ("ValidatingAdmissionPolicy", Validate::Now(policy::validate)),
+    ("ValidatingAdmissionPolicy", Validate::Later(policy::validate)),
     ("ValidatingAdmissionWebhook", Validate::Later(hooks::validate)),
     ("ResourceQuota", Validate::Later(quota::take)),
 ];
@@ -153,8 +155,8 @@ async fn mutate_all(
         for (at, (name, plugin)) in MUTATING.iter().enumerate() {
             let outcome = match (plugin, &mut new) {
                 (Mutate::Now(plugin), Some(new)) => plugin(request, new, old),
-                (Mutate::Round(plugin), Some(new)) => plugin(request, &mut round, new, old),
-                (Mutate::Now(_) | Mutate::Round(_), None) => Ok(()),
+                (Mutate::Now(_), None) => Ok(()),
+                (Mutate::Check(plugin), new) => plugin(request, new.as_deref(), old),
                 (Mutate::Later(plugin), new) => plugin(request, &mut round, new.as_deref_mut(), old).await,
             };
             let now = Instant::now();

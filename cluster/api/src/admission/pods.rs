@@ -12,19 +12,23 @@ const SYSTEM: [(&str, i64); 2] = [
 ];
 
 /// Turns the name of a priority class into a number.
-pub(super) fn priority(request: &Request<'_>, pod: &mut Value, _old: Option<&Value>) -> Result<(), Status> {
-    if !request.is("", "pods") || request.operation != Operation::Create {
+pub(super) fn priority(request: &Request<'_>, pod: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    if !request.is("", "pods") {
+        return Ok(());
+    }
+    if request.operation == Operation::Update {
+        // What was settled at the start stays; anything else validation refuses.
+        for member in ["spec.priority", "spec.preemptionPolicy"] {
+            if let (None, Some(old)) = (json::get(pod, member), old) {
+                json::copy(old, pod, member);
+            }
+        }
         return Ok(());
     }
     let classes = request.core.resource("scheduling.k8s.io", "priorityclasses");
     let name = json::text(pod, "spec.priorityClassName").to_owned();
     let (value, policy) = if name.is_empty() {
-        let default = classes
-            .objects(None)
-            .filter_map(|o| o.to_value().ok())
-            .filter(|c| json::flag(c, "globalDefault"))
-            .min_by_key(|c| json::int(c, "value"));
-        match default {
+        match default_class(request) {
             Some(class) => {
                 json::set(pod, "spec.priorityClassName", json::text(&class, "metadata.name"));
                 read(&class)
@@ -46,8 +50,47 @@ pub(super) fn priority(request: &Request<'_>, pod: &mut Value, _old: Option<&Val
         )));
     }
     json::set(pod, "spec.priority", value);
-    json::set_default(pod, "spec.preemptionPolicy", policy);
+    let stated = json::text(pod, "spec.preemptionPolicy");
+    if !stated.is_empty() && stated != policy {
+        let why = format!(
+            "the string value of PreemptionPolicy ({stated}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+        );
+        return Err(request.forbidden_object(Some(pod), why));
+    }
+    json::set(pod, "spec.preemptionPolicy", policy);
     Ok(())
+}
+
+/// The class that pods without one get: of several, by a race, the lowest.
+fn default_class(request: &Request<'_>) -> Option<Value> {
+    let classes = request.core.resource("scheduling.k8s.io", "priorityclasses");
+    classes
+        .objects(None)
+        .filter_map(|o| o.to_value().ok())
+        .filter(|c| json::flag(c, "globalDefault"))
+        .min_by_key(|c| json::int(c, "value"))
+}
+
+/// There is one default class at most.
+pub(super) fn one_default(request: &Request<'_>, new: Option<&Value>, _old: Option<&Value>) -> Result<(), Status> {
+    let Some(class) = new.filter(|class| json::flag(class, "globalDefault")) else {
+        return Ok(());
+    };
+    let written = matches!(request.operation, Operation::Create | Operation::Update);
+    if !request.is("scheduling.k8s.io", "priorityclasses") || !written {
+        return Ok(());
+    }
+    let Some(default) = default_class(request) else {
+        return Ok(());
+    };
+    let name = json::text(&default, "metadata.name");
+    if request.operation == Operation::Update && name == json::text(class, "metadata.name") {
+        return Ok(());
+    }
+    Err(request.forbidden_object(
+        new,
+        format_args!("PriorityClass {name} is already marked as default. Only one default can exist"),
+    ))
 }
 
 fn read(class: &Value) -> (i64, String) {

@@ -1,6 +1,6 @@
 //! ServiceAccount: every pod runs as one, with a token volume that the agent fills.
 
-use super::{Operation, Request, Round};
+use super::{Operation, Request, Round, references};
 use crate::{
     cache::{EventKind, Filter, Frame, Start},
     json,
@@ -14,6 +14,8 @@ use strata_meta::Status;
 /// How long the account may take to appear: right after the namespace, its controller is at work.
 const PATIENCE: Duration = Duration::from_secs(1);
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// An account with this annotation is for what it names only.
+const ENFORCED: &str = "kubernetes.io/enforce-mountable-secrets";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 fn applies(request: &Request<'_>) -> bool {
@@ -85,24 +87,13 @@ fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
         return Ok(());
     }
     if is_mirror(pod) {
-        if !json::text(pod, "spec.serviceAccountName").is_empty() {
-            return Err(request.forbidden_object(Some(pod), "a mirror pod may not reference service accounts"));
-        }
-        return Ok(());
+        return check_mirror(request, pod);
     }
     let name = account_of(pod).to_owned();
     json::set(pod, "spec.serviceAccountName", name.as_str());
     // The deprecated name of the same field.
     json::set(pod, "spec.serviceAccount", name.as_str());
-    let accounts = request.core.resource("", "serviceaccounts");
-    let Some(account) = accounts.get(request.namespace, &name) else {
-        let namespace = request.namespace;
-        return Err(request.forbidden_object(
-            Some(pod),
-            format_args!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"),
-        ));
-    };
-    let account = account.to_value().map_err(Status::internal)?;
+    let account = find_account(request, pod, &name)?;
     let mounts = json::get(pod, "spec.automountServiceAccountToken")
         .or_else(|| json::get(&account, "automountServiceAccountToken"))
         .and_then(Value::as_bool)
@@ -117,6 +108,127 @@ fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// A pod that an agent runs by itself names nothing of the API.
+fn check_mirror(request: &Request<'_>, pod: &Value) -> Result<(), Status> {
+    let refuse = |why: &str| Err(request.forbidden_object(Some(pod), why));
+    if !json::text(pod, "spec.serviceAccountName").is_empty() {
+        return refuse("a mirror pod may not reference service accounts");
+    }
+    if references::names_secrets(pod) {
+        return refuse("a mirror pod may not reference secrets");
+    }
+    let mut sources = json::list(pod, "spec.volumes")
+        .iter()
+        .flat_map(|volume| json::list(volume, "projected.sources"));
+    if sources.any(|source| source.get("serviceAccountToken").is_some()) {
+        return refuse("a mirror pod may not use ServiceAccountToken volume projections");
+    }
+    Ok(())
+}
+
+fn find_account(request: &Request<'_>, pod: &Value, name: &str) -> Result<Value, Status> {
+    let namespace = request.namespace;
+    match request.core.resource("", "serviceaccounts").get(namespace, name) {
+        Some(account) => account.to_value().map_err(Status::internal),
+        None => Err(request.forbidden_object(
+            Some(pod),
+            format_args!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"),
+        )),
+    }
+}
+
+/// Judges what others have made of the pod, and what containers that join it later refer to.
+pub(super) fn check(request: &Request<'_>, new: Option<&Value>, _old: Option<&Value>) -> Result<(), Status> {
+    let Some(pod) = new.filter(|_| request.is_row("", "pods")) else {
+        return Ok(());
+    };
+    let creates = applies(request);
+    let joins = (request.operation, request.subresource) == (Operation::Update, "ephemeralcontainers");
+    if !creates && !joins {
+        return Ok(());
+    }
+    if creates && is_mirror(pod) {
+        return check_mirror(request, pod);
+    }
+    let name = json::text(pod, "spec.serviceAccountName");
+    if name.is_empty() {
+        let (namespace, pod_name) = (request.namespace, json::text(pod, "metadata.name"));
+        let why = format!("no service account specified for pod {namespace}/{pod_name}");
+        return Err(request.forbidden_object(new, why));
+    }
+    let account = find_account(request, pod, name)?;
+    let enforced = json::get(&account, "metadata.annotations")
+        .and_then(|a| a.get(ENFORCED))
+        .and_then(Value::as_str);
+    if !matches!(enforced, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) {
+        return Ok(());
+    }
+    match foreign_secret(pod, &account, joins) {
+        None => Ok(()),
+        Some(why) if creates => Err(request.forbidden_object(new, why)),
+        Some(why) => {
+            let mut status = Status::failure(strata_meta::Reason::Unknown, why);
+            status.code = 500;
+            Err(status)
+        }
+    }
+}
+
+/// What the pod refers to without its account doing so too, as a sentence.
+fn foreign_secret(pod: &Value, account: &Value, joins: bool) -> Option<String> {
+    let account_name = json::text(account, "metadata.name");
+    let known = |list: &str, name: &str| json::list(account, list).iter().any(|s| json::text(s, "name") == name);
+    let tail = format!("is not allowed because service account {account_name} does not reference that");
+    let lists: &[(&str, &str)] = match joins {
+        true => &[("spec.ephemeralContainers", "ephemeral container")],
+        false => &[
+            ("spec.initContainers", "init container"),
+            ("spec.containers", "container"),
+        ],
+    };
+    if !joins {
+        for volume in json::list(pod, "spec.volumes") {
+            let Some(secret) = json::get(volume, "secret") else {
+                continue;
+            };
+            let name = json::text(secret, "secretName");
+            if !known("secrets", name) {
+                return Some(format!("volume with secret.secretName=\"{name}\" {tail} secret"));
+            }
+        }
+    }
+    for (list, what) in lists {
+        for container in json::list(pod, list) {
+            let own = json::text(container, "name");
+            for variable in json::list(container, "env") {
+                if let Some(secret) = json::get(variable, "valueFrom.secretKeyRef")
+                    && !known("secrets", json::text(secret, "name"))
+                {
+                    let (variable, secret) = (json::text(variable, "name"), json::text(secret, "name"));
+                    return Some(format!(
+                        "{what} {own} with envVar {variable} referencing secret.secretName=\"{secret}\" {tail} secret"
+                    ));
+                }
+            }
+            for source in json::list(container, "envFrom") {
+                if let Some(secret) = json::get(source, "secretRef")
+                    && !known("secrets", json::text(secret, "name"))
+                {
+                    let secret = json::text(secret, "name");
+                    return Some(format!(
+                        "{what} {own} with envFrom referencing secret.secretName=\"{secret}\" {tail} secret"
+                    ));
+                }
+            }
+        }
+    }
+    let pulls = json::list(pod, "spec.imagePullSecrets").iter().enumerate();
+    pulls
+        .map(|(at, secret)| (at, json::text(secret, "name")))
+        .find(|(_, name)| !joins && !known("imagePullSecrets", name))
+        .map(|(at, name)| format!("imagePullSecrets[{at}].name=\"{name}\" {tail} imagePullSecret"))
 }
 
 fn mount_token(pod: &mut Value) {

@@ -1,7 +1,7 @@
 //! Conversion by webhook (apiextensions.k8s.io ConversionReview).
 
 use super::{Definition, definition::Converter};
-use crate::{core::Core, json, metrics::waits};
+use crate::{core::Core, flow, json, metrics::waits};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 use strata_meta::{GroupVersionKind, Reason, Status, Uid};
@@ -70,7 +70,7 @@ async fn ask(converting: &Converting<'_>, objects: &[Value], wanted: &GroupVersi
     });
     let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
     let core = converting.core;
-    let answer = core.webhooks.post(core, config, "", body.into(), TIMEOUT).await;
+    let answer = flow::parked(core.webhooks.post(core, config, "", body.into(), TIMEOUT)).await;
     let answer = answer.map_err(|e| e.to_string())?;
     let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
     let (version, kind) = (json::text(&answer, "apiVersion"), json::text(&answer, "kind"));

@@ -107,6 +107,24 @@ impl Custom {
         Ok(shown)
     }
 
+    /// A value of another version of the same definition as this version has it. Errors: 500 when that fails.
+    pub(crate) async fn converted(&self, core: &Core, value: Value) -> Result<Value, Status> {
+        let mut value = match self.definition.converter {
+            Converter::None => value,
+            Converter::Webhook { .. } => {
+                let converting = Converting {
+                    core,
+                    definition: &self.definition,
+                };
+                let mut list = convert::by_webhook(&converting, vec![value], &self.version().gvk).await?;
+                list.pop()
+                    .ok_or_else(|| Status::internal("the conversion webhook lost an object"))?
+            }
+        };
+        self.take_in(&mut value)?;
+        Ok(value)
+    }
+
     /// A stored object in the version it is stored in, pruned and defaulted by its schema of today.
     fn refreshed(&self, object: &Object) -> Result<Value, Status> {
         let mut value = object.to_value().map_err(Status::internal)?;

@@ -342,6 +342,21 @@ impl Level {
 }
 
 impl Seats {
+    /// Lets others have the seats until [`Seats::unpark`].
+    pub(super) fn park(&self) {
+        self.level.in_use.fetch_sub(self.width.into(), Ordering::AcqRel);
+        self.level.executing.fetch_sub(1, Ordering::Relaxed);
+        if self.level.has_waiting.load(Ordering::Acquire) {
+            self.level.dispatch();
+        }
+    }
+
+    /// Takes the seats again, whether or not they are free: what was begun is finished.
+    pub(super) fn unpark(&self) {
+        self.level.in_use.fetch_add(self.width.into(), Ordering::AcqRel);
+        self.level.executing.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The same with another number, whether or not they are free: for work that goes on by itself.
     pub(super) fn widen(mut self, width: u32) -> Self {
         let more = i64::from(width) - i64::from(self.width);

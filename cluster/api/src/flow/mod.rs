@@ -9,10 +9,12 @@ mod classify;
 mod config;
 mod dump;
 mod level;
+mod parked;
 mod share;
 
 pub(crate) use bootstrap::maintain;
 pub(crate) use level::{Level, Seats};
+pub(crate) use parked::{holding, parked};
 
 use crate::{cache::ResourceCache, core::Core, metrics::waits, pipeline::Call, registry::Row};
 use classify::Schema;
@@ -25,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use strata_meta::{Status, WatchEvent};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Seats of the whole server: upstream's reads and writes in flight.
 pub(crate) const SERVER_SEATS: u32 = 600;
@@ -51,6 +53,8 @@ pub(crate) struct Flow {
     objects: Mutex<config::Objects>,
     /// Told when objects have changed.
     pub(crate) changed: Notify,
+    /// Room for requests that wait for somebody outside.
+    pub(crate) parking: Arc<Semaphore>,
 }
 
 /// One state of the configuration.
@@ -77,6 +81,7 @@ impl Flow {
             config: RwLock::default(),
             objects: Mutex::default(),
             changed: Notify::new(),
+            parking: Arc::new(Semaphore::new(parked::PARKED)),
         };
         flow.rebuild();
         flow
@@ -232,6 +237,16 @@ impl Admitted {
     /// Whether the level lets everything through, so that other bounds hold.
     pub(crate) fn is_exempt(&self) -> bool {
         self.seats.is_none()
+    }
+
+    /// What is held while the request is answered.
+    pub(crate) fn take_seats(&mut self) -> Option<Seats> {
+        self.seats.take()
+    }
+
+    /// What was held.
+    pub(crate) fn return_seats(&mut self, seats: Option<Seats>) {
+        self.seats = seats;
     }
 
     /// Gives the seats back, those for the work after an answer when that is done.

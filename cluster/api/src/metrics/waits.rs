@@ -1,23 +1,43 @@
-//! How long a request waits for others: for webhooks, and for its turn.
+//! How long a request waits for others, for webhooks and for its turn, and until when it may.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+#[derive(Default)]
+struct Waits {
+    waited: Cell<Duration>,
+    deadline: Cell<Option<Instant>>,
+}
 
 tokio::task_local! {
     /// What the request that the task answers has waited.
-    static WAITED: Cell<Duration>;
+    static WAITS: Waits;
 }
 
 /// Adds to what the request that the task answers has waited.
 pub(crate) fn add(time: Duration) {
     // What no request is answered for is nobody's wait.
-    let _ = WAITED.try_with(|waited| waited.set(waited.get() + time));
+    let _ = WAITS.try_with(|waits| waits.waited.set(waits.waited.get() + time));
+}
+
+/// Says until when the request that the task answers is answered.
+pub(crate) fn end_at(deadline: Instant) {
+    let _ = WAITS.try_with(|waits| waits.deadline.set(Some(deadline)));
+}
+
+/// What is left of the time of the request that the task answers, if that is bounded.
+pub(crate) fn left() -> Option<Duration> {
+    let deadline = WAITS.try_with(|waits| waits.deadline.get()).ok().flatten()?;
+    Some(deadline.saturating_duration_since(Instant::now()))
 }
 
 /// Answers a request; tells what it waited.
 pub(crate) async fn within<F: Future>(answering: F) -> (F::Output, Duration) {
     let scope = async {
         let output = answering.await;
-        (output, WAITED.with(Cell::get))
+        (output, WAITS.with(|waits| waits.waited.get()))
     };
-    WAITED.scope(Cell::new(Duration::ZERO), scope).await
+    WAITS.scope(Waits::default(), scope).await
 }

@@ -38,9 +38,6 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         .on("eviction")
         .dry(options.dry_run);
     let pod = find(row, &namespace, &name);
-    if let Ok(pod) = &pod {
-        admission::nodes::eviction(&call.user, &pod.to_value().map_err(Status::internal)?)?;
-    }
     admission::admit(&request, eviction, None, &mut call.warnings).await?;
     evict(call, row, &pod?, options).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

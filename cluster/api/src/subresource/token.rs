@@ -1,7 +1,7 @@
 //! serviceaccounts/token: TokenRequest.
 
 use crate::{
-    admission::{self, Operation, Request, nodes::token_request},
+    admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
     json,
@@ -130,7 +130,7 @@ fn audiences(call: &Call, value: &Value) -> Vec<String> {
 /// Ties the token to the life of another object.
 fn bind(call: &Call, value: &Value, account: &Object, claims: &mut ServiceAccountClaims) -> Result<(), Status> {
     let Some(wanted) = json::get(value, "spec.boundObjectRef") else {
-        return token_request(&call.user, account.name(), value, None);
+        return Ok(());
     };
     let (version, kind, name) = (
         json::text(wanted, "apiVersion"),
@@ -161,12 +161,6 @@ fn bind(call: &Call, value: &Value, account: &Object, claims: &mut ServiceAccoun
         return Err(Status::conflict(&GroupResource::new("", kind), name, why));
     }
     let body = object.to_value().map_err(Status::internal)?;
-    token_request(
-        &call.user,
-        account.name(),
-        value,
-        Some(&body).filter(|_| plural == "pods"),
-    )?;
     let bound = Some(BoundRef {
         name: name.to_owned(),
         uid: object.uid.clone(),

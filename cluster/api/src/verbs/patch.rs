@@ -202,7 +202,7 @@ fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value)
                     Reason::Invalid,
                     "the server rejected our request due to an error in our request",
                 );
-                tracing::debug!(why, "a JSON patch does not apply");
+                tracing::debug!(%why, "a JSON patch does not apply");
                 status.details = Some(Box::default());
                 status
             })?;
@@ -213,8 +213,24 @@ fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value)
     Ok(new)
 }
 
+/// Why a JSON patch does not apply.
+#[derive(Debug)]
+pub(crate) enum PatchError {
+    /// A test does not hold.
+    Test(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl std::fmt::Display for PatchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Test(why) | Self::Other(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// Carries out one operation after another. Errors: one does not apply, or they copy too much.
-fn apply_operations(new: &mut Value, patch: &json_patch::Patch) -> Result<(), String> {
+pub(crate) fn apply_operations(new: &mut Value, patch: &json_patch::Patch) -> Result<(), PatchError> {
     let mut copied = 0;
     for operation in &patch.0 {
         if let json_patch::PatchOperation::Copy(copy) = operation
@@ -222,12 +238,15 @@ fn apply_operations(new: &mut Value, patch: &json_patch::Patch) -> Result<(), St
         {
             copied += value.to_string().len();
             if copied > MAX_COPIED {
-                return Err(format!(
+                return Err(PatchError::Other(format!(
                     "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
-                ));
+                )));
             }
         }
-        json_patch::patch(new, std::slice::from_ref(operation)).map_err(|e| e.to_string())?;
+        json_patch::patch(new, std::slice::from_ref(operation)).map_err(|e| match e.kind {
+            json_patch::PatchErrorKind::TestFailed => PatchError::Test(e.to_string()),
+            _ => PatchError::Other(e.to_string()),
+        })?;
     }
     Ok(())
 }
@@ -245,6 +264,6 @@ mod tests {
         let patch: json_patch::Patch = serde_json::from_value(Value::from(operations)).expect("well formed");
         let mut object = json!({"a": {"x": "y".repeat(1 << 20)}});
         let why = apply_operations(&mut object, &patch).expect_err("too much");
-        assert!(why.contains("exceeding the limit"), "{why}");
+        assert!(why.to_string().contains("exceeding the limit"), "{why}");
     }
 }

@@ -5,15 +5,14 @@ use http::{
     HeaderValue, Request, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt, Limited};
 use std::fmt;
 use strata_http::{Body, Connection};
 use strata_meta::{Reason, Status};
 
-use super::ClientConfig;
-
-/// The longest answer that is read: a review with a patch of the largest object, or a batch of converted ones.
-const MAX_ANSWER: usize = 32 << 20;
+use super::{
+    ClientConfig,
+    room::{Received, Room},
+};
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -42,7 +41,7 @@ impl fmt::Display for CallError {
 /// How an exchange ended.
 pub(super) enum Exchange {
     /// The webhook answered with 2xx.
-    Answered(Bytes),
+    Answered(Received),
     /// The connection had been closed before the request was sent: another one may be tried.
     NotSent(String),
     /// No (good) answer.
@@ -50,13 +49,18 @@ pub(super) enum Exchange {
 }
 
 /// Sends a body and reads the answer.
-pub(super) async fn exchange(connection: &mut Connection, config: &ClientConfig, query: &str, body: Bytes) -> Exchange {
+pub(super) async fn exchange(
+    connection: &mut Connection,
+    config: &ClientConfig,
+    (query, body): (&str, Bytes),
+    room: &Room,
+) -> Exchange {
     let request = match request(config, query, body) {
         Ok(request) => request,
         Err(why) => return Exchange::Failed(CallError::new(why)),
     };
     match connection.send(request).await {
-        Ok(response) => match read(response).await {
+        Ok(response) => match read(response, room).await {
             Ok(bytes) => Exchange::Answered(bytes),
             Err(error) => Exchange::Failed(error),
         },
@@ -86,10 +90,9 @@ fn request(config: &ClientConfig, query: &str, body: Bytes) -> Result<Request<Bo
     request.body(Body::full(body))
 }
 
-async fn read(response: Response<hyper::body::Incoming>) -> Result<Bytes, CallError> {
+async fn read(response: Response<hyper::body::Incoming>, room: &Room) -> Result<Received, CallError> {
     let code = response.status().as_u16();
-    let collected = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let bytes = collected.map_err(CallError::new)?.to_bytes();
+    let bytes = room.read(response.into_body()).await?;
     if (200..300).contains(&code) {
         return Ok(bytes);
     }

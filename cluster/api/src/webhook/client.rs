@@ -3,22 +3,27 @@
 use super::{
     CallError, ClientConfig, Endpoint,
     call::{Exchange, exchange},
+    room::{Received, Room},
     service::{Place, dial, dial_host, places},
 };
 use crate::core::Core;
 use bytes::Bytes;
 use std::{
     collections::HashMap,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use strata_http::{BoxedIo, ClientTls, Connection};
 use strata_meta::Uid;
+use tokio::sync::Semaphore;
 
 /// Servers whose connections are kept (upstream: 200 clients).
 const SERVERS: usize = 200;
 /// Idle connections kept to one server.
 const IDLE_EACH: usize = 8;
+/// Calls to one server at a time. One that calls back into this server, which asks it again, and so on, comes to an
+/// end here; others have servers of their own.
+const CALLS_EACH: usize = 256;
 /// Go servers close idle connections after 90 s and more.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// Connections found closed before one is made anew.
@@ -34,6 +39,7 @@ const SYSTEM_ROOTS: [&str; 3] = [
 #[derive(Default)]
 pub(crate) struct WebhookClients {
     servers: Mutex<HashMap<ServerKey, Server>>,
+    room: Room,
 }
 
 /// What connections may be shared by: who is there, who is believed, who we are.
@@ -41,6 +47,8 @@ type ServerKey = (Endpoint, Vec<u8>, Option<(String, String)>);
 
 struct Server {
     tls: ClientTls,
+    /// Calls that may be going on.
+    calls: Arc<Semaphore>,
     idle: Vec<Idle>,
     used: Instant,
 }
@@ -60,7 +68,7 @@ impl WebhookClients {
         query: &str,
         body: Bytes,
         timeout: Duration,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Received, CallError> {
         let called = tokio::time::timeout(timeout, self.post_once(core, config, query, body)).await;
         let outcome = called.unwrap_or_else(|_| Err(CallError::new("context deadline exceeded")));
         outcome.map_err(|error| match error.code {
@@ -86,7 +94,7 @@ impl WebhookClients {
         config: &ClientConfig,
         query: &str,
         body: Bytes,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Received, CallError> {
         let key = (
             config.endpoint.clone(),
             config.ca_bundle.clone(),
@@ -98,15 +106,17 @@ impl WebhookClients {
                 places(core, namespace, name, *port).map_err(CallError::new)?
             }
         };
+        let (tls, calls) = self.server(config, &key).await?;
+        let _turn = calls.acquire_owned().await.map_err(CallError::new)?;
         let mut last = String::new();
         for _ in 0..=STALE {
             let kept = self.take(&key, &choices);
             let fresh = kept.is_none();
             let (mut connection, place) = match kept {
                 Some(idle) => (idle.connection, idle.place),
-                None => self.connect(core, config, &key, &choices).await?,
+                None => self.connect(core, config, &tls, &choices).await?,
             };
-            match exchange(&mut connection, config, query, body.clone()).await {
+            match exchange(&mut connection, config, (query, body.clone()), &self.room).await {
                 Exchange::Answered(bytes) => {
                     self.give_back(&key, connection, place);
                     return Ok(bytes);
@@ -148,10 +158,9 @@ impl WebhookClients {
         &self,
         core: &Core,
         config: &ClientConfig,
-        key: &ServerKey,
+        tls: &ClientTls,
         choices: &[Place],
     ) -> Result<(Connection, Option<Place>), CallError> {
-        let tls = self.tls(config, key).await?;
         let (io, place): (BoxedIo, _) = match &config.endpoint {
             Endpoint::Host { host, port } => (dial_host(host, *port).await.map_err(CallError::new)?, None),
             Endpoint::Service { .. } => {
@@ -166,9 +175,10 @@ impl WebhookClients {
         Ok((connection, place))
     }
 
-    async fn tls(&self, config: &ClientConfig, key: &ServerKey) -> Result<ClientTls, CallError> {
+    /// How a server is spoken to, and the turns of doing so.
+    async fn server(&self, config: &ClientConfig, key: &ServerKey) -> Result<(ClientTls, Arc<Semaphore>), CallError> {
         if let Some(server) = self.servers.lock().expect("no panic under this lock").get(key) {
-            return Ok(server.tls.clone());
+            return Ok((server.tls.clone(), server.calls.clone()));
         }
         let roots = match config.ca_bundle.as_slice() {
             [] => system_roots().await.map_err(CallError::new)?,
@@ -184,15 +194,14 @@ impl WebhookClients {
         {
             servers.remove(&oldest);
         }
-        servers.insert(
-            key.clone(),
-            Server {
-                tls: tls.clone(),
-                idle: Vec::new(),
-                used: Instant::now(),
-            },
-        );
-        Ok(tls)
+        // Another may have been faster.
+        let server = servers.entry(key.clone()).or_insert_with(|| Server {
+            tls,
+            calls: Arc::new(Semaphore::new(CALLS_EACH)),
+            idle: Vec::new(),
+            used: Instant::now(),
+        });
+        Ok((server.tls.clone(), server.calls.clone()))
     }
 }
 

@@ -8,6 +8,7 @@ mod call;
 mod client;
 mod config;
 mod kubeconfig;
+mod room;
 mod service;
 #[cfg(test)]
 mod tests;

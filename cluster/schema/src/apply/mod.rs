@@ -5,6 +5,7 @@
 //! validates; both keep `metadata.managedFields` of the object they return. The types they walk are
 //! [`Node`]s, so that they need not be built-in ones.
 
+mod atomics;
 mod compare;
 mod element;
 mod filter;
@@ -21,6 +22,7 @@ mod walk;
 
 pub(crate) use validate::{go_type, go_value};
 
+pub use atomics::check_mutation;
 pub use filter::{Filter, Pattern};
 pub use kind::{BuiltinKind, Convert, CustomKind, Kind};
 pub use node::{Anything, Form, Identity, Keys, Node, Scalar};

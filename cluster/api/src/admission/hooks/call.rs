@@ -3,7 +3,7 @@
 use super::{Hook, review};
 use crate::{
     admission::{Request, matching::Form},
-    metrics::Asked,
+    metrics::{Asked, waits},
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -108,11 +108,13 @@ async fn ask_once(
         .client
         .as_ref()
         .map_err(|e| Failure::calling(format_args!("could not get REST client: {e}")))?;
-    let query = format!("timeout={}s", hook.seconds);
+    // No longer than the request itself may take; the webhook is told, in whole seconds.
+    let timeout = waits::left().map_or(hook.timeout, |left| left.min(hook.timeout));
+    let query = format!("timeout={}s", timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
     let core = request.core;
     let bytes = core
         .webhooks
-        .post(core, client, &query, body, hook.timeout)
+        .post(core, client, &query, body, timeout)
         .await
         .map_err(|e| Failure::Calling(format!("failed to call webhook: {e}"), e.code))?;
     let answer = review::read(&bytes, version, &uid, mutating).map_err(Failure::calling)?;

@@ -42,7 +42,6 @@ pub(super) struct Hook {
     without_side_effects: bool,
     reinvoked: bool,
     timeout: Duration,
-    seconds: i64,
     versions: Vec<String>,
 }
 
@@ -71,7 +70,6 @@ impl Hook {
             without_side_effects: matches!(json::text(value, "sideEffects"), "None" | "NoneOnDryRun"),
             reinvoked: json::text(value, "reinvocationPolicy") == "IfNeeded",
             timeout: Duration::from_secs(seconds.unsigned_abs()),
-            seconds,
             versions: versions.filter_map(Value::as_str).map(str::to_owned).collect(),
         }
     }
@@ -80,7 +78,7 @@ impl Hook {
 impl Hook {
     /// The form in which the webhook is to be asked, if it is to be asked at all. Errors: 403 when a match condition
     /// fails and failures are not ignored, and what [`Matcher::form`] says.
-    fn form(
+    async fn form(
         &self,
         request: &Request<'_>,
         (new, old): (Option<&Value>, Option<&Value>),
@@ -92,7 +90,8 @@ impl Hook {
         if self.conditions.is_empty() {
             return Ok(Some(form));
         }
-        let (object, before) = (review::shown(request, &form, new), review::shown(request, &form, old));
+        let object = review::shown(request, &form, new).await?;
+        let before = review::shown(request, &form, old).await?;
         let attributes = review::attributes(request, &form);
         let mut inputs = Inputs::new(&object, &before, &attributes, &[]);
         inputs.authorizer = Some(authorizer(request));

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     admission::{Request, Round, matching::Form},
-    audit, json,
+    audit, flow, json,
     metrics::waits,
+    verbs::apply_operations,
 };
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -54,14 +55,14 @@ pub(in crate::admission) fn mutate<'a>(
         }
         for (at, hook) in hooks.iter().enumerate() {
             let present = (!absent).then_some(&*object);
-            let Some(form) = hook.form(request, (present, old), true)? else {
+            let Some(form) = hook.form(request, (present, old), true).await? else {
                 continue;
             };
             if round.again && !round.hooks.invoked_again.contains(&hook.uid) {
                 continue;
             }
             let asked = Instant::now();
-            let answer = change(request, hook, &form, present, old).await;
+            let answer = flow::parked(change(request, hook, &form, present, old)).await;
             waits::add(asked.elapsed());
             let changed = match answer {
                 Ok(changed) => changed,
@@ -117,8 +118,9 @@ async fn change(
     new: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Option<(Value, json_patch::Patch)>, Failure> {
-    let object = shown(request, form, new);
-    let answer = ask(request, hook, form, (object.clone(), shown(request, form, old)), true).await?;
+    let object = shown(request, form, new).await.map_err(Failure::Internal)?;
+    let before = shown(request, form, old).await.map_err(Failure::Internal)?;
+    let answer = ask(request, hook, form, (object.clone(), before), true).await?;
     if answer.patch.is_empty() {
         return Ok(None);
     }
@@ -141,10 +143,12 @@ async fn change(
         )));
     }
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &patch).map_err(|e| Failure::Internal(Status::internal(e)))?;
+    apply_operations(&mut patched, &patch).map_err(|e| Failure::Internal(Status::internal(e)))?;
     for fixed in ["apiVersion", "kind"] {
         json::copy(&object, &mut patched, fixed);
     }
-    let back = taken_back(request, form, patched).map_err(|e| Failure::Internal(Status::internal(e)))?;
+    let back = taken_back(request, form, patched)
+        .await
+        .map_err(|e| Failure::Internal(Status::internal(e)))?;
     Ok((Some(&back) != new).then_some((back, patch)))
 }

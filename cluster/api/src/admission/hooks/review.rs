@@ -23,24 +23,45 @@ pub(super) fn version_of(hook: &Hook) -> Option<&'static str> {
     })
 }
 
-/// An object in the form that a webhook or policy is shown it.
-pub(in crate::admission) fn shown(request: &Request<'_>, form: &Form, object: Option<&Value>) -> Value {
+/// An object in the form that a webhook or policy is shown it. Errors: 500 when it cannot be converted.
+pub(in crate::admission) async fn shown(
+    request: &Request<'_>,
+    form: &Form,
+    object: Option<&Value>,
+) -> Result<Value, Status> {
     let Some(mut value) = object.cloned() else {
-        return Value::Null;
+        return Ok(Value::Null);
     };
     let row = form.row.as_deref().unwrap_or(request.row);
-    if request.is_own_kind()
-        && let Some(conversion) = row.conversion
-    {
-        (conversion.from_stored)(&mut value);
+    if request.is_own_kind() {
+        value = moved(request, request.row, row, value).await?;
+        if let Some(conversion) = row.conversion {
+            (conversion.from_stored)(&mut value);
+        }
     }
     json::set(&mut value, "apiVersion", form.kind.api_version());
     json::set(&mut value, "kind", form.kind.kind.as_str());
-    value
+    Ok(value)
+}
+
+/// A custom resource of one version as another has it; all else as it is.
+async fn moved(request: &Request<'_>, from: &Row, to: &Row, mut value: Value) -> Result<Value, Status> {
+    match to.schema.custom() {
+        Some(custom) if from.gvk != to.gvk => {
+            json::set(&mut value, "apiVersion", from.gvk.api_version());
+            json::set(&mut value, "kind", from.gvk.kind.as_str());
+            custom.converted(request.core, value).await
+        }
+        _ => Ok(value),
+    }
 }
 
 /// What a webhook made of an object, back in the form the pipeline works with. Errors: a sentence.
-pub(in crate::admission) fn taken_back(request: &Request<'_>, form: &Form, value: Value) -> Result<Value, String> {
+pub(in crate::admission) async fn taken_back(
+    request: &Request<'_>,
+    form: &Form,
+    value: Value,
+) -> Result<Value, String> {
     let row: &Row = form.row.as_deref().unwrap_or(request.row);
     let kind = &form.kind;
     // Bodies of subresources are built-in kinds, whatever the row.
@@ -51,10 +72,11 @@ pub(in crate::admission) fn taken_back(request: &Request<'_>, form: &Form, value
     let decoded = schema.decode_value(kind, value).map_err(|e| e.to_string())?;
     let mut value = decoded.value;
     schema.apply_defaults(kind, &mut value);
-    if request.is_own_kind()
-        && let Some(conversion) = row.conversion
-    {
-        (conversion.to_stored)(&mut value);
+    if request.is_own_kind() {
+        if let Some(conversion) = row.conversion {
+            (conversion.to_stored)(&mut value);
+        }
+        value = moved(request, row, request.row, value).await.map_err(|s| s.message)?;
     }
     Ok(value)
 }

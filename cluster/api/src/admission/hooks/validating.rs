@@ -3,6 +3,7 @@
 use super::{Hook, call::Failure, call::ask, is_exempt, review::shown};
 use crate::{
     admission::{Request, matching::Form},
+    flow,
     metrics::waits,
 };
 use futures::future::{BoxFuture, join_all};
@@ -22,16 +23,17 @@ pub(in crate::admission) fn validate<'a>(
         }
         let mut asked: Vec<(Arc<Hook>, Form)> = Vec::new();
         for hook in request.core.configured.validating.all().iter() {
-            if let Some(form) = hook.form(request, (new, old), false)? {
+            if let Some(form) = hook.form(request, (new, old), false).await? {
                 asked.push((hook.clone(), form));
             }
         }
-        let calls = asked.iter().map(|(hook, form)| {
-            let objects = (shown(request, form, new), shown(request, form, old));
-            ask(request, hook, form, objects, false)
+        let calls = asked.iter().map(|(hook, form)| async move {
+            let object = shown(request, form, new).await.map_err(Failure::Internal)?;
+            let before = shown(request, form, old).await.map_err(Failure::Internal)?;
+            ask(request, hook, form, (object, before), false).await
         });
         let started = Instant::now();
-        let answers = join_all(calls).await;
+        let answers = flow::parked(join_all(calls)).await;
         waits::add(started.elapsed());
         for (at, ((hook, _), answer)) in asked.iter().zip(answers).enumerate() {
             if let Err(failure) = answer {

@@ -228,10 +228,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(request: &Request<'_>, form: &Form, new: Option<&Value>, old: Option<&Value>) -> Result<Self, Status> {
+    async fn new(request: &Request<'_>, form: &Form, new: Option<&Value>, old: Option<&Value>) -> Result<Self, Status> {
         Ok(Self {
-            object: review::shown(request, form, new),
-            old: review::shown(request, form, old),
+            object: review::shown(request, form, new).await?,
+            old: review::shown(request, form, old).await?,
             attributes: review::attributes(request, form),
             namespace: namespace_object(request)?,
         })

@@ -10,7 +10,9 @@ use crate::{
     },
     json,
     tracking::{self, Tracked},
+    verbs::{PatchError, apply_operations},
 };
+use futures::future::BoxFuture;
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use strata_cel::{Type, Value as Cel, limits::RUNTIME_COST_BUDGET};
@@ -55,7 +57,21 @@ struct Problem {
 }
 
 /// Lets every policy that is bound change the object, one after another.
-pub(in crate::admission) fn mutate(
+pub(in crate::admission) fn mutate<'a>(
+    request: &'a Request<'a>,
+    round: &'a mut Round,
+    new: Option<&'a mut Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        match new {
+            Some(object) => mutate_object(request, round, object, old).await,
+            None => Ok(()),
+        }
+    })
+}
+
+async fn mutate_object(
     request: &Request<'_>,
     round: &mut Round,
     object: &mut Value,
@@ -69,9 +85,9 @@ pub(in crate::admission) fn mutate(
         round.policies.require();
     }
     let mut problems = Vec::new();
-    for invocation in invocations(request, &bound, object, old, &mut problems) {
+    for invocation in invocations(request, &bound, object, old, &mut problems).await {
         let key = invocation.key();
-        let seen = Seen::new(request, &invocation.form, Some(object), old)?;
+        let seen = Seen::new(request, &invocation.form, Some(object), old).await?;
         let policy = &invocation.policy;
         let problem = |message: String| Problem {
             by: by(policy, Some(&invocation.binding)),
@@ -92,7 +108,7 @@ pub(in crate::admission) fn mutate(
         let before = object.clone();
         for mutation in &policy.mutations {
             let started = Instant::now();
-            let changed = change(request, &invocation, mutation, object, old);
+            let changed = change(request, &invocation, mutation, object, old).await;
             let error = changed.as_ref().map_or_else(|why| error_type(why), |_| "no_error");
             let names = (policy.name.as_str(), invocation.binding.name.as_str());
             let metrics = &request.core.metrics.admission;
@@ -142,7 +158,7 @@ fn refused(request: &Request<'_>, object: &Value, first: &Problem, all: &[Proble
     status
 }
 
-fn invocations(
+async fn invocations(
     request: &Request<'_>,
     bound: &[super::Bound],
     object: &Value,
@@ -180,7 +196,7 @@ fn invocations(
                     }
                 }
             }
-            match params::collect(request, policy, binding) {
+            match params::collect(request, policy, binding).await {
                 Err(why) => problem(Some(binding), &why),
                 Ok(all) => found.extend(all.into_iter().map(|param| Invocation {
                     policy: policy.clone(),
@@ -195,7 +211,7 @@ fn invocations(
 }
 
 /// What a mutation makes of the object. Errors: a sentence.
-fn change(
+async fn change(
     request: &Request<'_>,
     invocation: &Invocation,
     mutation: &Mutation,
@@ -203,18 +219,31 @@ fn change(
     old: Option<&Value>,
 ) -> Result<Value, String> {
     let form = &invocation.form;
-    let seen = Seen::new(request, form, Some(object), old).map_err(|s| s.message)?;
+    let seen = Seen::new(request, form, Some(object), old)
+        .await
+        .map_err(|s| s.message)?;
+    let patched = patched_by(request, invocation, mutation, &seen)?;
+    review::taken_back(request, form, patched).await
+}
+
+/// The object as it is shown, after a mutation. Errors: a sentence.
+fn patched_by(
+    request: &Request<'_>,
+    invocation: &Invocation,
+    mutation: &Mutation,
+    seen: &Seen,
+) -> Result<Value, String> {
+    let form = &invocation.form;
     let inputs = seen.inputs(request, &invocation.policy, &invocation.param);
-    let patched = match mutation {
+    match mutation {
         Mutation::Apply(expression) => {
             let made = run(&inputs, expression)?;
             check_names(&made, "Object")?;
             let config = made.to_json().ok_or("invalid return type")?;
-            applied(request, form, &seen.object, config)?
+            applied(request, form, &seen.object, config)
         }
-        Mutation::Patch(expression) => patched(&seen.object, &run(&inputs, expression)?)?,
-    };
-    review::taken_back(request, form, patched)
+        Mutation::Patch(expression) => patched(&seen.object, &run(&inputs, expression)?),
+    }
 }
 
 fn run<'a>(inputs: &Inputs<'a>, expression: &'a Expression) -> Result<Cel<'a>, String> {
@@ -260,6 +289,7 @@ fn applied(request: &Request<'_>, form: &Form, live: &Value, mut config: Value) 
         filter: tracking::filter(row, request.subresource),
         now: Time::now(),
     };
+    apply::check_mutation(tracked.kind(), &config).map_err(|why| format!("error applying patch: {why}"))?;
     let mut bare = live.clone();
     let managers = json::remove(&mut bare, "metadata.managedFields");
     let merged = apply::apply(&write, Some(&bare), &config, true);
@@ -287,9 +317,9 @@ fn patched(live: &Value, operations: &Cel<'_>) -> Result<Value, String> {
     }
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(all)).map_err(|e| format!("JSON Patch: {e}"))?;
     let mut new = live.clone();
-    match json_patch::patch(&mut new, &patch) {
+    match apply_operations(&mut new, &patch) {
         Ok(()) => Ok(new),
-        Err(e) if matches!(e.kind, json_patch::PatchErrorKind::TestFailed) => Ok(live.clone()),
+        Err(PatchError::Test(_)) => Ok(live.clone()),
         Err(e) => Err(format!("JSON Patch: {e}")),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use strata_meta::{LabelSelector, Object};
 
 /// Each of the objects; one null when the policy takes none. Errors: a sentence as upstream has it.
-pub(super) fn collect(request: &Request<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Value>, String> {
+pub(super) async fn collect(request: &Request<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Value>, String> {
     let Some((api_version, kind)) = &policy.param_kind else {
         return Ok(vec![Value::Null]);
     };
@@ -28,14 +28,14 @@ pub(super) fn collect(request: &Request<'_>, policy: &Policy, binding: &Binding)
     if found.is_empty() && json::text(reference, "parameterNotFoundAction") == "Deny" {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
     }
-    let shown = |object: Arc<Object>| {
-        let viewed = row.view(&object).map_err(|s| s.message)?;
-        let mut value = viewed.to_value().map_err(|e| e.to_string())?;
+    let mut params = Vec::with_capacity(found.len());
+    for object in row.present(request.core, found).await.map_err(|s| s.message)? {
+        let mut value = object.to_value().map_err(|e| e.to_string())?;
         json::set(&mut value, "apiVersion", row.gvk.api_version());
         json::set(&mut value, "kind", row.gvk.kind.as_str());
-        Ok(value)
-    };
-    found.into_iter().map(shown).collect()
+        params.push(value);
+    }
+    Ok(params)
 }
 
 fn find(request: &Request<'_>, row: &Row, reference: &Value) -> Result<Vec<Arc<Object>>, String> {

@@ -5,6 +5,7 @@ use crate::admission::{
     Request,
     expressions::{Budget, Failure, Inputs, OUT_OF_BUDGET},
 };
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -59,11 +60,15 @@ struct Denial {
 }
 
 /// Asks every policy that is bound. Errors: the first denial.
-pub(in crate::admission) fn validate(
-    request: &Request<'_>,
-    new: Option<&Value>,
-    old: Option<&Value>,
-) -> Result<(), Status> {
+pub(in crate::admission) fn validate<'a>(
+    request: &'a Request<'a>,
+    new: Option<&'a Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(validate_all(request, new, old))
+}
+
+async fn validate_all(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
     let bound = request.core.configured.validating_policies.bound();
     if bound.is_empty() || is_exempt(request) {
         return Ok(());
@@ -78,7 +83,7 @@ pub(in crate::admission) fn validate(
                 continue;
             }
         };
-        let seen = Seen::new(request, &form, new, old)?;
+        let mut seen = None;
         let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for binding in bindings {
             let applies = match &binding.matcher {
@@ -93,12 +98,28 @@ pub(in crate::admission) fn validate(
                     continue;
                 }
             }
-            match params::collect(request, policy, binding) {
-                Err(why) => unconfigured(policy, Some(binding), &why, &mut denials),
-                Ok(all) => {
-                    for param in &all {
-                        ask(request, policy, binding, (&seen, param), &mut notes, &mut denials);
+            let params = match params::collect(request, policy, binding).await {
+                Ok(params) => params,
+                Err(why) => {
+                    unconfigured(policy, Some(binding), &why, &mut denials);
+                    continue;
+                }
+            };
+            // Converted once, and only when somebody looks.
+            if seen.is_none() && !params.is_empty() {
+                match Seen::new(request, &form, new, old).await {
+                    Ok(fresh) => seen = Some(fresh),
+                    Err(status) if status.is_not_found() => return Err(status),
+                    Err(status) => {
+                        let why = format!("failed to convert object version: {}", status.message);
+                        unconfigured(policy, Some(binding), &why, &mut denials);
+                        continue;
                     }
+                }
+            }
+            if let Some(seen) = &seen {
+                for param in &params {
+                    ask(request, policy, binding, (seen, param), &mut notes, &mut denials);
                 }
             }
         }
