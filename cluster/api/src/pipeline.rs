@@ -253,8 +253,11 @@ pub(crate) async fn serve(
         call.trail = audit.begin(&call, &request, &id).await;
     }
     let trail = call.trail.clone();
-    let answering = audit::within(trail.clone(), bounded(&mut call, row.clone(), request, origin));
-    let (outcome, waited) = waits::within(answering).await;
+    let (outcome, waited) = waits::within(audit::within(
+        trail.clone(),
+        bounded(&mut call, row.clone(), request, origin),
+    ))
+    .await;
     let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     for warning in &call.warnings {
         let quoted = warning
@@ -341,8 +344,13 @@ async fn bounded(
             Some(turn.ok().and_then(Result::ok).ok_or_else(refused)?)
         }
     };
-    let answering = timed(call, row, request, limit);
-    let (outcome, seats) = flow::holding(core.flow.parking.clone(), admitted.take_seats(), slot, answering).await;
+    let (outcome, seats) = flow::holding(
+        core.flow.parking.clone(),
+        admitted.take_seats(),
+        slot,
+        timed(call, row, request, limit),
+    )
+    .await;
     admitted.return_seats(seats);
     let mut response = outcome.unwrap_or_else(|status| failure_response(&status, &call.headers));
     admitted.label(response.headers_mut());

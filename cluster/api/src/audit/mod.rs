@@ -13,6 +13,7 @@ use crate::{
     registry::Row,
 };
 use bytes::Bytes;
+use futures::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use policy::{Level, Policy, Rule};
@@ -56,10 +57,10 @@ pub(crate) fn note_of_object(key: &str, value: impl FnOnce() -> String) {
 }
 
 /// Answers a request within its trail.
-pub(crate) async fn within<F: Future>(trail: Option<Arc<Trail>>, answering: F) -> F::Output {
+pub(crate) fn within<F: Future>(trail: Option<Arc<Trail>>, answering: F) -> impl Future<Output = F::Output> {
     match trail {
-        Some(trail) => TRAIL.scope(trail, answering).await,
-        None => answering.await,
+        Some(trail) => Either::Left(TRAIL.scope(trail, answering)),
+        None => Either::Right(answering),
     }
 }
 

@@ -70,7 +70,7 @@ async fn ask(converting: &Converting<'_>, objects: &[Value], wanted: &GroupVersi
     });
     let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
     let core = converting.core;
-    let answer = flow::parked(core.webhooks.post(core, config, "", body.into(), TIMEOUT)).await;
+    let answer = Box::pin(flow::parked(core.webhooks.post(core, config, "", body.into(), TIMEOUT))).await;
     let answer = answer.map_err(|e| e.to_string())?;
     let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
     let (version, kind) = (json::text(&answer, "apiVersion"), json::text(&answer, "kind"));

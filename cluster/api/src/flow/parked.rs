@@ -4,6 +4,7 @@
 //! bounded; who comes after that keeps its seats, so that the level bounds them again.
 
 use super::Seats;
+use futures::FutureExt;
 use std::sync::{
     Arc, Mutex, MutexGuard,
     atomic::{AtomicUsize, Ordering},
@@ -67,13 +68,14 @@ impl Held {
     }
 }
 
-/// Answers a request that holds seats and a turn; gives the seats back with the outcome.
-pub(crate) async fn holding<F: Future>(
+/// Answers a request that holds seats and a turn; gives the seats back with the outcome. (No `async fn`: that would
+/// hold the large future twice.)
+pub(crate) fn holding<F: Future>(
     room: Arc<Semaphore>,
     seats: Option<Seats>,
     slot: Option<OwnedSemaphorePermit>,
     answering: F,
-) -> (F::Output, Option<Seats>) {
+) -> impl Future<Output = (F::Output, Option<Seats>)> {
     let state = State {
         seats,
         slot,
@@ -84,9 +86,8 @@ pub(crate) async fn holding<F: Future>(
         depth: AtomicUsize::new(0),
         state: Mutex::new(state),
     });
-    let outcome = HELD.scope(held.clone(), answering).await;
-    let seats = held.state().seats.take();
-    (outcome, seats)
+    HELD.scope(held.clone(), answering)
+        .map(move |outcome| (outcome, held.state().seats.take()))
 }
 
 /// Waits for somebody outside, parked.
