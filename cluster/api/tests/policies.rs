@@ -269,3 +269,99 @@ async fn wrong_configurations_are_refused() {
     client.patch(POLICIES, "", "p", None, label).await.unwrap();
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutating_policy_applies_nothing_that_stands_as_one_value() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let rule =
+        json!({"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]});
+    let args = "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: \
+        [Object.spec.template.spec.containers{name: 'c', args: ['x']}]}}}}";
+    let spec = json!({
+        "matchConstraints": {"resourceRules": [rule]}, "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": args}}],
+    });
+    policy(&client, (MUTATING, MUTATING_BINDINGS), spec, json!({})).await;
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let error = client.create(DEPLOYMENTS, "default", &deployment).await.unwrap_err();
+    let expected = "denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps \
+        or structs: .spec.template.spec.containers[0].args";
+    assert!(error.to_string().contains(expected), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_that_grow_without_end_are_refused_before_they_do() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let doubling = |first: &str| -> Vec<Value> {
+        let start = std::iter::once(json!({"name": "v0", "expression": first}));
+        let next = |n: usize| json!({"name": format!("v{n}"), "expression": format!("variables.v{0} + variables.v{0}", n - 1)});
+        start.chain((1..40).map(next)).collect()
+    };
+    let nested = "[0,1,2,3,4,5,6,7,8,9]";
+    let loops = (0..9).fold("true".to_owned(), |inner, n| format!("{nested}.all(x{n}, {inner})"));
+    for (name, variables, expression) in [
+        ("text", doubling("'xxxxxxxxxx'"), "variables.v39.size() > 0"),
+        ("list", doubling("[1, 2, 3]"), "variables.v39.exists(x, x > 5)"),
+        ("loops", Vec::new(), loops.as_str()),
+    ] {
+        let spec = json!({"matchConstraints": rules(&["CREATE"]), "variables": variables,
+            "validations": [{"expression": expression}]});
+        let named = json!({"metadata": {"name": "p"}, "spec": spec});
+        // Upstream takes such policies, and stops them when they are run.
+        client.create(POLICIES, "", &named).await.unwrap();
+        let binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+        client.create(BINDINGS, "", &binding).await.unwrap();
+        let object = map("m", json!({}));
+        let asked = client.create(CONFIG_MAPS, "default", &object);
+        let error = tokio::time::timeout(std::time::Duration::from_secs(20), asked).await;
+        let error = error.unwrap_or_else(|_| panic!("{name} goes on and on"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("cost"), "{name}: {error}");
+        for (resource, object) in [(BINDINGS, "b"), (POLICIES, "p")] {
+            client.delete(resource, "", object, Default::default()).await.unwrap();
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn selectors_look_at_a_namespace_itself_and_params_are_selected() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let all = json!({"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"],
+        "resources": ["namespaces", "configmaps"]});
+    let spec = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConstraints": {"resourceRules": [all],
+            "namespaceSelector": {"matchLabels": {"strict": "yes"}}},
+        "validations": [{"expression": "!object.metadata.name.startsWith(params.data.forbidden)"}],
+    });
+    let binding = json!({"validationActions": ["Deny"], "paramRef": {"namespace": "default",
+        "selector": {"matchLabels": {"param": "yes"}}, "parameterNotFoundAction": "Allow"}});
+    policy(&client, (POLICIES, BINDINGS), spec, binding).await;
+    let space = |name: &str, strict: &str| json!({"metadata": {"name": name, "labels": {"strict": strict}}});
+    // Without params nothing is forbidden.
+    client.create(NAMESPACES, "", &space("x-first", "yes")).await.unwrap();
+    for (name, forbidden) in [("one", "x-"), ("two", "y-")] {
+        let param = json!({"metadata": {"name": name, "labels": {"param": "yes"}}, "data": {"forbidden": forbidden}});
+        client.create(CONFIG_MAPS, "default", &param).await.unwrap();
+    }
+    for (name, strict, allowed) in [
+        ("x-a", "yes", false),
+        ("y-a", "yes", false),
+        ("z-a", "yes", true),
+        ("x-b", "no", true),
+    ] {
+        let made = client.create(NAMESPACES, "", &space(name, strict)).await;
+        assert_eq!(made.is_ok(), allowed, "{name} {strict}: {made:?}");
+    }
+    for (namespace, name, allowed) in [("z-a", "x-m", false), ("z-a", "m", true), ("x-b", "x-m", true)] {
+        let made = client.create(CONFIG_MAPS, namespace, &map(name, json!({}))).await;
+        assert_eq!(made.is_ok(), allowed, "{namespace}/{name}: {made:?}");
+    }
+    server.stop().await;
+}
