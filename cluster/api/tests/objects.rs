@@ -84,7 +84,7 @@ async fn a_pod_is_bound_once_and_goes_gracefully() {
     let server = TestServer::start().await.with_account().await;
     let client = server.client();
     client.create(PODS, "default", &pod("p")).await.unwrap();
-    let binding = json!({"target": {"kind": "Node", "name": "n1"}});
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
     client
         .create_subresource(PODS, "default", "p", "binding", &binding)
         .await
@@ -208,7 +208,7 @@ async fn agents_get_tokens_for_their_own_pods_only() {
     let server = TestServer::start().await.with_account().await;
     let client = server.client();
     client.create(PODS, "default", &pod("p")).await.unwrap();
-    let binding = json!({"target": {"kind": "Node", "name": "n1"}});
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
     client
         .create_subresource(PODS, "default", "p", "binding", &binding)
         .await
