@@ -7,7 +7,7 @@ STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
 export SIG FOCUS PROCS RERUN TIMEOUT
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share fuzz clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,6 +59,9 @@ conformance-share: setup build ## The share of that suite that CI runs.
 
 fuzz: ## Every fuzz target for SECONDS=60, with coverage feedback.
 	fuzz/run all $(or $(SECONDS),60)
+
+overload: build ## 10,000 connections, oversized bodies: the server goes on answering, its memory stays bounded; prints the figures.
+	STRATA_BINARY=$(abspath $(STRATA)) $(CARGO) test --package strata-e2e --locked --test overload -- --ignored --nocapture
 
 clean: ## Remove what was built.
 	$(CARGO) clean

@@ -31,6 +31,7 @@ mod encrypt;
 mod extension;
 mod flow;
 mod health;
+mod identity;
 mod impersonate;
 mod inprocess;
 mod json;

@@ -7,7 +7,7 @@ use crate::{
     cache::{self},
     core::Core,
     encrypt::{self, Reload},
-    extension, flow,
+    extension, flow, identity,
     inprocess::InProcess,
     pipeline::HttpHandler,
 };
@@ -69,6 +69,7 @@ impl ApiServer {
         server.core.set_started();
         server.background(aggregate::keep(server.core.clone()));
         server.background(flow::keep(server.core.clone()));
+        server.background(identity::keep(server.core.clone()));
         let core = server.core.clone();
         server.background(async move { core.authorizer.run().await });
         if let Some(encryption) = server.core.encryption.clone() {

@@ -83,6 +83,20 @@ impl Server {
         child.wait().expect("a child can be waited for").code().unwrap_or(-1)
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Tells the server to end, and does not wait.
+    pub fn terminate(&self) {
+        if let Some(child) = &self.child {
+            let pid = rustix::process::Pid::from_child(child);
+            // One that has ended already is what was wanted.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
