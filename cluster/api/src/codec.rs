@@ -237,12 +237,16 @@ fn check_identity(wanted: &GroupVersionKind, identity: &Identity, body: &[u8]) -
     if found == *wanted {
         return Ok(());
     }
-    if Schema::builtin().type_of(&found).is_none() {
+    let defined_at_run_time = Schema::builtin().type_of(wanted).is_none();
+    if defined_at_run_time && found.version == wanted.version && found.group == wanted.group {
+        return Err(other_kind(wanted, &found, body));
+    }
+    if !defined_at_run_time && Schema::builtin().type_of(&found).is_none() {
         let why =
             format!("no kind {kind:?} is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\"");
         return Err(cannot_be_handled(&found, wanted, why));
     }
-    if found.kind != wanted.kind {
+    if !defined_at_run_time && found.kind != wanted.kind {
         let package = |group: &str| {
             if group.is_empty() {
                 "core".to_owned()
@@ -263,6 +267,24 @@ fn check_identity(wanted: &GroupVersionKind, identity: &Identity, body: &[u8]) -
         "the API version in the data ({version}) does not match the expected API version ({})",
         wanted.group_version()
     )))
+}
+
+/// A custom resource of another kind is an invalid one of this kind.
+fn other_kind(wanted: &GroupVersionKind, found: &GroupVersionKind, body: &[u8]) -> Status {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Named {
+        metadata: Metadata,
+    }
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Metadata {
+        name: String,
+    }
+    // A body without a name that can be read is told without one.
+    let named: Named = serde_json::from_slice(body).unwrap_or_else(|_| Named::default());
+    let cause = strata_meta::StatusCause::invalid("kind", &found.kind, format_args!("must be {}", wanted.kind));
+    Status::invalid(&found.group_kind(), &named.metadata.name, vec![cause])
 }
 
 /// The beginning of a body that could not be understood.

@@ -57,6 +57,7 @@ pub use env::{Env, EnvBuilder, Library, TypeProvider};
 pub use error::{ErrorKind, EvalError};
 pub use escape::{escape, unescape};
 pub use eval::{Activation, Bindings};
+pub use functions::kubernetes::pattern;
 pub use functions::kubernetes::{
     Authorizer, AuthorizerValue, Decision, Opaque, PathCheck, ResourceCheck, authorizer_type, resource_check_type,
 };

@@ -21,13 +21,19 @@ const BLOCKING: &[&str] = &[
     "FieldValueTypeInvalid",
 ];
 
+/// Finalizers that need no domain.
+const FINALIZERS: &[&str] = &["orphan", "foregroundDeletion", "kubernetes"];
+
 impl CustomStrategy {
     fn check(&self, new: &Value, old: Option<&Value>, causes: &mut Causes) {
         let schema = self.0.structural();
         let known = causes.len();
         self.check_type(new, causes);
+        if causes.len() > known {
+            return;
+        }
         schema.validate(new, old, causes);
-        self.check_scale(new, causes);
+        self.check_scale(new, true, causes);
         let metadata = |value: &Value, path: &str, causes: &mut Causes| {
             let holder = serde_json::json!({"metadata": value});
             let found = validate::metadata(&holder, true, validate::NameRule::PathSegment);
@@ -39,8 +45,44 @@ impl CustomStrategy {
             }));
         };
         schema.check_embedded(new, &metadata, causes);
-        schema.duplicates(new, causes);
+        self.check_lists(new, old, causes);
         self.check_expressions(new, old, known, causes);
+    }
+
+    /// The status alone is held to its schema, and shown without what leads there.
+    fn check_status(&self, new: &Value, old: &Value, causes: &mut Causes) {
+        let known = causes.len();
+        self.check_type(new, causes);
+        if causes.len() > known {
+            return;
+        }
+        if let (Some(schema), Some(status)) = (self.0.structural().property("status"), new.get("status")) {
+            let mut found = Vec::new();
+            schema.validate(status, old.get("status"), &mut found);
+            causes.extend(found.into_iter().map(|cause| StatusCause {
+                field: match cause.field.as_str() {
+                    "<nil>" => "status".to_owned(),
+                    below if below.starts_with('[') => format!("status{below}"),
+                    below => format!("status.{below}"),
+                },
+                ..cause
+            }));
+        }
+        self.check_scale(new, false, causes);
+        self.check_lists(new, Some(old), causes);
+        self.check_expressions(new, Some(old), known, causes);
+    }
+
+    /// Where items stood twice before, they may again.
+    fn check_lists(&self, new: &Value, old: Option<&Value>, causes: &mut Causes) {
+        let schema = self.0.structural();
+        let mut before = Vec::new();
+        if let Some(old) = old {
+            schema.duplicates(old, &mut before);
+        }
+        if before.is_empty() {
+            schema.duplicates(new, causes);
+        }
     }
 
     fn check_expressions(&self, new: &Value, old: Option<&Value>, known: usize, causes: &mut Causes) {
@@ -70,39 +112,45 @@ impl CustomStrategy {
         }
     }
 
-    fn check_scale(&self, new: &Value, causes: &mut Causes) {
+    fn check_scale(&self, new: &Value, spec: bool, causes: &mut Causes) {
         let Some(scale) = &self.0.version().scale else { return };
-        for (path, least) in [(&scale.spec, 0), (&scale.status, 0)] {
-            let at = path.trim_start_matches('.');
-            if let Some(found) = json::get(new, at) {
-                match found.as_i64() {
-                    Some(n) if n < least => {
-                        causes.push(StatusCause::invalid(at, n, "should be a non-negative integer"))
-                    }
-                    Some(n) if i32::try_from(n).is_err() => causes.push(StatusCause::invalid(
-                        at,
-                        n,
-                        format_args!("should be less than or equal to {}", i32::MAX),
-                    )),
-                    Some(_) => {}
-                    None => causes.push(StatusCause::invalid(
-                        at,
-                        strata_schema::structural::Shown(found),
-                        "should be an integer",
-                    )),
-                }
-            }
+        for (path, wanted) in [(&scale.spec, spec), (&scale.status, true)] {
+            let Some(found) = member(new, path).filter(|_| wanted) else {
+                continue;
+            };
+            let why = match found.as_i64() {
+                Some(n) if n < 0 => (n, "should be a non-negative integer".to_owned()),
+                Some(n) if i32::try_from(n).is_err() => (n, format!("should be less than or equal to {}", i32::MAX)),
+                Some(_) => continue,
+                None => (0, accessor_error(path, found, "int64")),
+            };
+            causes.push(StatusCause::invalid(path, why.0, why.1));
         }
-        let at = scale.selector.trim_start_matches('.');
-        if let Some(found) = json::get(new, at).filter(|_| !at.is_empty())
-            && found
-                .as_str()
-                .is_none_or(|text| strata_meta::Selector::parse(text).is_err())
-        {
-            let shown = strata_schema::structural::Shown(found);
-            causes.push(StatusCause::invalid(at, shown, "is not a valid label selector"));
+        if let Some(found) = member(new, &scale.selector).filter(|f| !scale.selector.is_empty() && !f.is_string()) {
+            let why = accessor_error(&scale.selector, found, "string");
+            causes.push(StatusCause::invalid(&scale.selector, "", why));
         }
     }
+}
+
+/// What a simple path such as `.spec.replicas` leads to.
+fn member<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    json::get(value, path.trim_start_matches('.'))
+}
+
+/// As the words of Go's accessors have it.
+fn accessor_error(path: &str, found: &Value, wanted: &str) -> String {
+    let kind = match found {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.as_i64().is_some() => "int64",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    };
+    let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    format!("{path} accessor error: {shown} is of the type {kind}, expected {wanted}")
 }
 
 impl Strategy for CustomStrategy {
@@ -155,11 +203,25 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, causes: &mut Causes) {
-        self.check(new, Some(old), causes);
+        self.check_status(new, old, causes);
     }
 
-    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-        Vec::new()
+    /// Finalizers that came and name no domain.
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let list = |value| json::list(value, "metadata.finalizers");
+        let before = old.map_or(&[][..], list);
+        let fresh = list(new)
+            .iter()
+            .filter(|f| !before.contains(f))
+            .filter_map(Value::as_str);
+        let bare = fresh.filter(|f| !f.contains('/') && !FINALIZERS.contains(f));
+        bare.map(|finalizer| {
+            let path = if finalizer.contains('.') { " including a path (/)" } else { "" };
+            format!(
+                "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+            )
+        })
+        .collect()
     }
 
     fn printed(&self) -> Option<&[PrinterColumn]> {

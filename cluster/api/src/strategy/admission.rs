@@ -1,7 +1,7 @@
 //! Webhook configurations, admission policies and their bindings
 //! (k8s.io/kubernetes/pkg/apis/admissionregistration/validation).
 
-use super::Causes;
+use super::{Causes, webhook_address::client_config};
 use crate::{
     admission::expressions::{Vocabulary, Wanted, compile},
     validate::{Field, formats},
@@ -134,75 +134,6 @@ fn resources(list: &Field<'_>, causes: &mut Causes) {
     }
     if has("*") && plain {
         causes.push(list.invalid("if '*' is present, must not specify other resources without subresources"));
-    }
-}
-
-fn client_config(config: &Field<'_>, causes: &mut Causes) {
-    let (url, service) = (config.at("url"), config.at("service"));
-    match (url.is_set(), service.is_set()) {
-        (true, false) => webhook_url(&url, causes),
-        (false, true) => webhook_service(&service, causes),
-        _ => causes.push(config.required("exactly one of url or service is required")),
-    }
-}
-
-fn webhook_url(url: &Field<'_>, causes: &mut Causes) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let text = url.text();
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    if scheme != "https" {
-        let why = format!("'https' is the only allowed URL scheme{FORM}");
-        causes.push(url.invalid_as(scheme, why));
-    }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if host.is_empty() {
-        causes.push(url.invalid_as("", format!("host must be specified{FORM}")));
-    }
-    if !user.is_empty() {
-        causes.push(url.invalid_as(user, "user information is not permitted in the URL"));
-    }
-    let (before, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    if !fragment.is_empty() {
-        causes.push(url.invalid_as(fragment, "fragments are not permitted in the URL"));
-    }
-    if let Some((_, query)) = before.split_once('?').filter(|(_, q)| !q.is_empty()) {
-        causes.push(url.invalid_as(query, "query parameters are not permitted in the URL"));
-    }
-}
-
-fn webhook_service(service: &Field<'_>, causes: &mut Causes) {
-    for part in ["name", "namespace"] {
-        let field = service.at(part);
-        if field.is_empty() {
-            causes.push(field.required(""));
-        }
-    }
-    let port = service.at("port");
-    if port.int().is_some_and(|p| !(1..=65535).contains(&p)) {
-        causes.push(port.invalid("port is not valid: must be between 1 and 65535, inclusive"));
-    }
-    let path = service.at("path");
-    let text = path.text();
-    if matches!(text, "" | "/") {
-        return;
-    }
-    if text == "//" {
-        causes.push(path.invalid("segment[0] may not be empty"));
-        return;
-    }
-    if !text.starts_with('/') {
-        causes.push(path.invalid("must start with a '/'"));
-    }
-    let steps = text.get(1..).unwrap_or("");
-    for (at, step) in steps.strip_suffix('/').unwrap_or(steps).split('/').enumerate() {
-        if step.is_empty() {
-            causes.push(path.invalid(format_args!("segment[{at}] may not be empty")));
-            continue;
-        }
-        for why in names::dns1123_subdomain(step) {
-            causes.push(path.invalid(format_args!("segment[{at}]: {why}")));
-        }
     }
 }
 

@@ -39,6 +39,7 @@ mod workload;
 pub(crate) use columns::{
     AGE_MEANS, CREATED_AT as CREATED_AT_COLUMN, Column, NAME as NAME_COLUMN, age, default_columns,
 };
+pub(crate) use webhook_address::client_config;
 
 use crate::{
     cache::FieldPath,
@@ -50,6 +51,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_meta::{StatusCause, Time};
+
+/// The reason of a cause that refuses nothing and is told as a warning.
+pub(crate) const LET_PASS: &str = "LetPass";
 
 /// What a problem list is called in strategies.
 pub(crate) type Causes = Vec<StatusCause>;
@@ -303,3 +307,4 @@ pub(crate) fn strategy_for(group: &str, plural: &str) -> &'static dyn Strategy {
 mod tests;
 #[cfg(test)]
 mod upstream;
+mod webhook_address;

@@ -41,7 +41,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let is_patch = call.info.verb == "patch";
     let options = WriteOptions::read(call, if is_patch { "PatchOptions" } else { "UpdateOptions" })?;
     let bytes = read_body(body).await?;
-    let put = match is_patch {
+    let mut put = match is_patch {
         true => None,
         false => {
             let media = body_media(&call.headers)?;
@@ -50,6 +50,9 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
             Some(scale)
         }
     };
+    if let Some(scale) = &mut put {
+        check_address(row, scale, &namespace, &name)?;
+    }
     let headers = call.headers.clone();
     let manager = field_manager(call);
     let config = match headers.get(http::header::CONTENT_TYPE) {
@@ -190,7 +193,7 @@ fn table_of(scale: &Value, form: Negotiated) -> Value {
 fn scaled(row: &Row, old: &Value, scale: &Value, keeps_revision: bool) -> Result<Value, Status> {
     let replicas = json::int(scale, "spec.replicas").unwrap_or(0);
     let name = json::text(old, "metadata.name");
-    if replicas < 0 {
+    if replicas < 0 && !row.schema.is_custom() {
         let cause = StatusCause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
         return Err(Status::invalid(&gvk().group_kind(), name, vec![cause]));
     }

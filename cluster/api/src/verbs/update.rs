@@ -12,6 +12,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
+    strategy::LET_PASS,
     subresource, tracking, validate,
 };
 use http::Response;
@@ -244,7 +245,7 @@ async fn attempt_change(
         admission::mutate(&request, Some(&mut new), Some(&old), warnings).await?;
     }
     prepare(change, &mut new, &old);
-    check(change, &new, &old)?;
+    check(change, &new, &old, warnings)?;
     let _claim = change.core.services.claim(row, &mut new, Some(&old))?;
     if !admitted {
         admission::validate(&request, Some(&new), Some(&old), warnings).await?;
@@ -406,27 +407,28 @@ fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
     }
 }
 
-fn check(change: &Change<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+fn check(change: &Change<'_>, new: &Value, old: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
     let row = change.row;
-    let strategy = &row.strategy;
+    let rules = &row.strategy;
     let kind = (row.gvk.group.as_str(), row.resource.resource.as_str());
     let is_main = change.part == Part::Main;
     let mut causes = validate::changed_metadata(kind, is_main, row.namespaced, new, old);
     match change.part {
         Part::Main => {
-            strategy.validate(new, &mut causes);
-            strategy.validate_update(new, old, &mut causes);
+            rules.validate(new, &mut causes);
+            rules.validate_update(new, old, &mut causes);
         }
         Part::Status | Part::Finalize => {
-            strategy.validate_subresource_update(change.subresource, new, old, &mut causes);
+            rules.validate_subresource_update(change.subresource, new, old, &mut causes);
         }
         Part::Resize | Part::Member(_) => {
-            strategy.validate(new, &mut causes);
-            strategy.validate_subresource_update(change.subresource, new, old, &mut causes);
+            rules.validate(new, &mut causes);
+            rules.validate_subresource_update(change.subresource, new, old, &mut causes);
         }
-
         Part::Internal => {}
     }
+    let (passed, causes): (Vec<_>, Vec<_>) = causes.into_iter().partition(|c| c.reason == LET_PASS);
+    warnings.extend(passed.into_iter().map(|c| format!("{}: {}", c.field, c.message)));
     if causes.is_empty() {
         Ok(())
     } else {

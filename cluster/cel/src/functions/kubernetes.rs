@@ -12,6 +12,7 @@ pub use authorizer::{
     Authorizer, AuthorizerValue, Decision, PathCheck, ResourceCheck, authorizer_type, resource_check_type,
 };
 pub(crate) use named_format::Format;
+pub use regular::pattern;
 pub(crate) use regular::{call as regex_call, compile as compile_regex, with as with_regex};
 
 use super::{Row, row};

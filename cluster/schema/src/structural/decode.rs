@@ -14,6 +14,12 @@ impl Structural {
         Ok(found)
     }
 
+    /// Types the metadata of embedded resources. Errors: a sentence that begins with the place.
+    pub fn read_embedded(&self, value: &mut Value) -> Result<(), String> {
+        let read = coerce_embedded(self, value, "", true, &mut Vec::new());
+        read.map_err(|error| error.to_string())
+    }
+
     /// Decodes an object that is JSON already. Errors: metadata that is none.
     pub fn decode_value(&self, gvk: &GroupVersionKind, mut value: Value) -> Result<Decoded, Error> {
         let strict = self.coerce(gvk, &mut value)?;
@@ -54,7 +60,15 @@ impl Structural {
 /// that cannot be read.
 pub fn decode_embedded_metadata(metadata: &mut Value) -> Result<Vec<String>, Error> {
     let kind = GroupVersionKind::new("meta.k8s.io", "v1", "PartialObjectMetadata");
-    let mut decoded = decode_value(&kind, serde_json::json!({"metadata": metadata.take()}))?;
+    let decoded = decode_value(&kind, serde_json::json!({"metadata": metadata.take()}));
+    // Upstream reads the metadata by itself.
+    let mut decoded = decoded.map_err(|error| match error {
+        Error::Type(why) => Error::Type(
+            why.replace("Go struct field ObjectMeta.metadata.", "Go struct field ObjectMeta.")
+                .replace("Go struct field PartialObjectMetadata.metadata of", "Go value of"),
+        ),
+        other => other,
+    })?;
     *metadata = decoded.value["metadata"].take();
     if metadata.is_null() {
         *metadata = serde_json::json!({});
@@ -86,8 +100,10 @@ fn coerce_embedded(
                         )));
                     }
                     "metadata" if embedded => {
-                        let found = decode_embedded_metadata(member)
-                            .map_err(|why| Error::Type(format!("{here}: Invalid value: {why}")))?;
+                        let shown = member.clone();
+                        let found = decode_embedded_metadata(member).map_err(|why| {
+                            Error::Type(format!("{here}: Invalid value: {:?}: {why}", super::Shown(&shown)))
+                        })?;
                         let prefix = format!("unknown field \"{path}.metadata.");
                         unknown.extend(
                             found
@@ -119,7 +135,7 @@ fn coerce_embedded(
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A floating number without a fraction is written as a whole one, as Go does.
-fn whole_numbers(value: &mut Value) {
+pub fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
             if let Some(float) = number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < EXACT) {

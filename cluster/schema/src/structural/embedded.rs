@@ -14,6 +14,30 @@ impl Structural {
     }
 }
 
+fn check_type(value: Option<&Value>, name: &str, field: &str, causes: &mut Vec<StatusCause>) {
+    let Some(value) = value else {
+        return causes.push(StatusCause::required(field, ""));
+    };
+    let Some(text) = value.as_str() else {
+        return causes.push(StatusCause::invalid(field, super::Shown(value), "must be a string"));
+    };
+    if text.is_empty() {
+        causes.push(StatusCause::invalid(field, text, "must not be empty"));
+    } else if name == "apiVersion" && text.matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {text}");
+        causes.push(StatusCause::invalid(field, text, why));
+    } else if name == "kind" {
+        let problems = strata_meta::names::dns1035_label(&text.to_lowercase());
+        if !problems.is_empty() {
+            let why = format!(
+                "may have mixed case, but should otherwise match: {}",
+                problems.join(",")
+            );
+            causes.push(StatusCause::invalid(field, text, why));
+        }
+    }
+}
+
 fn walk(
     schema: &Structural,
     value: &Value,
@@ -26,9 +50,7 @@ fn walk(
         Value::Object(map) => {
             if schema.is(Flags::EMBEDDED) && !root {
                 for name in ["apiVersion", "kind"] {
-                    if map.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
-                        causes.push(StatusCause::required(&format!("{path}.{name}"), "must not be empty"));
-                    }
+                    check_type(map.get(name), name, &format!("{path}.{name}"), causes);
                 }
                 if let Some(metadata) = map.get("metadata") {
                     check(metadata, &format!("{path}.metadata"), causes);

@@ -1,7 +1,7 @@
 //! The formats of texts that upstream knows; others are not checked.
 
 use super::compiled_pattern;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// Patterns of formats that are no more than that.
 const PATTERNS: &[(&str, &str)] = &[
@@ -19,10 +19,6 @@ const PATTERNS: &[(&str, &str)] = &[
         r"^[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(ns|us|µs|μs|ms|s|m|h|d|w|nanoseconds?|nanos?|microseconds?|micros?|milliseconds?|millis?|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|wks?)\s*)+$|^0$",
     ),
     ("hexcolor", r"^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"),
-    (
-        "hostname",
-        r"^([a-zA-Z0-9\p{S}\p{L}]((-?[a-zA-Z0-9\p{S}\p{L}]{0,62})?)|([a-zA-Z0-9\p{S}\p{L}](([a-zA-Z0-9-\p{S}\p{L}]{0,61}[a-zA-Z0-9\p{S}\p{L}])?)(\.)){1,}([a-zA-Z\p{L}]){2,63})$",
-    ),
     ("isbn10", r"^(?:[0-9]{9}X|[0-9]{10})$"),
     ("isbn13", r"^(?:[0-9]{13})$"),
     ("bsonobjectid", r"^[0-9a-fA-F]{24}$"),
@@ -63,7 +59,7 @@ const PATTERNS: &[(&str, &str)] = &[
 ];
 
 /// Formats that are checked otherwise, or allow anything.
-const OTHERS: &[&str] = &["uri", "email", "ipv4", "ipv6", "cidr", "isbn", "password"];
+const OTHERS: &[&str] = &["uri", "email", "hostname", "ipv4", "ipv6", "cidr", "isbn", "password"];
 
 fn normalised(format: &str) -> String {
     format.replace('-', "")
@@ -92,12 +88,21 @@ pub(super) fn fits(format: &str, text: &str) -> bool {
     match format.as_str() {
         "uri" => is_request_uri(text),
         "email" => is_email(text),
-        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
+        "date" => matches("date") && is_day(text),
+        "datetime" => {
+            matches("datetime") && is_day(text.get(..10).unwrap_or("")) && is_time(text.get(11..).unwrap_or(""))
+        }
+        "ipv4" => text.contains('.') && address_bits(text).is_some(),
+        "ipv6" => text.contains(':') && address_bits(text).is_some(),
         "cidr" => is_cidr(text),
         "isbn" => is_isbn(text),
-        "isbn10" | "isbn13" => matches(&format) && is_isbn(text),
-        "hostname" => matches("hostname") && text.len() <= 255 && text.split('.').all(|part| part.len() <= 63),
+        "isbn10" | "isbn13" => {
+            is_isbn(text)
+                && text.chars().filter(|c| !matches!(c, '-' | ' ')).count() == if format == "isbn10" { 10 } else { 13 }
+        }
+        "creditcard" => is_credit_card(text),
+        "ssn" => text.len() == 11 && matches("ssn"),
+        "hostname" => is_hostname(text),
         "k8sshortname" => text.len() <= 63 && matches("k8sshortname"),
         "k8slongname" => text.len() <= 253 && matches("k8slongname"),
         other => matches(other),
@@ -139,16 +144,91 @@ fn is_email(text: &str) -> bool {
     })
 }
 
+/// Whether there is such a day; the text has a day's form.
+fn is_day(text: &str) -> bool {
+    let part = |from: usize, to: usize| text.get(from..to).and_then(|t| t.parse::<u32>().ok()).unwrap_or(0);
+    let (year, month, day) = (part(0, 4), part(5, 7), part(8, 10));
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    (1..=days).contains(&day)
+}
+
+/// Whether there is such a time of day; the text has its form.
+fn is_time(text: &str) -> bool {
+    let part = |from: usize| text.get(from..from + 2).unwrap_or("99");
+    part(0) <= "23" && part(3) <= "59" && part(6) <= "59"
+}
+
+/// How many bits an address has. Numbers may begin with zeros, as they could once.
+fn address_bits(text: &str) -> Option<u8> {
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some(128);
+    }
+    let number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        digits && part.trim_start_matches('0').len() <= 3 && part.parse::<u16>().is_ok_and(|n| n <= 255)
+    };
+    (text.split('.').count() == 4 && text.split('.').all(number)).then_some(32)
+}
+
 fn is_cidr(text: &str) -> bool {
     let Some((address, bits)) = text.split_once('/') else {
         return false;
     };
-    let most = match (address.parse::<Ipv4Addr>(), address.parse::<Ipv6Addr>()) {
-        (Ok(_), _) => 32,
-        (_, Ok(_)) => 128,
-        _ => return false,
+    let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
+    digits && address_bits(address).is_some_and(|most| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+}
+
+/// A name of one label, or of several of which the last has two letters or more (the draft of JSON schema that
+/// upstream follows: letters and symbols of any script).
+fn is_hostname(text: &str) -> bool {
+    let letter = |c: char| matches_one(c, r"^[a-zA-Z0-9\p{S}\p{L}]$");
+    if text.len() > 255 || text.split('.').any(|label| label.len() > 63) {
+        return false;
+    }
+    let Some((labels, last)) = text.rsplit_once('.') else {
+        let mut chars = text.chars();
+        let first = chars.next().is_some_and(letter);
+        let rest = chars.as_str();
+        return first && rest.strip_prefix('-').unwrap_or(rest).chars().all(letter);
     };
-    bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    let label = |label: &str| {
+        let ends = label.chars().next().is_some_and(letter) && label.chars().next_back().is_some_and(letter);
+        ends && label.chars().all(|c| c == '-' || letter(c))
+    };
+    let top = |c: char| matches_one(c, r"^[a-zA-Z\p{L}]$");
+    labels.split('.').all(label) && last.chars().count() >= 2 && last.chars().all(top)
+}
+
+fn matches_one(c: char, pattern: &str) -> bool {
+    let mut room = [0; 4];
+    compiled_pattern(pattern).is_ok_and(|regex| regex.is_match(c.encode_utf8(&mut room)))
+}
+
+/// The digits are those of an issuer and their check digit is right.
+fn is_credit_card(text: &str) -> bool {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let pattern = PATTERNS.iter().find(|(name, _)| *name == "creditcard");
+    let issued =
+        pattern.is_some_and(|(_, pattern)| compiled_pattern(pattern).is_ok_and(|regex| regex.is_match(&digits)));
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(at, digit)| {
+            let digit = u32::from(digit - b'0');
+            match (at % 2, 2 * digit) {
+                (0, _) => digit,
+                (_, double) => double % 10 + double / 10,
+            }
+        })
+        .sum();
+    issued && sum.is_multiple_of(10)
 }
 
 fn is_isbn(text: &str) -> bool {

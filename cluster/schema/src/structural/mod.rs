@@ -17,7 +17,7 @@ mod parse;
 mod prune;
 mod validate;
 
-pub use decode::decode_embedded_metadata;
+pub use decode::{decode_embedded_metadata, whole_numbers};
 pub use formats::supports as supports_format;
 pub use node::{Root, root as apply_root};
 pub use validate::{Shown, compiled_pattern};
@@ -205,6 +205,11 @@ impl Structural {
             Additional::Of(schema) => Some(schema),
             _ => None,
         }
+    }
+
+    /// Whether it says anything of members that are not declared.
+    pub fn has_additional(&self) -> bool {
+        !matches!(self.additional, Additional::Absent)
     }
 
     /// Whether a fact holds.

@@ -62,8 +62,9 @@ fn prune(value: &mut Value, schema: Option<&Structural>, root: bool, walked: &mu
             }
             let declared = schema.and_then(|s| s.property(key));
             let open = schema.is_some_and(|s| match s.additional {
-                Additional::Of(_) | Additional::Allowed(true) => true,
-                Additional::Allowed(false) | Additional::Absent => false,
+                // What may not be there is kept for validation to refuse.
+                Additional::Of(_) | Additional::Allowed(_) => true,
+                Additional::Absent => false,
             });
             match declared {
                 Some(_) => walked.key(key, |w| prune(member, declared, false, w)),

@@ -1,8 +1,12 @@
 //! The rules of CustomResourceDefinition objects themselves.
 
+mod defaults;
+pub(in crate::extension) mod internal;
+mod path;
 mod schema;
 mod spec;
 
+pub(in crate::extension) use path::follow;
 pub(in crate::extension) use schema::below;
 
 use super::controller::{FINALIZER, set_condition};
@@ -33,6 +37,15 @@ fn record_stored_version(object: &mut Value) {
     }
 }
 
+fn tidy_defaults(object: &mut Value) {
+    let versions = object.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten() {
+        if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
+            defaults::tidy(schema);
+        }
+    }
+}
+
 impl Strategy for CustomResourceDefinition {
     fn counts_generation(&self) -> bool {
         true
@@ -53,10 +66,12 @@ impl Strategy for CustomResourceDefinition {
             json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null}),
         );
         record_stored_version(object);
+        tidy_defaults(object);
     }
 
     fn prepare_update(&self, new: &mut Value, _old: &Value) {
         record_stored_version(new);
+        tidy_defaults(new);
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Causes) {
@@ -66,7 +81,7 @@ impl Strategy for CustomResourceDefinition {
             json::text(object, "spec.group")
         );
         let name = json::text(object, "metadata.name");
-        if name != required {
+        if name != required && !name.is_empty() {
             causes.push(StatusCause::invalid(
                 "metadata.name",
                 name,

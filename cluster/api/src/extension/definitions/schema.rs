@@ -1,9 +1,10 @@
 //! What is wrong with a schema: that it is structural, and that what it says makes sense.
 
+use super::{defaults, internal};
 use crate::{json, strategy::Causes, validate::Field};
 use serde_json::Value;
 use strata_meta::StatusCause;
-use strata_schema::structural::{Structural, compiled_pattern};
+use strata_schema::structural::compiled_pattern;
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 const META: &[&str] = &["apiVersion", "kind", "metadata"];
@@ -79,18 +80,25 @@ pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, causes
             "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled",
         ));
     }
+    if status && let Some(why) = internal::refused_at_root(schema) {
+        causes.push(field.invalid_shown(internal::schema(schema), why));
+    }
     if json::flag(schema, "nullable") {
         causes.push(StatusCause::forbidden(
             &format!("{path}.nullable"),
             "nullable cannot be true at the root",
         ));
     }
+    let no_structure = no_structure(schema);
     let mut structural = Vec::new();
-    structure(schema, path, Level::Root, &mut structural);
+    if no_structure.is_none() {
+        structure(schema, path, Level::Root, &mut structural);
+    }
     structural.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
+    let sound = structural.is_empty() && no_structure.is_none();
     causes.extend(structural);
-    if causes.len() == known {
-        defaults(schema, path, causes);
+    if sound {
+        defaults::check(schema, path, causes);
     }
     let place = Place {
         root: true,
@@ -98,9 +106,35 @@ pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, causes
         no_defaults: None,
     };
     sense(schema, path, place, causes);
+    if causes.len() == known
+        && let Some(why) = no_structure
+    {
+        causes.push(field.invalid_as("", why));
+    }
     if causes.len() == known {
         super::super::expressions::check_rules(schema, path, unchanged, causes);
     }
+}
+
+/// What keeps a schema from being read as a structural one.
+fn no_structure(schema: &Value) -> Option<String> {
+    const UNREAD: &[(&str, &str)] = &[
+        ("id", "id"),
+        ("$schema", "schema"),
+        ("$ref", "$ref"),
+        ("patternProperties", "patternProperties"),
+        ("dependencies", "dependencies"),
+        ("additionalItems", "additionalItems"),
+        ("definitions", "definitions"),
+    ];
+    let said = |name: &str| schema.get(name).is_some_and(|v| !v.is_null() && *v != "");
+    if let Some((_, shown)) = UNREAD.iter().find(|(name, _)| said(name)) {
+        return Some(format!("OpenAPIV3Schema '{shown}' is not supported"));
+    }
+    if schema.get("items").is_some_and(Value::is_array) {
+        return Some("OpenAPIV3Schema 'items' must be a schema, but is an array".into());
+    }
+    below(schema).find_map(|(_, part)| no_structure(part))
 }
 
 fn either_int_or_string(list: Option<&Value>) -> bool {
@@ -207,7 +241,7 @@ fn metadata(schema: &Value, path: &str, level: Level, causes: &mut Causes) {
     let only_names = |metadata: &Value| {
         let members = metadata.as_object().into_iter().flatten();
         let mut rest = members.filter(|(name, v)| match name.as_str() {
-            "type" | "default" | "description" | "title" => false,
+            "type" | "default" => false,
             "properties" => json::members(metadata, "properties").any(|(n, _)| n != "name" && n != "generateName"),
             _ => !v.is_null(),
         });
@@ -271,50 +305,6 @@ fn condition(schema: &Value, path: &str, skip_any: bool, causes: &mut Causes) {
     }
 }
 
-/// Defaults fit the schema they stand in, and nothing of them would be pruned.
-fn defaults(schema: &Value, path: &str, causes: &mut Causes) {
-    if let Some(default) = schema.get("default").filter(|d| !d.is_null()) {
-        let structural = Structural::parse(schema);
-        let at = format!("{path}.default");
-        let mut pruned = default.clone();
-        // An embedded resource keeps what says what it is.
-        let wrapped = Structural::parse(&serde_json::json!({"type": "object", "properties": {"value": schema}}));
-        let mut holder = serde_json::json!({"value": pruned.take()});
-        wrapped.prune(&mut holder);
-        if holder["value"] != *default {
-            let shown = strata_schema::structural::Shown(default);
-            let gone = wrapped.prune(&mut serde_json::json!({"value": default}));
-            let gone: Vec<&str> = gone.iter().map(|p| p.trim_start_matches("value.")).collect();
-            causes.push(StatusCause::invalid(
-                &at,
-                shown,
-                format_args!("must not have unknown fields: {}", gone.join(", ")),
-            ));
-        } else {
-            let mut filled = default.clone();
-            structural.apply_defaults(&mut filled);
-            let mut found = Vec::new();
-            structural.validate(&filled, None, &mut found);
-            structural.duplicates(&filled, &mut found);
-            causes.extend(found.into_iter().map(|cause| StatusCause {
-                field: match cause.field.as_str() {
-                    "" | "<nil>" => at.clone(),
-                    below => format!("{at}.{below}"),
-                },
-                ..cause
-            }));
-        }
-    }
-    for (name, property) in json::members(schema, "properties") {
-        defaults(property, &format!("{path}.properties[{name}]"), causes);
-    }
-    for name in ["items", "additionalProperties"] {
-        if let Some(below) = schema.get(name).filter(|b| b.is_object()) {
-            defaults(below, &format!("{path}.{name}"), causes);
-        }
-    }
-}
-
 /// Where a node is, as far as it matters.
 #[derive(Clone, Copy)]
 struct Place {
@@ -330,7 +320,8 @@ fn sense(schema: &Value, path: &str, place: Place, causes: &mut Causes) {
     if kind == "null" {
         let why = "type cannot be set to null, use nullable as an alternative";
         causes.push(StatusCause::forbidden(&at("type"), why));
-    } else if !kind.is_empty() && !TYPES.contains(&kind) {
+    }
+    if !kind.is_empty() && !TYPES.contains(&kind) {
         causes.push(StatusCause::not_supported(&at("type"), kind, TYPES));
     }
     if let (Some(_), Some(why)) = (schema.get("default").filter(|d| !d.is_null()), place.no_defaults) {

@@ -1,13 +1,18 @@
 //! What is wrong with a definition's spec. Places are named as upstream names them: what all versions say
 //! alike stands at the top (`spec.validation`, `spec.subresources`, `spec.additionalPrinterColumns`).
 
-use super::schema;
-use crate::{json, strategy::Causes, validate::Field};
+use super::{follow, internal, schema};
+use crate::{
+    json,
+    strategy::{Causes, client_config},
+    validate::Field,
+};
 use serde_json::Value;
 use strata_meta::{
     StatusCause,
     names::{dns1035_label, dns1123_subdomain},
 };
+use strata_schema::structural::{Kind, Structural, compiled_pattern};
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: &[&str] = &[
@@ -123,10 +128,18 @@ fn versions(spec: &Field<'_>, old: Option<&Value>, causes: &mut Causes) {
         }
         if !(alike.3 && at > 0) {
             let path = top(alike.3, version.at("selectableFields"), "selectableFields");
-            selectable(version, &path, causes);
+            selectable(version, &path, alike, causes);
         }
     }
-    counts(spec, &versions, causes);
+    if let Some(first) = versions.first().map(|v| json::text(v.value(), "name"))
+        && !dns1035_label(first).is_empty()
+        && !first.is_empty()
+    {
+        // Upstream also has the name where it stood when there was but one version.
+        let why = dns1035_label(first).join(",");
+        causes.push(spec.at("version").invalid_as(first, why));
+    }
+    counts(spec, &versions, alike, causes);
 }
 
 fn unchanged_schema(version: &Field<'_>, old: Option<&Value>) -> bool {
@@ -141,17 +154,18 @@ fn all_have_schemas(definition: &Value) -> bool {
     versions.all(|v| json::get(v, "schema.openAPIV3Schema").is_some())
 }
 
-fn counts(spec: &Field<'_>, versions: &[Field<'_>], causes: &mut Causes) {
+fn counts(spec: &Field<'_>, versions: &[Field<'_>], alike: internal::Alike, causes: &mut Causes) {
     let list = spec.at("versions");
+    let shown = internal::versions(list.value().as_array().map_or(&[][..], Vec::as_slice), alike);
     let mut names: Vec<&str> = versions.iter().map(|v| json::text(v.value(), "name")).collect();
     names.sort_unstable();
     let all = names.len();
     names.dedup();
     if names.len() != all {
-        causes.push(list.invalid("must contain unique version names"));
+        causes.push(list.invalid_shown(&shown, "must contain unique version names"));
     }
     if versions.iter().filter(|v| v.at("storage").flag()).count() != 1 {
-        causes.push(list.invalid("must have exactly one version marked as storage version"));
+        causes.push(list.invalid_shown(&shown, "must have exactly one version marked as storage version"));
     }
 }
 
@@ -171,7 +185,12 @@ fn deprecation(version: &Field<'_>, causes: &mut Causes) {
     if text.is_empty() {
         causes.push(warning.invalid("must not be an empty string"));
     }
-    if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
+    let printable = |c: char| {
+        let mut room = [0; 4];
+        let text: &str = c.encode_utf8(&mut room);
+        compiled_pattern(r"^[\p{L}\p{M}\p{N}\p{P}\p{S} ]$").is_ok_and(|regex| regex.is_match(text))
+    };
+    if let Some((at, _)) = text.char_indices().find(|(_, c)| !printable(*c)) {
         causes.push(warning.invalid(format_args!(
             "must only contain printable UTF-8 characters; non-printable character found at index {at}"
         )));
@@ -234,9 +253,21 @@ fn column(column: &Field<'_>, causes: &mut Causes) {
     }
 }
 
-fn selectable(version: &Field<'_>, path: &str, causes: &mut Causes) {
-    let mut seen: Vec<&str> = Vec::new();
+fn selectable(version: &Field<'_>, path: &str, alike: internal::Alike, causes: &mut Causes) {
+    if version.at("selectableFields").is_empty() {
+        return;
+    }
+    // Upstream looks for the schema beside the fields: both at the top, or both in the version.
     let schema = json::get(version.value(), "schema.openAPIV3Schema");
+    let Some(schema) = schema.filter(|_| alike.0 == alike.3) else {
+        let why = match alike.3 {
+            true => "may only be set when validations.schema is included",
+            false => "may only be set when `version.schema.openAPIV3Schema` is not included",
+        };
+        return causes.push(StatusCause::invalid(path, "", why));
+    };
+    let schema = Structural::parse(schema);
+    let mut seen: Vec<String> = Vec::new();
     for (i, entry) in version.at("selectableFields").items().enumerate() {
         let field = entry.at("jsonPath").named(format!("{path}[{i}].jsonPath"));
         let text = json::text(entry.value(), "jsonPath");
@@ -244,30 +275,32 @@ fn selectable(version: &Field<'_>, path: &str, causes: &mut Causes) {
             causes.push(field.required(""));
             continue;
         }
-        let found = text.starts_with('.').then(|| {
-            let mut parts = text[1..].split('.');
-            parts.try_fold(schema?, |at, part| at.get("properties")?.get(part))
-        });
-        match found.flatten() {
-            None if !text.starts_with(".metadata.") => {
-                causes.push(field.invalid(format_args!("is an invalid path: does not refer to a valid field")));
+        let place = match follow(&schema, text, false) {
+            Ok(place) => place,
+            Err(why) => {
+                causes.push(field.invalid(format_args!("is an invalid path: {why}")));
                 continue;
             }
-            _ if text.starts_with(".metadata") => {
-                causes.push(field.invalid("must not point to fields in metadata"));
-            }
-            Some(schema) if matches!(json::text(schema, "type"), "string" | "boolean" | "integer") => {}
-            _ => causes.push(field.invalid(
+        };
+        if place.root == "metadata" {
+            causes.push(field.invalid("must not point to fields in metadata"));
+        }
+        if !place
+            .schema
+            .is_some_and(|s| matches!(s.kind, Kind::String | Kind::Boolean | Kind::Integer))
+        {
+            causes.push(field.invalid(
                 "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
-            )),
+            ));
         }
-        if seen.contains(&text) {
-            causes.push(field.duplicate());
+        match seen.contains(&place.path) {
+            true => causes.push(field.duplicate()),
+            false => seen.push(place.path),
         }
-        seen.push(text);
     }
     if seen.len() > MAX_SELECTABLE {
-        causes.push(version.at("selectableFields").named(path).too_many(MAX_SELECTABLE));
+        let field = version.at("selectableFields").named(path);
+        causes.push(field.too_many(MAX_SELECTABLE));
     }
 }
 
@@ -323,18 +356,11 @@ fn conversion(spec: &Field<'_>, causes: &mut Causes) {
     }
     if !config.is_set() {
         causes.push(config.required("required when strategy is set to Webhook"));
-    } else if config.at("url").is_set() == config.at("service").is_set() {
-        causes.push(config.required("exactly one of url or service is required"));
-    } else if config.at("service").is_set() {
-        config.at("service.name").needs(causes);
-        config.at("service.namespace").needs(causes);
-        let port = config.at("service.port");
-        if port.int().is_some_and(|p| !(1..=65535).contains(&p)) {
-            causes.push(port.invalid("port is not valid: must be between 1 and 65535, inclusive"));
-        }
-    } else if !config.at("url").text().starts_with("https://") {
-        let url = config.at("url");
-        causes.push(url.invalid("'https' is the only allowed URL scheme; desired format: https://host[/path]"));
+    } else {
+        client_config(&config, causes);
+    }
+    if spec.at("preserveUnknownFields").flag() {
+        causes.push(strategy.invalid("must be None if spec.preserveUnknownFields is true"));
     }
     review_versions(&reviews, causes);
 }
@@ -376,7 +402,8 @@ fn unchanged(spec: &Field<'_>, old: &Value, causes: &mut Causes) {
 fn stored_versions(root: &Field<'_>, causes: &mut Causes) {
     let stored = root.at("status.storedVersions");
     if stored.is_empty() {
-        causes.push(stored.invalid_as(Value::Array(Vec::new()), "must have at least one stored version"));
+        let shown = if stored.is_set() { "[]" } else { "null" };
+        causes.push(stored.invalid_shown(shown, "must have at least one stored version"));
         return;
     }
     let versions: Vec<Field<'_>> = root.at("spec.versions").items().collect();

@@ -1,11 +1,15 @@
 //! Whether the rules of a definition are right, and what they cost.
 
 use super::compile::{compile, declaration, fitting};
-use crate::{extension::definitions::below, json, strategy::Causes};
+use crate::{
+    extension::definitions::{below, follow, internal},
+    json,
+    strategy::Causes,
+};
 use serde_json::Value;
 use strata_cel::limits;
 use strata_meta::StatusCause;
-use strata_schema::structural::{Shown, Structural, Validation};
+use strata_schema::structural::{Shown, Structural};
 
 const REASONS: &[&str] = &[
     "FieldValueDuplicate",
@@ -118,7 +122,7 @@ fn rules(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, caus
     let structural = Structural::parse(schema);
     let resource = place.resource || json::flag(schema, "x-kubernetes-embedded-resource");
     let Some(decl) = declaration(&structural, resource) else {
-        let why = "Internal error: internal error: failed to retrieve type information for x-kubernetes-validations";
+        let why = "Internal error: internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations";
         causes.push(StatusCause {
             reason: "InternalError".into(),
             message: why.into(),
@@ -130,7 +134,8 @@ fn rules(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, caus
     for (at, rule) in structural.validations().iter().enumerate() {
         let here = |name: &str| format!("{}.x-kubernetes-validations[{at}].{name}", place.path);
         let compiled = compile(rule, Some(&decl));
-        let shown = shown(rule);
+        let stated = json::list(schema, "x-kubernetes-validations").get(at);
+        let shown = Bare(stated.map_or_else(String::new, internal::rule));
         let mut costs = |name: &str, what: &str, limited: u64, counted: u64, causes: &mut Causes| {
             if !unchanged && limited > limits::STATIC_ESTIMATED_COST_LIMIT {
                 let why = too_expensive(what, limited, limits::STATIC_ESTIMATED_COST_LIMIT);
@@ -154,7 +159,6 @@ fn rules(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, caus
             ),
             Ok(None) => {}
         }
-        let stated = json::list(schema, "x-kubernetes-validations").get(at);
         let optional = stated.and_then(|v| v.get("optionalOldSelf")).filter(|v| !v.is_null());
         match (compiled.uses_old, &place.no_old, optional) {
             (true, Some(list), _) => {
@@ -168,21 +172,6 @@ fn rules(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, caus
             _ => {}
         }
     }
-}
-
-/// A rule as upstream's messages show it, members in declared order.
-fn shown(rule: &Validation) -> Bare {
-    let text = |text: &str| Value::from(text).to_string();
-    let or_null = |t: &str| if t.is_empty() { "null".to_owned() } else { text(t) };
-    let optional = if rule.optional_old_self { "true" } else { "null" };
-    Bare(format!(
-        r#"{{"Rule":{},"Message":{},"MessageExpression":{},"Reason":{},"FieldPath":{},"OptionalOldSelf":{optional}}}"#,
-        text(&rule.rule),
-        text(&rule.message),
-        text(&rule.message_expression),
-        or_null(&rule.reason),
-        text(&rule.field_path),
-    ))
 }
 
 /// Text that is printed as it stands.
@@ -210,33 +199,8 @@ fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
 
 /// The place a rule's fieldPath names, as field paths are written; `None` if there is none such.
 pub(super) fn normal_path(schema: &Structural, path: &str) -> Option<String> {
-    let mut at = schema;
-    let mut normal = String::new();
-    let mut rest = path;
-    while !rest.is_empty() {
-        let (name, after) = if let Some(inner) = rest.strip_prefix("['") {
-            let end = inner.find("']")?;
-            (&inner[..end], &inner[end + 2..])
-        } else {
-            let inner = rest.strip_prefix('.')?;
-            let end = inner.find(['.', '[']).unwrap_or(inner.len());
-            (&inner[..end], &inner[end..])
-        };
-        if at.properties.is_empty() {
-            at = at.others()?;
-            normal.push_str(&format!("[{name}]"));
-        } else {
-            at = at.property(name)?;
-            if !normal.is_empty() {
-                normal.push('.');
-            }
-            normal.push_str(name);
-        }
-        rest = after;
-    }
-    Some(normal)
+    follow(schema, path, true).ok().map(|place| place.path)
 }
-
 /// What can be said of a rule without compiling it.
 fn form(rule: &Value, schema: &Value, path: &str, causes: &mut Causes) {
     let text = |name: &str| json::text(rule, name);
@@ -266,7 +230,7 @@ fn form(rule: &Value, schema: &Value, path: &str, causes: &mut Causes) {
         causes.push(StatusCause::required(&at("messageExpression"), why));
     }
     let reason = text("reason");
-    if !reason.is_empty() && !REASONS.contains(&reason) {
+    if json::get(rule, "reason").is_some() && !REASONS.contains(&reason) {
         causes.push(StatusCause::not_supported(&at("reason"), reason, REASONS));
     }
     let place = text("fieldPath");

@@ -49,6 +49,11 @@ impl Compiled {
         Self::below(schema, true)
     }
 
+    /// Compiles the rules of a part of one.
+    pub(super) fn of_part(schema: &Arc<Structural>) -> Self {
+        Self::below(schema, false)
+    }
+
     fn below(schema: &Arc<Structural>, root: bool) -> Self {
         if !schema.is(Flags::EXPRESSIONS) {
             return Self::default();

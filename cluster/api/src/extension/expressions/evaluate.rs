@@ -3,11 +3,12 @@
 use super::compile::{Compiled, Rule};
 use crate::strategy::Causes;
 use serde_json::Value as Json;
+use std::sync::Arc;
 use strata_cel::{Bindings, DeclType, ErrorKind, EvalError, Program, Value, limits};
 use strata_meta::StatusCause;
 use strata_schema::structural::{Flags, Kind, Shown, Structural, Validation};
 
-/// Checks an instance, new or changed. What was wrong before and has not changed is let pass.
+/// Checks an instance, new or changed. What was wrong before and has not changed is let pass with a warning.
 pub(in crate::extension) fn evaluate(
     compiled: &Compiled,
     schema: &Structural,
@@ -27,6 +28,32 @@ pub(in crate::extension) fn evaluate(
         around: None,
     };
     run.walk(compiled, schema, new, &place);
+}
+
+/// Problems of a default: it must fit where it is new and where it stays.
+pub(in crate::extension) fn check_default(schema: &Arc<Structural>, default: &Json) -> Causes {
+    let mut causes = Causes::new();
+    if !schema.is(Flags::EXPRESSIONS) {
+        return causes;
+    }
+    let compiled = Compiled::of_part(schema);
+    for old in [Some(default), None] {
+        if causes.is_empty() {
+            let mut run = Run {
+                budget: limits::RUNTIME_COST_BUDGET,
+                over: false,
+                causes: &mut causes,
+            };
+            let place = Place {
+                path: String::new(),
+                old,
+                correlated: None,
+                around: None,
+            };
+            run.walk(&compiled, schema, default, &place);
+        }
+    }
+    causes
 }
 
 struct Run<'c> {
@@ -159,9 +186,13 @@ impl Run<'_> {
                     None => None,
                 };
                 let unchanged = !rule.uses_old && place.unchanged(new);
-                if !self.over && !unchanged {
+                if !self.over {
                     let detail = detail.unwrap_or_else(|| said(stated));
-                    self.causes.push(cause(stated, schema, new, place, &detail));
+                    let mut cause = cause(stated, schema, new, place, &detail);
+                    if unchanged {
+                        cause.reason = crate::strategy::LET_PASS.into();
+                    }
+                    self.causes.push(cause);
                 }
             }
         }

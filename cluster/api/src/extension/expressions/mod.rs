@@ -7,4 +7,4 @@ mod evaluate;
 
 pub(super) use check::check_rules;
 pub(super) use compile::Compiled;
-pub(super) use evaluate::evaluate;
+pub(super) use evaluate::{check_default, evaluate};

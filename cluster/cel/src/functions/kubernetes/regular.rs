@@ -37,6 +37,12 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 /// A compiled pattern. `\d`, `\w`, `\s` and `\b` are ASCII, as RE2 has them.
+/// A pattern as expressions read it: RE2's syntax and meaning, bounded in size and depth. Errors: what is wrong with
+/// it, in the words of Go's `regexp`.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    compile(text).map_err(|error| error.message.into_owned())
+}
+
 pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
     // What cannot be parsed as it is may still be a pattern once it is written for our matcher.
     if let Ok(parsed) = ast::parse::ParserBuilder::new()
@@ -68,7 +74,11 @@ fn refusal(pattern: &str) -> String {
         ErrorKind::ClassUnclosed => ("missing closing ]", from(span.start.offset)),
         ErrorKind::GroupUnclosed => ("missing closing )", pattern),
         ErrorKind::GroupUnopened => ("unexpected )", pattern),
-        ErrorKind::RepetitionMissing => ("missing argument to repetition operator", within),
+        ErrorKind::RepetitionMissing => {
+            let operator = from(span.start.offset);
+            let end = operator.chars().next().map_or(0, char::len_utf8);
+            ("missing argument to repetition operator", &operator[..end])
+        }
         ErrorKind::EscapeUnexpectedEof => ("trailing backslash at end of expression", ""),
         ErrorKind::EscapeUnrecognized => ("invalid escape sequence", within),
         ErrorKind::ClassRangeInvalid => ("invalid character class range", within),

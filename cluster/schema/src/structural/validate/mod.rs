@@ -72,7 +72,7 @@ fn type_word(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(n) if n.as_i64().is_none() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -93,20 +93,33 @@ fn check_type(schema: &Structural, value: &Value, path: &str) -> Outcome {
             either || schema.kind == Kind::String || (formatted && !matches!(schema.kind, Kind::Integer | Kind::Number))
         }
         Value::Number(number) => match schema.kind {
-            _ if either => !number.is_f64(),
-            Kind::Integer => !number.is_f64(),
+            _ if either => number.as_i64().is_some(),
+            Kind::Integer => number.as_i64().is_some(),
             Kind::Number => true,
             _ => false,
         },
         Value::Bool(_) => schema.kind == Kind::Boolean && !either,
-        Value::Array(_) => schema.kind == Kind::Array && !either,
+        Value::Array(_) if either => false,
+        Value::Array(_) => {
+            let formatted = schema.rules.iter().any(|r| matches!(r, Rule::Format(_)));
+            schema.kind == Kind::Array || (formatted && !matches!(schema.kind, Kind::Integer | Kind::Number))
+        }
         Value::Object(_) => schema.kind == Kind::Object && !either,
     };
     if fits {
         outcome.count();
     } else {
-        let word = type_word(value);
-        outcome.add(Problem::mismatch(path, words, word));
+        let format = schema.rules.iter().find_map(|rule| match rule {
+            Rule::Format(format) => Some(&**format),
+            _ => None,
+        });
+        outcome.add(match (format, value) {
+            // What is no text is measured by the format, in Go's names of them.
+            (Some(format), Value::Number(n)) if n.as_i64().is_some() => Problem::mismatch(path, format, "int64"),
+            (Some(format), Value::Number(_)) => Problem::mismatch(path, format, "float64"),
+            (Some(format), Value::Bool(_) | Value::Object(_)) => Problem::mismatch(path, format, ""),
+            _ => Problem::mismatch(path, words, type_word(value)),
+        });
     }
     outcome
 }

@@ -104,7 +104,8 @@ impl Problem {
     /// A text that is too long.
     pub(super) fn too_long(path: &str, most: i64) -> Self {
         let sentence = format!("{path} in body should be at most {most} chars long");
-        let message = format!("Too long: may not be more than {most} bytes");
+        let bytes = if most == 1 { "byte" } else { "bytes" };
+        let message = format!("Too long: may not be more than {most} {bytes}");
         Self::of("FieldValueTooLong", path, message, sentence)
     }
 
@@ -122,6 +123,19 @@ impl Problem {
     }
 }
 
+/// A number with a fraction as Go's `%v` writes it.
+pub(super) fn go_float(n: f64) -> String {
+    let scientific = format!("{n:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if n != 0.0 && !(-4..21).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+        _ => n.to_string(),
+    }
+}
+
 /// A value as sentences show it: texts quoted, everything else as JSON.
 pub struct Shown<'v>(pub &'v Value);
 
@@ -129,7 +143,20 @@ impl fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Value::String(text) => write!(f, "{text:?}"),
-            other => write!(f, "{other}"),
+            Value::Number(n) if n.is_f64() => f.write_str(&go_float(n.as_f64().unwrap_or(f64::NAN))),
+            other => {
+                // Go escapes what HTML would read.
+                let text = other.to_string();
+                match text.contains(['<', '>', '&']) {
+                    false => f.write_str(&text),
+                    true => f.write_str(
+                        &text
+                            .replace('<', "\\u003c")
+                            .replace('>', "\\u003e")
+                            .replace('&', "\\u0026"),
+                    ),
+                }
+            }
         }
     }
 }

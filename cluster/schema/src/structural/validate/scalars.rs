@@ -2,7 +2,7 @@
 
 use super::{
     super::{Kind, Rule, Structural, formats},
-    outcome::{Outcome, Problem},
+    outcome::{Outcome, Problem, go_float},
 };
 use regex::Regex;
 use serde_json::{Number, Value};
@@ -13,8 +13,6 @@ use std::{
 
 /// Compiled patterns are many times the size of their text: only some are kept.
 const PATTERNS: usize = 128;
-/// The memory a compiled pattern may take.
-const PATTERN_SIZE: usize = 1 << 20;
 
 static COMPILED: LazyLock<Mutex<HashMap<Box<str>, Regex>>> = LazyLock::new(Mutex::default);
 
@@ -24,10 +22,7 @@ pub fn compiled_pattern(pattern: &str) -> Result<Regex, String> {
     if let Some(known) = compiled.get(pattern) {
         return Ok(known.clone());
     }
-    let made = regex::RegexBuilder::new(pattern)
-        .size_limit(PATTERN_SIZE)
-        .build()
-        .map_err(|e| e.to_string())?;
+    let made = strata_cel::pattern(pattern)?;
     if compiled.len() == PATTERNS {
         compiled.clear();
     }
@@ -76,25 +71,59 @@ pub(super) fn format(schema: &Structural, text: &str, path: &str) -> Outcome {
     outcome
 }
 
+/// As upstream: whole numbers are compared with what is whole of the bound.
 pub(super) fn number(schema: &Structural, number: &Number, path: &str) -> Outcome {
     let mut outcome = Outcome::default();
     let value = Value::Number(number.clone());
     let float = number.as_f64().unwrap_or(f64::NAN);
-    let mut invalid = |why: String| outcome.add(Problem::invalid(path, &value, why));
+    let whole = number.as_i64().is_some();
+    let invalid = |why: String| Problem::invalid(path, &value, why);
+    let bound = |n: f64| if whole { n.trunc() + 0.0 } else { n };
     for rule in &schema.rules {
-        match *rule {
-            Rule::Maximum(most, true) if float >= most => invalid(format!("{path} in body should be less than {most}")),
+        let rule = match *rule {
+            Rule::Maximum(most, exclusive) => Rule::Maximum(bound(most), exclusive),
+            Rule::Minimum(least, exclusive) => Rule::Minimum(bound(least), exclusive),
+            Rule::MultipleOf(factor) => Rule::MultipleOf(bound(factor)),
+            _ => continue,
+        };
+        match rule {
+            Rule::Maximum(most, true) if float >= most => {
+                outcome.add(invalid(format!(
+                    "{path} in body should be less than {}",
+                    go_float(most)
+                )));
+            }
             Rule::Maximum(most, false) if float > most => {
-                invalid(format!("{path} in body should be less than or equal to {most}"));
+                outcome.add(invalid(format!(
+                    "{path} in body should be less than or equal to {}",
+                    go_float(most)
+                )));
             }
             Rule::Minimum(least, true) if float <= least => {
-                invalid(format!("{path} in body should be greater than {least}"));
+                outcome.add(invalid(format!(
+                    "{path} in body should be greater than {}",
+                    go_float(least)
+                )));
             }
             Rule::Minimum(least, false) if float < least => {
-                invalid(format!("{path} in body should be greater than or equal to {least}"));
+                outcome.add(invalid(format!(
+                    "{path} in body should be greater than or equal to {}",
+                    go_float(least)
+                )));
+            }
+            Rule::MultipleOf(factor) if factor <= 0.0 => {
+                let why = format!(
+                    "factor MultipleOf declared for {path} must be positive: {}",
+                    go_float(factor)
+                );
+                outcome.add(Problem::invalid(path, &Value::from(factor), why));
+                continue;
             }
             Rule::MultipleOf(factor) if factor > 0.0 && !is_multiple(number, factor) => {
-                invalid(format!("{path} in body should be a multiple of {factor}"));
+                outcome.add(invalid(format!(
+                    "{path} in body should be a multiple of {}",
+                    go_float(factor)
+                )));
             }
             _ => {}
         }
