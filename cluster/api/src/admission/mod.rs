@@ -131,12 +131,12 @@ pub(crate) struct Round {
 /// Lets plugins change a new state. Errors: the first refusal.
 pub(crate) async fn mutate(
     request: &Request<'_>,
-    mut new: Option<&mut Value>,
+    new: Option<&mut Value>,
     old: Option<&Value>,
     warnings: &mut Vec<String>,
 ) -> Outcome {
     let started = Instant::now();
-    let outcome = mutate_all(request, new.as_deref_mut(), old, warnings).await;
+    let outcome = mutate_all(request, new, old, warnings).await;
     let metrics = &request.core.metrics.admission;
     metrics.step(Step::Admit, request.operation, outcome.is_err(), started.elapsed());
     outcome

@@ -54,6 +54,7 @@ pub(crate) struct Admission {
     validating: (Family<4, Counter>, Family<4, Histogram>),
     mutating: (Family<3, Counter>, Family<3, Histogram>),
     conversions: (Family<2, Counter>, Family<2, Histogram>),
+    pod_security: Family<7, Counter>,
 }
 
 /// How asking a webhook ended.
@@ -90,9 +91,6 @@ pub(crate) struct Conditioned<'a> {
 impl Admission {
     pub(super) fn new() -> Self {
         let [name, step, operation, rejected] = ["name", "type", "operation", "rejected"];
-        let [policy, binding, error, action] = ["policy", "policy_binding", "error_type", "enforcement_action"];
-        let check = "How often policies were asked.";
-        let time = "How long policies took.";
         Self {
             steps: [Timed::new(), Timed::new()],
             plugins: plugins().map(|_| Timed::new()).collect(),
@@ -110,7 +108,7 @@ impl Admission {
             rejections: Family::counters(
                 "apiserver_admission_webhook_rejection_count",
                 "Requests refused because of a webhook.",
-                [name, step, operation, error, "rejection_code"],
+                [name, step, operation, "error_type", "rejection_code"],
             ),
             failed_open: Family::counters(
                 "apiserver_admission_webhook_fail_open_count",
@@ -133,45 +131,10 @@ impl Admission {
                 [name, "kind", step, operation],
                 CONDITIONS,
             ),
-            validating: (
-                Family::counters(
-                    "apiserver_validating_admission_policy_check_total",
-                    check,
-                    [policy, binding, error, action],
-                ),
-                Family::histograms(
-                    "apiserver_validating_admission_policy_check_duration_seconds",
-                    time,
-                    [policy, binding, error, action],
-                    CHECKS,
-                ),
-            ),
-            mutating: (
-                Family::counters(
-                    "apiserver_mutating_admission_policy_check_total",
-                    check,
-                    [policy, binding, error],
-                ),
-                Family::histograms(
-                    "apiserver_mutating_admission_policy_check_duration_seconds",
-                    time,
-                    [policy, binding, error],
-                    CHECKS,
-                ),
-            ),
-            conversions: (
-                Family::counters(
-                    "apiserver_conversion_webhook_request_total",
-                    "How conversion webhooks answered.",
-                    ["result", "failure_type"],
-                ),
-                Family::histograms(
-                    "apiserver_conversion_webhook_duration_seconds",
-                    "How long conversion webhooks took.",
-                    ["result", "failure_type"],
-                    CONVERSIONS,
-                ),
-            ),
+            validating: validating_policies(),
+            mutating: mutating_policies(),
+            conversions: conversions(),
+            pod_security: pod_security(),
         }
     }
 
@@ -242,7 +205,13 @@ impl Admission {
         self.conversions.1.with(labels).took(took);
     }
 
+    /// A pod or a template was held against a security level.
+    pub(crate) fn pod_security(&self, labels: [&str; 7]) {
+        self.pod_security.with(labels).inc();
+    }
+
     pub(super) fn show(&self, page: &mut Page) {
+        self.pod_security.show(page);
         for (step, timed) in ["admit", "validate"].iter().zip(&self.steps) {
             timed.each(|operation, rejected, histogram| {
                 let labels = [("type", *step), ("operation", operation), ("rejected", rejected)];
@@ -281,4 +250,66 @@ impl Admission {
         self.conversions.0.show(page);
         self.conversions.1.show(page);
     }
+}
+
+const CHECK: &str = "How often policies were asked.";
+const TIME: &str = "How long policies took.";
+
+fn validating_policies() -> (Family<4, Counter>, Family<4, Histogram>) {
+    let labels = ["policy", "policy_binding", "error_type", "enforcement_action"];
+    (
+        Family::counters("apiserver_validating_admission_policy_check_total", CHECK, labels),
+        Family::histograms(
+            "apiserver_validating_admission_policy_check_duration_seconds",
+            TIME,
+            labels,
+            CHECKS,
+        ),
+    )
+}
+
+fn mutating_policies() -> (Family<3, Counter>, Family<3, Histogram>) {
+    let labels = ["policy", "policy_binding", "error_type"];
+    (
+        Family::counters("apiserver_mutating_admission_policy_check_total", CHECK, labels),
+        Family::histograms(
+            "apiserver_mutating_admission_policy_check_duration_seconds",
+            TIME,
+            labels,
+            CHECKS,
+        ),
+    )
+}
+
+fn conversions() -> (Family<2, Counter>, Family<2, Histogram>) {
+    let labels = ["result", "failure_type"];
+    (
+        Family::counters(
+            "apiserver_conversion_webhook_request_total",
+            "How conversion webhooks answered.",
+            labels,
+        ),
+        Family::histograms(
+            "apiserver_conversion_webhook_duration_seconds",
+            "How long conversion webhooks took.",
+            labels,
+            CONVERSIONS,
+        ),
+    )
+}
+
+fn pod_security() -> Family<7, Counter> {
+    Family::counters(
+        "pod_security_evaluations_total",
+        "Pods and templates that were held against a security level.",
+        [
+            "decision",
+            "policy_level",
+            "policy_version",
+            "mode",
+            "request_operation",
+            "resource",
+            "subresource",
+        ],
+    )
 }

@@ -58,7 +58,30 @@ pub(super) fn show(page: &mut Page) {
         page.section("process_cpu_seconds_total", Kind::Counter, help)
             .sample(&[], (user + system) / TICKS);
     }
+    network(page);
     build(page);
+}
+
+/// Bytes that went through the interfaces of the process's network namespace.
+fn network(page: &mut Page) {
+    let Ok(text) = fs::read_to_string("/proc/self/net/dev") else {
+        return;
+    };
+    let (mut received, mut sent) = (0.0, 0.0);
+    for line in text.lines() {
+        let Some((_, numbers)) = line.split_once(':') else {
+            continue;
+        };
+        let numbers: Vec<f64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        received += numbers.first().copied().unwrap_or(0.0);
+        sent += numbers.get(8).copied().unwrap_or(0.0);
+    }
+    for (name, help, value) in [
+        ("process_network_receive_bytes_total", "Bytes received.", received),
+        ("process_network_transmit_bytes_total", "Bytes sent.", sent),
+    ] {
+        page.section(name, Kind::Counter, help).sample(&[], value);
+    }
 }
 
 fn build(page: &mut Page) {

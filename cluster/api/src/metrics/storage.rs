@@ -114,7 +114,6 @@ impl Storage {
 }
 
 /// What is known of each stored resource.
-#[expect(clippy::cast_precision_loss, reason = "the text knows floats only")]
 fn show_resources(core: &Core, page: &mut Page) {
     let mut caches: BTreeMap<String, Arc<ResourceCache>> = BTreeMap::new();
     for row in core.registry.rows().iter() {
@@ -124,93 +123,105 @@ fn show_resources(core: &Core, page: &mut Page) {
     }
     let applied = core.cache.progress().applied().0 % REVISION_DIGITS;
     for cache in caches.values() {
-        let (group, resource) = cache.group_resource();
-        let named = match group {
-            "" => resource.to_owned(),
-            group => format!("{resource}.{group}"),
-        };
-        let labels = [("group", group), ("resource", resource)];
-        let len = cache.len();
-        let mut gauge = |name: &str, help: &str, value: f64| {
-            page.section(name, Kind::Gauge, help).sample(&labels, value);
-        };
-        gauge("apiserver_resource_objects", "Stored objects.", len as f64);
-        let (name, help) = (
+        show_objects(cache, applied, page);
+        show_seen(cache, page);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the text knows floats only")]
+fn show_objects(cache: &ResourceCache, applied: u64, page: &mut Page) {
+    let (group, resource) = cache.group_resource();
+    let len = cache.len();
+    let labels = [("group", group), ("resource", resource)];
+    for (name, help, value) in [
+        ("apiserver_resource_objects", "Stored objects.", len as f64),
+        (
             "apiserver_resource_size_estimate_bytes",
             "Bytes of stored objects, by estimate.",
-        );
-        gauge(name, help, size(cache, len));
-        gauge(
+            size(cache, len),
+        ),
+        (
             "apiserver_watch_cache_resource_version",
             "The revision that the cache shows.",
             applied as f64,
-        );
-        let seen = cache.seen();
-        for (name, help, count) in [
-            (
-                "apiserver_storage_events_received_total",
-                "Changes that came from the store.",
-                &seen.received,
-            ),
-            (
-                "apiserver_watch_cache_events_received_total",
-                "Changes that came into the cache.",
-                &seen.received,
-            ),
-            (
-                "apiserver_watch_cache_events_dispatched_total",
-                "Changes that were handed to watchers.",
-                &seen.dispatched,
-            ),
-            (
-                "apiserver_init_events_total",
-                "Objects that watches began with.",
-                &seen.initial,
-            ),
-            (
-                "apiserver_terminated_watchers_total",
-                "Watchers that were cut off for being slow.",
-                &seen.terminated,
-            ),
-            (
-                "apiserver_cache_list_returned_objects_total",
-                "Objects that lists answered with.",
-                &seen.returned,
-            ),
-        ] {
-            if count.get() > 0 {
-                page.section(name, Kind::Counter, help)
-                    .sample(&labels, count.get() as f64);
+        ),
+    ] {
+        page.section(name, Kind::Gauge, help).sample(&labels, value);
+    }
+    let named = match group {
+        "" => resource.to_owned(),
+        group => format!("{resource}.{group}"),
+    };
+    let help = "Stored objects, under the name before apiserver_resource_objects.";
+    page.section("apiserver_storage_objects", Kind::Gauge, help)
+        .sample(&[("resource", &named)], len as f64);
+    let watchers = cache.watchers();
+    if watchers > 0 {
+        let kind = cache.kind();
+        let labels = [
+            ("group", group),
+            ("version", kind.version.as_str()),
+            ("kind", kind.kind.as_str()),
+        ];
+        page.section("apiserver_registered_watchers", Kind::Gauge, "Watchers now.")
+            .sample(&labels, watchers as f64);
+    }
+}
+
+/// A counter of a cache: its name, what it means, and which it is.
+type Row = (&'static str, &'static str, fn(&Seen) -> &Counter);
+const SEEN: [Row; 6] = [
+    (
+        "apiserver_storage_events_received_total",
+        "Changes that came from the store.",
+        |seen| &seen.received,
+    ),
+    (
+        "apiserver_watch_cache_events_received_total",
+        "Changes that came into the cache.",
+        |seen| &seen.received,
+    ),
+    (
+        "apiserver_watch_cache_events_dispatched_total",
+        "Changes that were handed to watchers.",
+        |seen| &seen.dispatched,
+    ),
+    (
+        "apiserver_init_events_total",
+        "Objects that watches began with.",
+        |seen| &seen.initial,
+    ),
+    (
+        "apiserver_terminated_watchers_total",
+        "Watchers that were cut off for being slow.",
+        |seen| &seen.terminated,
+    ),
+    (
+        "apiserver_cache_list_returned_objects_total",
+        "Objects that lists answered with.",
+        |seen| &seen.returned,
+    ),
+];
+/// Those that tell indexes apart, of which there is none.
+const INDEXED: [Row; 2] = [
+    ("apiserver_cache_list_total", "Lists.", |seen| &seen.lists),
+    (
+        "apiserver_cache_list_fetched_objects_total",
+        "Objects that lists looked at.",
+        |seen| &seen.fetched,
+    ),
+];
+
+#[expect(clippy::cast_precision_loss, reason = "the text knows floats only")]
+fn show_seen(cache: &ResourceCache, page: &mut Page) {
+    let (group, resource) = cache.group_resource();
+    let labels = [("group", group), ("resource", resource), ("index", "")];
+    for (rows, labels) in [(&SEEN[..], &labels[..2]), (&INDEXED[..], &labels[..])] {
+        for (name, help, of) in rows {
+            let count = of(cache.seen()).get();
+            if count > 0 {
+                page.section(name, Kind::Counter, help).sample(labels, count as f64);
             }
-        }
-        let indexed = [labels[0], labels[1], ("index", "")];
-        for (name, help, count) in [
-            ("apiserver_cache_list_total", "Lists.", &seen.lists),
-            (
-                "apiserver_cache_list_fetched_objects_total",
-                "Objects that lists looked at.",
-                &seen.fetched,
-            ),
-        ] {
-            if count.get() > 0 {
-                page.section(name, Kind::Counter, help)
-                    .sample(&indexed, count.get() as f64);
-            }
-        }
-        let help = "Stored objects, under the name before apiserver_resource_objects.";
-        page.section("apiserver_storage_objects", Kind::Gauge, help)
-            .sample(&[("resource", &named)], len as f64);
-        let watchers = cache.watchers();
-        if watchers > 0 {
-            let kind = cache.kind();
-            let labels = [
-                ("group", group),
-                ("version", kind.version.as_str()),
-                ("kind", kind.kind.as_str()),
-            ];
-            let help = "Watchers now.";
-            page.section("apiserver_registered_watchers", Kind::Gauge, help)
-                .sample(&labels, watchers as f64);
         }
     }
 }

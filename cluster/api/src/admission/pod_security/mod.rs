@@ -85,7 +85,30 @@ fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool) -> Result<(), Sta
         return Ok(());
     };
     let (policy, problems) = Policy::read(|key| namespace.label(key));
+    let count = |decision: &str, level: &str, mode: &str| {
+        // What is evaluated only to be told about has no operation of its own.
+        let operation = request.operation.as_str().to_lowercase();
+        let resource = if request.is_row("", "pods") {
+            "pod"
+        } else {
+            "controller"
+        };
+        let (level, version) = level.split_once(':').unwrap_or((level, "latest"));
+        let labels = [
+            decision,
+            level,
+            version,
+            mode,
+            &operation,
+            resource,
+            request.subresource,
+        ];
+        request.core.metrics.admission.pod_security(labels);
+    };
     if problems.is_empty() && policy.is_privileged() {
+        if enforce {
+            count("allow", &policy.enforce.to_string(), "enforce");
+        }
         return Ok(());
     }
     let mut allowed = true;
@@ -94,6 +117,8 @@ fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool) -> Result<(), Sta
         let shown = policy.enforce.to_string();
         request.annotate("pod-security.kubernetes.io/enforce-policy", shown.as_str());
         let violations = checks::violations(policy.enforce, pod);
+        let decision = if violations.is_empty() { "allow" } else { "deny" };
+        count(decision, &shown, "enforce");
         if !violations.is_empty() {
             allowed = false;
             let why = format!("violates PodSecurity {shown:?}: {}", checks::details(&violations));
@@ -103,6 +128,7 @@ fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool) -> Result<(), Sta
     let audited = checks::violations(policy.audit, pod);
     if !audited.is_empty() {
         let shown = policy.audit.to_string();
+        count("deny", &shown, "audit");
         let note = format!("would violate PodSecurity {shown:?}: {}", checks::details(&audited));
         request.annotate("pod-security.kubernetes.io/audit-violations", note);
     }
@@ -110,6 +136,7 @@ fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool) -> Result<(), Sta
         let warned = checks::violations(policy.warn, pod);
         if !warned.is_empty() {
             let shown = policy.warn.to_string();
+            count("deny", &shown, "warn");
             request.warn(format!(
                 "would violate PodSecurity {shown:?}: {}",
                 checks::details(&warned)

@@ -233,13 +233,16 @@ fn ask(
     }
 }
 
+/// Who is told of annotations that fail, and of failures that are passed over.
+type Told<'t> = (&'t mut dyn FnMut(String, Duration), &'t dyn Fn(&str, Duration));
+
 /// What a policy refuses. Errors: what kept it from being evaluated at all.
 fn evaluate(
     request: &Request<'_>,
     policy: &Policy,
     (seen, param): (&Seen, &Value),
     notes: &mut BTreeMap<String, Vec<String>>,
-    (annotation_failed, ignored): (&mut dyn FnMut(String, Duration), &dyn Fn(&str, Duration)),
+    (annotation_failed, ignored): Told<'_>,
 ) -> Result<Vec<Refusal>, String> {
     if !seen.concerns(request, policy, param, "validate")? {
         return Ok(Vec::new());
