@@ -5,9 +5,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET)/x86_64-unknown-linux-gnu/release
 STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
-export SIG FOCUS PROCS RERUN TIMEOUT
+export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -56,6 +56,11 @@ conformance: setup build ## Kubernetes' own suite [SIG=..] [FOCUS=..] [PROCS=..]
 
 conformance-share: setup build ## The share of that suite that CI runs.
 	STRATA=$(abspath $(STRATA)) SHARE=1 tests/conformance/run.sh
+
+operators: setup build ## Operators and clients of others, unmodified [ONLY=..]; needs Go, Java with Maven, Python.
+	STRATA=$(abspath $(STRATA)) tests/operators/run.sh
+
+ci: test conformance-share ## Everything that gates a change, and the share of the suite.
 
 fuzz: ## Every fuzz target for SECONDS=60, with coverage feedback.
 	fuzz/run all $(or $(SECONDS),60)
