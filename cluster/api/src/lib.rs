@@ -35,6 +35,7 @@ mod identity;
 mod impersonate;
 mod inprocess;
 mod json;
+mod jsonpatch;
 mod metrics;
 mod openapi;
 mod operations;

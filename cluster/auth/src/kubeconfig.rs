@@ -1,5 +1,7 @@
 //! kubeconfig files: made, merged into, removed from, without touching anybody else's entries.
 
+mod key;
+
 use crate::{Error, Leaf, files};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
@@ -70,7 +72,7 @@ fn document(server: &str, ca_pem: &str, leaf: &Leaf, context: &str) -> Value {
             "name": context,
             "user": {
                 "client-certificate-data": STANDARD.encode(&leaf.cert_pem),
-                "client-key-data": STANDARD.encode(&leaf.key_pem),
+                "client-key-data": STANDARD.encode(key::widely_read(&leaf.key_pem).as_bytes()),
             },
         }],
         "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],

@@ -15,7 +15,13 @@ openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext su
 port=$(free_port 8443)
 metrics=$(free_port $((port + 1)))
 start webhook "$bin/webhook" --web.listen-address="127.0.0.1:$port" --web.cert-file="$OUT/tls.crt" --web.key-file="$OUT/tls.key" --web.enable-tls=true
-start operator "$bin/operator" --kubeconfig="$KUBECONFIG" --web.listen-address="127.0.0.1:$metrics" --web.enable-http2=false
+# It takes no kubeconfig.
+config() { kubectl config view --raw --minify -o "jsonpath={$1}"; }
+config '.clusters[0].cluster.certificate-authority-data' | base64 -d > "$OUT/ca.crt"
+config '.users[0].user.client-certificate-data' | base64 -d > "$OUT/client.crt"
+config '.users[0].user.client-key-data' | base64 -d > "$OUT/client.key"
+start operator "$bin/operator" --apiserver="$(config '.clusters[0].cluster.server')" --ca-file="$OUT/ca.crt" \
+  --cert-file="$OUT/client.crt" --key-file="$OUT/client.key" --web.listen-address="127.0.0.1:$metrics"
 eventually 30 "the webhook serves" curl -sfk "https://localhost:$port/healthz"
 sed "s/PORT/$port/; s/AUTHORITY/$(base64 -w0 < "$OUT/tls.crt")/" "$here/webhooks.yaml" | kubectl apply -f -
 

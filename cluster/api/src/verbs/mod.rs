@@ -16,7 +16,7 @@ pub(crate) use apply::{read_config, refused};
 pub(crate) use create::{Creation, create, create_object, match_namespace, random_suffix};
 pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object};
 pub(crate) use options::{WriteOptions, field_manager};
-pub(crate) use patch::{PatchError, apply_operations, patch, patch_value};
+pub(crate) use patch::{patch, patch_value};
 pub(crate) use read::{ListQuery, find, get, list, list_page};
 pub(crate) use select::{Page, filter, parse_revision, request_filter};
 pub(crate) use shown::{ShownField, View};

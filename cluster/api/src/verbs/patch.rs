@@ -6,7 +6,7 @@ use super::{
 use crate::{
     codec::{decode_patched, invalid_options, read_body, unsupported_media},
     encode::object_response,
-    json,
+    json, jsonpatch,
     pipeline::Call,
     registry::Row,
     schema::RowSchema,
@@ -20,11 +20,8 @@ use strata_meta::{GroupVersionKind, Reason, Status, StatusCause};
 /// Operations of one JSON patch (upstream's limit).
 const MAX_OPERATIONS: usize = 10_000;
 
-/// Bytes that the copies of one JSON patch may add (upstream's limit).
-const MAX_COPIED: usize = 3 << 20;
-
 enum Patch {
-    Json(json_patch::Patch),
+    Json(Vec<jsonpatch::Operation>),
     Merge(Value),
     Strategic(Value),
 }
@@ -171,11 +168,11 @@ fn read_patch(media: &str, bytes: &[u8]) -> Result<Patch, Status> {
                     "error decoding patch: json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
                 )));
             }
-            let patch: json_patch::Patch = serde_json::from_value(patch).map_err(decode_error)?;
-            if patch.0.len() > MAX_OPERATIONS {
+            let patch: Vec<jsonpatch::Operation> = serde_json::from_value(patch).map_err(decode_error)?;
+            if patch.len() > MAX_OPERATIONS {
                 let why = format!(
                     "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
-                    patch.0.len()
+                    patch.len()
                 );
                 return Err(Status::failure(Reason::RequestEntityTooLarge, why));
             }
@@ -196,7 +193,7 @@ fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value)
     let mut new = old.clone();
     match patch {
         Patch::Json(patch) => {
-            apply_operations(&mut new, patch).map_err(|why| {
+            jsonpatch::apply(&mut new, patch).map_err(|why| {
                 // Upstream: 422 without causes, whatever failed in the patch.
                 let mut status = Status::failure(
                     Reason::Invalid,
@@ -211,59 +208,4 @@ fn apply(schema: &RowSchema, gvk: &GroupVersionKind, patch: &Patch, old: &Value)
         Patch::Strategic(patch) => schema.strategic_merge(gvk, &mut new, patch)?,
     }
     Ok(new)
-}
-
-/// Why a JSON patch does not apply.
-#[derive(Debug)]
-pub(crate) enum PatchError {
-    /// A test does not hold.
-    Test(String),
-    /// Anything else.
-    Other(String),
-}
-
-impl std::fmt::Display for PatchError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Test(why) | Self::Other(why)) = self;
-        f.write_str(why)
-    }
-}
-
-/// Carries out one operation after another. Errors: one does not apply, or they copy too much.
-pub(crate) fn apply_operations(new: &mut Value, patch: &json_patch::Patch) -> Result<(), PatchError> {
-    let mut copied = 0;
-    for operation in &patch.0 {
-        if let json_patch::PatchOperation::Copy(copy) = operation
-            && let Some(value) = new.pointer(copy.from.as_str())
-        {
-            copied += value.to_string().len();
-            if copied > MAX_COPIED {
-                return Err(PatchError::Other(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
-                )));
-            }
-        }
-        json_patch::patch(new, std::slice::from_ref(operation)).map_err(|e| match e.kind {
-            json_patch::PatchErrorKind::TestFailed => PatchError::Test(e.to_string()),
-            _ => PatchError::Other(e.to_string()),
-        })?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn copies_that_double_a_value_over_and_over_are_refused() {
-        let double = json!([{"op": "copy", "from": "/a", "path": "/a/b"}]);
-        let double = double.as_array().cloned().unwrap_or_default();
-        let operations: Vec<Value> = std::iter::repeat_n(double, 40).flatten().collect();
-        let patch: json_patch::Patch = serde_json::from_value(Value::from(operations)).expect("well formed");
-        let mut object = json!({"a": {"x": "y".repeat(1 << 20)}});
-        let why = apply_operations(&mut object, &patch).expect_err("too much");
-        assert!(why.to_string().contains("exceeding the limit"), "{why}");
-    }
 }

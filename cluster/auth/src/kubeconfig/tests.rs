@@ -1,6 +1,7 @@
 use super::*;
 use crate::ClusterCa;
 use std::os::unix::fs::PermissionsExt;
+use strata_http::ServerTls;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -39,7 +40,13 @@ fn a_new_file_is_private_and_complete() {
     assert_eq!(config["current-context"], "strata-dev");
     assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:6443");
     let key = config["users"][0]["user"]["client-key-data"].as_str().expect("text");
-    assert_eq!(STANDARD.decode(key).expect("base64"), fixture.leaf.key_pem.as_bytes());
+    let key = STANDARD.decode(key).expect("base64");
+    assert!(
+        key.starts_with(b"-----BEGIN EC PRIVATE KEY-----\n"),
+        "as Java's clients want it"
+    );
+    // Errors: the key is not the certificate's.
+    ServerTls::new(fixture.leaf.cert_pem.as_bytes(), &key, None).expect("the same key");
     let text = kubeconfig(
         "https://127.0.0.1:6443",
         fixture.ca.ca_pem(),

@@ -8,9 +8,8 @@ use super::{
 };
 use crate::{
     admission::{Request, Round, matching::Form},
-    audit, flow, json,
+    audit, flow, json, jsonpatch,
     metrics::waits,
-    verbs::apply_operations,
 };
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -101,7 +100,7 @@ fn annotate(request: &Request<'_>, hook: &Hook, (round, at): (u8, usize), mutate
 }
 
 /// What was changed is written down where the object itself is.
-fn annotate_patch(hook: &Hook, (round, at): (u8, usize), patch: &json_patch::Patch) {
+fn annotate_patch(hook: &Hook, (round, at): (u8, usize), patch: &[jsonpatch::Operation]) {
     let key = format!("patch.webhook.admission.k8s.io/round_{round}_index_{at}");
     audit::note_of_object(&key, || {
         let note = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch,
@@ -117,16 +116,16 @@ async fn change(
     form: &Form,
     new: Option<&Value>,
     old: Option<&Value>,
-) -> Result<Option<(Value, json_patch::Patch)>, Failure> {
+) -> Result<Option<(Value, Vec<jsonpatch::Operation>)>, Failure> {
     let object = shown(request, form, new).await.map_err(Failure::Internal)?;
     let before = shown(request, form, old).await.map_err(Failure::Internal)?;
     let answer = ask(request, hook, form, (object.clone(), before), true).await?;
     if answer.patch.is_empty() {
         return Ok(None);
     }
-    let patch: json_patch::Patch = serde_json::from_slice(&answer.patch)
+    let patch: Vec<jsonpatch::Operation> = serde_json::from_slice(&answer.patch)
         .map_err(|e| Failure::calling(format_args!("received undecodable patch in webhook response: {e}")))?;
-    if patch.0.is_empty() {
+    if patch.is_empty() {
         return Ok(None);
     }
     if new.is_none() {
@@ -143,7 +142,7 @@ async fn change(
         )));
     }
     let mut patched = object.clone();
-    apply_operations(&mut patched, &patch).map_err(|e| Failure::Internal(Status::internal(e)))?;
+    jsonpatch::apply(&mut patched, &patch).map_err(|e| Failure::Internal(Status::internal(e)))?;
     for fixed in ["apiVersion", "kind"] {
         json::copy(&object, &mut patched, fixed);
     }

@@ -8,9 +8,8 @@ use crate::{
         hooks::review,
         matching::Form,
     },
-    json,
+    json, jsonpatch,
     tracking::{self, Tracked},
-    verbs::{PatchError, apply_operations},
 };
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -315,11 +314,12 @@ fn patched(live: &Value, operations: &Cel<'_>) -> Result<Value, String> {
         let why = "JSONPath valueExpression evaluated to a type that could not marshal to JSON";
         all.push(item.to_json().ok_or(why)?);
     }
-    let patch: json_patch::Patch = serde_json::from_value(Value::Array(all)).map_err(|e| format!("JSON Patch: {e}"))?;
+    let patch: Vec<jsonpatch::Operation> =
+        serde_json::from_value(Value::Array(all)).map_err(|e| format!("JSON Patch: {e}"))?;
     let mut new = live.clone();
-    match apply_operations(&mut new, &patch) {
+    match jsonpatch::apply(&mut new, &patch) {
         Ok(()) => Ok(new),
-        Err(PatchError::Test(_)) => Ok(live.clone()),
+        Err(jsonpatch::Failure::Test(_)) => Ok(live.clone()),
         Err(e) => Err(format!("JSON Patch: {e}")),
     }
 }
