@@ -34,10 +34,8 @@ eventually 30 "the monitor is in the configuration" configured
 ruled() { kubectl get configmap -l prometheus-name=main -o json | grep -q 'vector(1)'; }
 eventually 30 "the rules are in a config map" ruled
 eventually 30 "the state is reported" field prometheus main '.status.conditions[?(@.type=="Reconciled")].status' True
-[ "$(kubectl get --raw /apis/monitoring.coreos.com/v1/namespaces/default/prometheuses/main/scale | grep -o '"replicas":2' | head -1)" ]
-kubectl scale prometheus main --replicas=3
-scaled() { field statefulset prometheus-main .spec.replicas 3; }
-eventually 30 "scaled through its subresource" scaled
+kubectl scale prometheus main --current-replicas=1 --replicas=2
+eventually 30 "a second shard through the scale" kubectl get statefulset prometheus-main-shard-1
 kubectl patch servicemonitor app --type=merge -p '{"spec":{"endpoints":[{"port":"other"}]}}'
 changed() { kubectl get secret prometheus-main -o 'jsonpath={.data.prometheus\.yaml\.gz}' | base64 -d | gunzip | grep -q other; }
 eventually 30 "a changed monitor is taken over" changed
