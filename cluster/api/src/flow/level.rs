@@ -52,7 +52,7 @@ pub(crate) struct Level {
     cancelled: AtomicU64,
     queues: Mutex<Queues>,
     /// Requests that have seats, by number, with the queue they came from.
-    running: Mutex<HashMap<u64, (Arc<About>, MicroTime, Option<usize>)>>,
+    running: Mutex<HashMap<u64, Running>>,
 }
 
 #[derive(Default)]
@@ -75,6 +75,9 @@ struct Waiter {
     number: u64,
     about: Arc<About>,
 }
+
+/// A request that has seats, since when, and the queue it came from.
+pub(super) type Running = (Arc<About>, MicroTime, Option<usize>);
 
 /// A place in a queue, left when dropped.
 struct Place<'l>(&'l Level, usize, u64);
@@ -226,7 +229,7 @@ impl Level {
     }
 
     /// Every request that has seats: what it is, since when, from which queue.
-    pub(super) fn running(&self) -> Vec<(Arc<About>, MicroTime, Option<usize>)> {
+    pub(super) fn running(&self) -> Vec<Running> {
         let running = self.running.lock().expect("no panic under this lock");
         let mut all: Vec<_> = running
             .iter()
