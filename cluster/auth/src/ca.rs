@@ -168,14 +168,20 @@ impl ClusterCa {
         self.sign(request_pem, params)
     }
 
-    /// Signs the key of a request for a server; everything but the key is decided here, not by the request.
-    pub fn sign_server_request(
+    /// Signs the key of a request for a node's server: its subject (name and group), names and addresses are decided
+    /// here, not by the request; valid no longer than asked.
+    pub fn sign_node_server_request(
         &self,
         request_pem: &str,
+        (common_name, group): (&str, &str),
         names: &[String],
         addresses: &[IpAddr],
+        lifetime: Duration,
     ) -> Result<String, Error> {
-        self.sign(request_pem, self.server_params(names, addresses)?)
+        let mut params = self.server_params(names, addresses)?;
+        params.distinguished_name = subject(common_name, &[group]);
+        params.not_after = params.not_after.min(params.not_before + BACKDATE + lifetime);
+        self.sign(request_pem, params)
     }
 
     fn sign(&self, request_pem: &str, params: CertificateParams) -> Result<String, Error> {
@@ -258,6 +264,16 @@ impl Leaf {
 
 fn params(common_name: &str, organizations: &[&str], lifetime: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
+    params.distinguished_name = subject(common_name, organizations);
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(DAY);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + since_epoch.saturating_sub(BACKDATE);
+    params.not_after = epoch + since_epoch + lifetime;
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn subject(common_name: &str, organizations: &[&str]) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, common_name);
     // rcgen keeps one value per type; the same type by number counts as another one, which makes two.
@@ -265,13 +281,7 @@ fn params(common_name: &str, organizations: &[&str], lifetime: Duration) -> Cert
     for (organization, kind) in organizations.iter().zip(types) {
         subject.push(kind, *organization);
     }
-    params.distinguished_name = subject;
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(DAY);
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + since_epoch.saturating_sub(BACKDATE);
-    params.not_after = epoch + since_epoch + lifetime;
-    params.use_authority_key_identifier_extension = true;
-    params
+    subject
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Signs the certificates of nodes and users: a decision on each request, then the signature.
 //!
 //! The signers are upstream's `kubernetes.io/kube-apiserver-client-kubelet` (a node's identity)
-//! and `kubernetes.io/kubelet-serving` (its API). Both are approved here without a person,
-//! because only two callers qualify: who holds a join token, and the node itself. What a person asks
-//! of `kubernetes.io/kube-apiserver-client` is signed once another person has approved it.
+//! and `kubernetes.io/kubelet-serving` (its API). Both are approved here without a person for who holds
+//! a join token and for the node itself; anything else waits for a person, as does what is asked of
+//! `kubernetes.io/kube-apiserver-client`. What is approved and breaks its signer's rules fails.
 
 use crate::Error;
 use serde::Deserialize;
@@ -55,16 +55,18 @@ struct RequestStatus {
 /// What is done about a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is not for these signers, or is settled.
+    /// It is not for these signers, is settled, or waits for a person.
     Leave,
     /// A node's identity.
     SignClient { node: String },
-    /// A user's identity, for at most so long.
-    SignUser { names: RequestedNames, lifetime: Duration },
+    /// A user's identity.
+    SignUser { names: RequestedNames },
     /// A node's API.
-    SignServer { node: String, addresses: Vec<IpAddr> },
-    /// It asks for what its author may not have.
-    Deny(String),
+    SignServer {
+        node: String,
+        names: Vec<String>,
+        addresses: Vec<IpAddr>,
+    },
     /// It is approved and cannot be signed.
     Fail(String),
 }
@@ -110,66 +112,115 @@ impl CertificateSigner {
     }
 }
 
+/// The shortest certificate, whatever is asked for (upstream's).
+const SHORTEST: Duration = Duration::from_secs(600);
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Asked,
+    /// By whoever may approve.
+    Approved,
+    /// Signed, denied or failed.
+    Settled,
+}
+
+impl RequestSpec {
+    /// How long the certificate may live, as far as the author says.
+    fn lifetime(&self) -> Duration {
+        let stated = self.expiration_seconds.map(Duration::from_secs);
+        stated.map_or(Duration::MAX, |stated| stated.max(SHORTEST))
+    }
+
+    /// Whether it asks for exactly what a node needs, with or without the usage that RSA keys have.
+    fn has_usages_of_node(&self, own: &str) -> Result<(), String> {
+        let known = |usage: &String| matches!(usage.as_str(), "digital signature" | "key encipherment") || usage == own;
+        let asks = |wanted: &str| self.usages.iter().any(|usage| usage == wanted);
+        match self.usages.iter().all(known) && asks("digital signature") && asks(own) {
+            true => Ok(()),
+            false if own == "client auth" => {
+                Err("usages did not match [client auth digital signature key encipherment]".into())
+            }
+            false => Err("usages did not match [digital signature key encipherment server auth]".into()),
+        }
+    }
+}
+
 /// What a person asked for, once approved.
-fn judge_user(spec: &RequestSpec, settled: bool, approved: bool, pem: &str) -> Verdict {
-    if settled || !approved {
+fn judge_user(spec: &RequestSpec, stage: Stage, pem: &str) -> Verdict {
+    if stage != Stage::Approved {
         return Verdict::Leave;
     }
-    let known = |usage: &String| matches!(usage.as_str(), "digital signature" | "key encipherment" | "client auth");
-    if !spec.usages.iter().all(known) || !spec.usages.iter().any(|usage| usage == "client auth") {
-        let message = format!("usages did not match: {}", spec.usages.join(", "));
-        return Verdict::Fail(message);
+    let known = |usage: &&String| matches!(usage.as_str(), "digital signature" | "key encipherment" | "client auth");
+    if let Some(other) = spec.usages.iter().find(|usage| !known(usage)) {
+        return Verdict::Fail(format!("invalid usage for client certificate: {other}"));
+    }
+    if !spec.usages.iter().any(|usage| usage == "client auth") {
+        return Verdict::Fail("missing required usage for client certificate: client auth".into());
     }
     match RequestedNames::parse(pem) {
-        Ok(names) => Verdict::SignUser {
-            names,
-            lifetime: spec.expiration_seconds.map_or(Duration::MAX, Duration::from_secs),
-        },
+        Ok(names) => Verdict::SignUser { names },
         Err(e) => Verdict::Fail(e.to_string()),
     }
 }
 
-fn judge(spec: &RequestSpec, settled: bool, pem: &str, reserved: &[IpAddr]) -> Verdict {
-    if settled || !matches!(spec.signer_name.as_str(), CLIENT_SIGNER | SERVING_SIGNER) {
+/// What is wrong with a request for a node's certificate, in upstream's words; else the node's name.
+fn check_node(spec: &RequestSpec, names: &RequestedNames) -> Result<String, String> {
+    if names.organizations != [GROUP_NODES] {
+        return Err("subject organization is not system:nodes".into());
+    }
+    let is_client = spec.signer_name == CLIENT_SIGNER;
+    if is_client && !names.dns.is_empty() {
+        return Err("DNS subjectAltNames are not allowed".into());
+    }
+    if is_client && !names.addresses.is_empty() {
+        return Err("IP subjectAltNames are not allowed".into());
+    }
+    if !is_client && names.dns.is_empty() && names.addresses.is_empty() {
+        return Err("DNS or IP subjectAltName is required".into());
+    }
+    spec.has_usages_of_node(if is_client { "client auth" } else { "server auth" })?;
+    let node = names.common_name.strip_prefix(NODE_USER_PREFIX);
+    let node = node.ok_or("subject common name does not begin with system:node:")?;
+    match strata_meta::names::dns1123_subdomain(node).first() {
+        None => Ok(node.to_owned()),
+        Some(why) => Err(format!("the node's name is not valid: {why}")),
+    }
+}
+
+/// What a node's agent asked for: signed when approved, by a person or because of who asks.
+fn judge(spec: &RequestSpec, stage: Stage, pem: &str, reserved: &[IpAddr]) -> Verdict {
+    if stage == Stage::Settled || !matches!(spec.signer_name.as_str(), CLIENT_SIGNER | SERVING_SIGNER) {
         return Verdict::Leave;
     }
+    let approved = stage == Stage::Approved;
     let names = match RequestedNames::parse(pem) {
         Ok(names) => names,
-        Err(e) => return Verdict::Deny(e.to_string()),
+        Err(e) if approved => return Verdict::Fail(e.to_string()),
+        Err(_) => return Verdict::Leave,
     };
-    let Some(node) = names.common_name.strip_prefix(NODE_USER_PREFIX).map(str::to_owned) else {
-        return Verdict::Deny(format!("the common name must begin with {NODE_USER_PREFIX}"));
+    let node = match check_node(spec, &names) {
+        Ok(node) => node,
+        Err(why) if approved => return Verdict::Fail(why),
+        Err(_) => return Verdict::Leave,
     };
-    if names.organizations != [GROUP_NODES] || !strata_meta::names::dns1123_subdomain(&node).is_empty() {
-        return Verdict::Deny(format!(
-            "the organization must be {GROUP_NODES} and the node's name valid"
-        ));
-    }
     let is_node_itself = spec.username == names.common_name;
     let may_join = spec.groups.iter().any(|g| g == GROUP_BOOTSTRAPPERS);
     if spec.signer_name == CLIENT_SIGNER {
-        return match (
-            is_node_itself || may_join,
-            names.dns.is_empty() && names.addresses.is_empty(),
-        ) {
-            (true, true) => Verdict::SignClient { node },
-            (false, _) => Verdict::Deny("only a join token or the node itself may ask for a node's identity".into()),
-            (true, false) => Verdict::Deny("a client certificate has no host names".into()),
+        return match approved || is_node_itself || may_join {
+            true => Verdict::SignClient { node },
+            false => Verdict::Leave,
         };
     }
-    if !is_node_itself {
-        return Verdict::Deny("only the node itself may ask for its serving certificate".into());
-    }
-    let foreign = |ip: &&IpAddr| reserved.contains(ip) || ip.is_loopback() || ip.is_unspecified();
-    if let Some(ip) = names.addresses.iter().find(foreign) {
-        return Verdict::Deny(format!("{ip} is not an address of the node"));
-    }
-    if names.dns.iter().any(|name| *name != node) {
-        return Verdict::Deny("the only DNS name of a node is its name".into());
-    }
-    Verdict::SignServer {
-        node,
-        addresses: names.addresses,
+    let foreign = |ip: &IpAddr| reserved.contains(ip) || ip.is_loopback() || ip.is_unspecified();
+    let own_names = names.dns.iter().all(|name| *name == node) && !names.addresses.iter().any(foreign);
+    match approved || (is_node_itself && own_names) {
+        true => Verdict::SignServer {
+            names: names.dns,
+            node,
+            addresses: names.addresses,
+        },
+        false => Verdict::Leave,
     }
 }
 
@@ -189,40 +240,39 @@ async fn settle(
         .and_then(|bytes| String::from_utf8(bytes).ok());
     let name = &request.metadata.name;
     let text = pem.as_deref().unwrap_or_default();
-    let verdict = match request.spec.signer_name == USER_SIGNER {
-        true => {
-            let approved = request.status.conditions.iter().any(|c| c["type"] == "Approved");
-            judge_user(&request.spec, settled, approved, text)
-        }
-        false => judge(&request.spec, settled, text, reserved),
+    let stage = match request.status.conditions.iter().any(|c| c["type"] == "Approved") {
+        _ if settled => Stage::Settled,
+        true => Stage::Approved,
+        false => Stage::Asked,
     };
-    let by_person = matches!(verdict, Verdict::SignUser { .. });
+    let verdict = match request.spec.signer_name == USER_SIGNER {
+        true => judge_user(&request.spec, stage, text),
+        false => judge(&request.spec, stage, text, reserved),
+    };
+    // Longer than any certificate of ours, and short enough to be added to a date.
+    let lifetime = request.spec.lifetime().min(Duration::from_secs(100 * 365 * 24 * 3600));
     let signed = match verdict {
         Verdict::Leave => return Ok(None),
         Verdict::Fail(why) => {
             let failed = condition("Failed", "SignerValidationFailure", &why);
             return update(client, name, "status", json!({"conditions": [failed]})).await;
         }
-        Verdict::Deny(why) => {
-            tracing::warn!(request = name, why, "certificate request denied");
-            let condition = condition("Denied", "Refused", &why);
-            return update(client, name, "approval", json!({"conditions": [condition]})).await;
-        }
         Verdict::SignClient { node } => {
             let user = format!("{NODE_USER_PREFIX}{node}");
-            ca.sign_client_request(text, &user, &[GROUP_NODES])
+            ca.sign_client_request_for(text, &user, &[GROUP_NODES], lifetime)
         }
-        Verdict::SignUser { names, lifetime } => {
+        Verdict::SignUser { names } => {
             let groups: Vec<&str> = names.organizations.iter().map(String::as_str).collect();
-            // Longer than any certificate of ours, and short enough to be added to a date.
-            let lifetime = lifetime.min(Duration::from_secs(100 * 365 * 24 * 3600));
             ca.sign_client_request_for(text, &names.common_name, &groups, lifetime)
         }
-        Verdict::SignServer { node, addresses } => ca.sign_server_request(text, &[node], &addresses),
+        Verdict::SignServer { node, names, addresses } => {
+            let user = format!("{NODE_USER_PREFIX}{node}");
+            ca.sign_node_server_request(text, (&user, GROUP_NODES), &names, &addresses, lifetime)
+        }
     };
     match signed {
         Ok(certificate) => {
-            if !by_person {
+            if stage == Stage::Asked {
                 let approved = condition("Approved", "AutoApproved", "Auto approving node certificate");
                 update(client, name, "approval", json!({"conditions": [approved]})).await?;
             }
@@ -262,12 +312,13 @@ async fn update(client: &Client, name: &str, subresource: &str, status: Value) -
 mod tests {
     use super::*;
 
-    fn request(signer: &str, username: &str, groups: &[&str]) -> RequestSpec {
+    fn request(signer: &str, username: &str, groups: &[&str], usages: &[&str]) -> RequestSpec {
         RequestSpec {
             request: String::new(),
             signer_name: signer.into(),
             username: username.into(),
             groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            usages: usages.iter().map(|u| (*u).to_owned()).collect(),
             ..RequestSpec::default()
         }
     }
@@ -280,8 +331,11 @@ mod tests {
             .0
     }
 
+    const CLIENT: [&str; 2] = ["digital signature", "client auth"];
+    const SERVER: [&str; 3] = ["digital signature", "key encipherment", "server auth"];
+
     #[test]
-    fn only_a_join_token_or_the_node_itself_gets_a_nodes_identity() {
+    fn only_a_join_token_or_the_node_itself_gets_a_nodes_identity_unasked() {
         let asked = pem("system:node:a", "system:nodes", &[], &[]);
         let sign = Verdict::SignClient { node: "a".into() };
         for (username, groups, allowed) in [
@@ -290,65 +344,118 @@ mod tests {
             ("system:node:b", &[GROUP_NODES][..], false),
             ("alice", &[][..], false),
         ] {
-            let verdict = judge(&request(CLIENT_SIGNER, username, groups), false, &asked, &[]);
+            let spec = request(CLIENT_SIGNER, username, groups, &CLIENT);
+            let verdict = judge(&spec, Stage::Asked, &asked, &[]);
             assert_eq!(verdict == sign, allowed, "{username}: {verdict:?}");
+            assert_eq!(
+                judge(&spec, Stage::Approved, &asked, &[]),
+                sign,
+                "a person decides otherwise"
+            );
+            assert_eq!(judge(&spec, Stage::Settled, &asked, &[]), Verdict::Leave);
         }
-        let master = pem("admin", "system:masters", &[], &[]);
-        let verdict = judge(
-            &request(CLIENT_SIGNER, "system:bootstrap:x", &[GROUP_BOOTSTRAPPERS]),
-            false,
-            &master,
-            &[],
-        );
-        assert!(matches!(verdict, Verdict::Deny(_)), "{verdict:?}");
-        assert_eq!(
-            judge(&request("example.com/x", "alice", &[]), false, &asked, &[]),
-            Verdict::Leave
-        );
-        assert_eq!(
-            judge(&request(CLIENT_SIGNER, "system:node:a", &[]), true, &asked, &[]),
-            Verdict::Leave
-        );
+        let other = request("example.com/x", "alice", &[], &CLIENT);
+        assert_eq!(judge(&other, Stage::Approved, &asked, &[]), Verdict::Leave);
+    }
+
+    #[test]
+    fn what_is_no_nodes_request_waits_and_fails_when_approved() {
+        let node = |usages: &[&str], signer: &str| request(signer, "system:node:a", &[GROUP_NODES], usages);
+        for (spec, asked, why) in [
+            (
+                node(&CLIENT, CLIENT_SIGNER),
+                pem("admin", "system:masters", &[], &[]),
+                "organization is not system:nodes",
+            ),
+            (
+                node(&CLIENT, CLIENT_SIGNER),
+                pem("admin", "system:nodes", &[], &[]),
+                "common name does not begin",
+            ),
+            (
+                node(&CLIENT, CLIENT_SIGNER),
+                pem("system:node:a", "system:nodes", &["a"], &[]),
+                "DNS subjectAltNames",
+            ),
+            (
+                node(&CLIENT, CLIENT_SIGNER),
+                pem("system:node:a", "system:nodes", &[], &["10.0.0.7"]),
+                "IP subjectAltNames",
+            ),
+            (
+                node(&SERVER, CLIENT_SIGNER),
+                pem("system:node:a", "system:nodes", &[], &[]),
+                "usages did not match",
+            ),
+            (
+                node(&CLIENT, SERVING_SIGNER),
+                pem("system:node:a", "system:nodes", &["a"], &[]),
+                "usages did not match",
+            ),
+            (
+                node(&SERVER, SERVING_SIGNER),
+                pem("system:node:a", "system:nodes", &[], &[]),
+                "subjectAltName is required",
+            ),
+            (node(&SERVER, SERVING_SIGNER), "nonsense".into(), ""),
+        ] {
+            assert_eq!(judge(&spec, Stage::Asked, &asked, &[]), Verdict::Leave, "{why}");
+            let Verdict::Fail(said) = judge(&spec, Stage::Approved, &asked, &[]) else {
+                panic!("{why}");
+            };
+            assert!(said.contains(why), "{said}");
+        }
     }
 
     #[test]
     fn a_user_gets_what_was_approved_for_client_usages_only() {
         let asked = pem("alice", "devs", &[], &[]);
-        let mut spec = request(USER_SIGNER, "alice", &[]);
-        spec.usages = vec!["client auth".to_owned()];
-        assert_eq!(judge_user(&spec, false, false, &asked), Verdict::Leave);
-        assert_eq!(judge_user(&spec, true, true, &asked), Verdict::Leave);
-        let Verdict::SignUser { names, .. } = judge_user(&spec, false, true, &asked) else {
+        let mut spec = request(USER_SIGNER, "alice", &[], &["client auth"]);
+        assert_eq!(judge_user(&spec, Stage::Asked, &asked), Verdict::Leave);
+        assert_eq!(judge_user(&spec, Stage::Settled, &asked), Verdict::Leave);
+        let Verdict::SignUser { names } = judge_user(&spec, Stage::Approved, &asked) else {
             panic!("an approved request is signed");
         };
         assert_eq!(
             (names.common_name.as_str(), &names.organizations[..]),
             ("alice", &["devs".to_owned()][..])
         );
-        assert!(matches!(judge_user(&spec, false, true, "no request"), Verdict::Fail(_)));
+        assert!(matches!(
+            judge_user(&spec, Stage::Approved, "no request"),
+            Verdict::Fail(_)
+        ));
         spec.usages.push("server auth".to_owned());
-        assert!(matches!(judge_user(&spec, false, true, &asked), Verdict::Fail(_)));
+        let why = Verdict::Fail("invalid usage for client certificate: server auth".into());
+        assert_eq!(judge_user(&spec, Stage::Approved, &asked), why);
+        spec.usages = vec!["digital signature".to_owned()];
+        let why = Verdict::Fail("missing required usage for client certificate: client auth".into());
+        assert_eq!(judge_user(&spec, Stage::Approved, &asked), why);
+        spec.expiration_seconds = Some(1);
+        assert_eq!(spec.lifetime(), SHORTEST);
     }
 
     #[test]
-    fn a_serving_certificate_is_for_the_nodes_own_name_and_addresses() {
+    fn a_serving_certificate_is_for_the_nodes_own_name_and_addresses_unless_a_person_says_so() {
         let reserved: Vec<IpAddr> = vec!["10.96.0.1".parse().unwrap()];
-        let ask = |dns: &[&str], ips: &[&str]| {
+        let ask = |stage, username: &str, dns: &[&str], ips: &[&str]| {
             let asked = pem("system:node:a", "system:nodes", dns, ips);
-            judge(
-                &request(SERVING_SIGNER, "system:node:a", &[GROUP_NODES]),
-                false,
-                &asked,
-                &reserved,
-            )
+            let spec = request(SERVING_SIGNER, username, &[GROUP_NODES], &SERVER);
+            judge(&spec, stage, &asked, &reserved)
         };
-        assert!(matches!(ask(&["a"], &["10.0.0.7"]), Verdict::SignServer { .. }));
-        for (dns, ips) in [
-            (&["b"][..], &["10.0.0.7"][..]),
-            (&["a"], &["10.96.0.1"]),
-            (&["a"], &["127.0.0.1"]),
+        let own = "system:node:a";
+        assert!(matches!(
+            ask(Stage::Asked, own, &["a"], &["10.0.0.7"]),
+            Verdict::SignServer { .. }
+        ));
+        for (username, dns, ips) in [
+            (own, &["b"][..], &["10.0.0.7"][..]),
+            (own, &["a"], &["10.96.0.1"]),
+            (own, &["a"], &["127.0.0.1"]),
+            ("system:node:b", &["a"], &["10.0.0.7"]),
         ] {
-            assert!(matches!(ask(dns, ips), Verdict::Deny(_)), "{dns:?} {ips:?}");
+            assert_eq!(ask(Stage::Asked, username, dns, ips), Verdict::Leave, "{dns:?} {ips:?}");
+            let approved = ask(Stage::Approved, username, dns, ips);
+            assert!(matches!(approved, Verdict::SignServer { .. }), "{dns:?} {ips:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ use std::{
 };
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{MicroTime, Status};
+use strata_meta::{GroupVersionKind, MicroTime, Status};
 
 /// The largest answer that is written down whole.
 const ANSWER_LIMIT: usize = 8 << 20;
@@ -199,15 +199,40 @@ impl Trail {
             call.info.verb,
             "create" | "update" | "patch" | "delete" | "deletecollection"
         );
-        if self.rule.level < Level::Request || !writes || call.info.is_long_running() {
+        let is_named = self.rule.level >= Level::Request || call.info.verb == "create";
+        if !is_named || !writes || call.info.is_long_running() {
             return Ok(request);
         }
         let (parts, body) = request.into_parts();
         let bytes = crate::codec::read_body(body.into()).await?;
-        if let Some(object) = self.shown(readable(&bytes, row, &call.headers)) {
+        let object = match call.info.verb {
+            "create" | "update" if call.info.subresource.is_empty() => {
+                whole(&bytes, row, &call.headers).or_else(|| readable(&bytes, None, &call.headers))
+            }
+            "delete" | "deletecollection" => options(&bytes),
+            _ => readable(&bytes, None, &call.headers),
+        };
+        if call.info.is_resource && call.info.verb == "create" {
+            self.name_object(object.as_ref());
+        }
+        if self.rule.level >= Level::Request
+            && let Some(object) = self.shown(object)
+        {
             self.edit(|event| event["requestObject"] = object);
         }
         Ok(Request::from_parts(parts, RequestBody::Memory(bytes)))
+    }
+
+    /// What the path does not say of the object, its body does.
+    fn name_object(&self, object: Option<&Value>) {
+        for (member, path) in [("name", "name"), ("namespace", "namespace"), ("uid", "uid")] {
+            let said = object.and_then(|o| o["metadata"][path].as_str()).unwrap_or("");
+            self.edit(|event| {
+                if !said.is_empty() && event["objectRef"][member].is_null() {
+                    event["objectRef"][member] = json!(said);
+                }
+            });
+        }
     }
 
     fn shown(&self, object: Option<Value>) -> Option<Value> {
@@ -252,12 +277,14 @@ impl Trail {
             return Response::from_parts(parts, Body::wrap(frames));
         }
         let failed = code >= 400;
-        if self.rule.level == Level::RequestResponse || failed {
+        // A deletion may be answered by a status, which is told at every level.
+        let may_be_status = failed || call.info.verb == "delete";
+        if self.rule.level == Level::RequestResponse || may_be_status {
             match Limited::new(body, ANSWER_LIMIT).collect().await {
                 Ok(whole) => {
                     let bytes = whole.to_bytes();
                     let object = readable(&bytes, row, &parts.headers);
-                    if failed && let Some(status) = &object {
+                    if may_be_status && let Some(status) = object.as_ref().filter(|o| o["kind"] == "Status") {
                         self.edit(|event| event["responseStatus"] = short(status, code));
                     }
                     if self.rule.level == Level::RequestResponse
@@ -314,9 +341,34 @@ fn readable(bytes: &[u8], row: Option<&Row>, headers: &HeaderMap) -> Option<Valu
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Some(value);
     }
+    let (media, row) = (crate::codec::body_media(headers).ok()?, row?);
+    let (mut unheard, ignore) = (Vec::new(), crate::codec::FieldValidation::Ignore);
+    let decoded = crate::codec::decode_row(row, media, bytes, ignore, &mut unheard).ok();
+    let (group, version) = (&row.gvk.group, &row.gvk.version);
+    let list = GroupVersionKind::new(group, version, &row.list_kind);
+    decoded.or_else(|| crate::codec::decode_body(&list, media, bytes, ignore, &mut unheard).ok())
+}
+
+/// A body as the object that it means: with its kind and its defaults.
+fn whole(bytes: &[u8], row: Option<&Row>, headers: &HeaderMap) -> Option<Value> {
+    let row = row?;
     let media = crate::codec::body_media(headers).ok()?;
-    let mut unheard = Vec::new();
-    crate::codec::decode_row(row?, media, bytes, crate::codec::FieldValidation::Ignore, &mut unheard).ok()
+    let (mut unheard, ignore) = (Vec::new(), crate::codec::FieldValidation::Ignore);
+    let mut object = crate::codec::decode_row(row, media, bytes, ignore, &mut unheard).ok()?;
+    if row.cache.is_some() {
+        row.schema.apply_defaults(&row.gvk, &mut object);
+    }
+    object["apiVersion"] = json!(row.gvk.api_version());
+    object["kind"] = json!(row.gvk.kind);
+    Some(object)
+}
+
+/// The options of a deletion, in the version that upstream's log has them in.
+fn options(bytes: &[u8]) -> Option<Value> {
+    let mut options: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+    options["apiVersion"] = json!("meta.k8s.io/__internal");
+    options["kind"] = json!("DeleteOptions");
+    Some(options)
 }
 
 /// A Status as events have it.

@@ -72,6 +72,10 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     json::set(&mut value, "metadata.creationTimestamp", json!(Time::now()));
     // A dry run changes nothing anyway: the token is made just the same (upstream too).
     let issued = call.core.issuer.issue(&claims, Time::now()).map_err(Status::internal)?;
+    crate::audit::note(
+        "authentication.kubernetes.io/issued-credential-id",
+        &format!("JTI={}", issued.id),
+    );
     json::set(
         &mut value,
         "status",
