@@ -1,7 +1,8 @@
-// Golden answers of upstream's node authorizer and RBAC to random objects and requests.
+// Golden answers of upstream's node authorizer and RBAC to random objects and requests, and values that its
+// encryption at rest wrote.
 //
-// Run it in the module's folder with `go run ./access OUTPUT-FOLDER`; it writes node.json and rbac.json,
-// which the tests of cluster/auth replay without Go. SEED and COUNT in the environment choose others.
+// Run it in the module's folder with `go run ./access OUTPUT-FOLDER`; it writes node.json, rbac.json and encrypt.json,
+// which the tests of cluster/auth and cluster/api replay without Go. SEED and COUNT in the environment choose others.
 package main
 
 import (
@@ -39,6 +40,7 @@ func main() {
 	}
 	write("node.json", nodeWorld(rand.New(rand.NewSource(seed)), count))
 	write("rbac.json", rbacWorld(rand.New(rand.NewSource(seed)), count))
+	write("encrypt.json", encryptWorld())
 }
 
 func fail(err error) {

@@ -328,3 +328,45 @@ proptest! {
         let _ = config::Settings::parse(&text);
     }
 }
+
+#[derive(serde::Deserialize)]
+struct Sealed {
+    algorithm: String,
+    secret: String,
+    key: String,
+    plain: String,
+    data: String,
+}
+
+#[test]
+fn what_upstream_wrote_is_read() {
+    let text = include_str!("../../../../tests/golden/golden/encrypt.json");
+    let values: Vec<Sealed> = serde_json::from_str(text).unwrap();
+    assert_eq!(values.len(), 8);
+    for value in values {
+        let (secret, data) = (
+            STANDARD.decode(&value.secret).unwrap(),
+            STANDARD.decode(&value.data).unwrap(),
+        );
+        let algorithm = match value.algorithm.as_str() {
+            "aesgcm" => Some(cipher::Algorithm::AesGcm),
+            "aescbc" => Some(cipher::Algorithm::AesCbc),
+            "secretbox" => Some(cipher::Algorithm::Secretbox),
+            _ => None,
+        };
+        let opened = match algorithm {
+            Some(algorithm) => {
+                let cipher = cipher::Cipher::new(algorithm, "k", &secret).unwrap();
+                cipher.open(value.key.as_bytes(), &[cipher.prefix(), &data].concat())
+            }
+            None => {
+                let (source, data) = Source::decode(&data).unwrap();
+                assert_eq!((source.key_id.as_str(), &source.encrypted[..]), ("key", &b"source"[..]));
+                assert_eq!(source.annotations["a.example"], b"note");
+                let key = DataKey::new(source.kind, &secret).unwrap();
+                key.open(value.key.as_bytes(), data)
+            }
+        };
+        assert_eq!(opened.unwrap(), value.plain, "{}", value.algorithm);
+    }
+}
