@@ -256,6 +256,12 @@ async fn nonsense_is_refused_or_passed_over_as_the_policy_says() {
         bench.forget(resource).await;
         assert!(began.elapsed() < Duration::from_secs(20), "{path}");
     }
+    let closed = json!({"clientConfig": {"url": "https://127.0.0.1:1/"}});
+    bench.configure(VALIDATING, "/", "configmaps", closed).await;
+    let why = bench.make(CONFIG_MAPS, "x").await.unwrap_err();
+    let expected = "Post \"https://127.0.0.1:1/?timeout=1s\": dial tcp 127.0.0.1:1: connect: connection refused";
+    assert!(why.contains(expected), "{why}");
+    bench.forget(VALIDATING).await;
     // A patch that does not apply is the object's fault as much as the webhook's: no policy passes it over.
     for (path, expected) in [("/no-place", "Internal error"), ("/bomb", "exceeding the limit")] {
         bench

@@ -91,7 +91,7 @@ pub(super) async fn dial(core: &Core, place: &Place) -> Result<BoxedIo, String> 
                 address: *address,
             };
             let dialled = core.dialer.dial(target).await;
-            dialled.map_err(|e| format!("dial tcp {address}: connect: {e}"))
+            dialled.map_err(|e| format!("dial tcp {address}: {}", in_words(&e.to_string())))
         }
         Place::External(host, port) => dial_host(host, *port).await,
     }
@@ -99,8 +99,20 @@ pub(super) async fn dial(core: &Core, place: &Place) -> Result<BoxedIo, String> 
 
 /// A byte stream to a host that this machine resolves. Errors: a sentence.
 pub(super) async fn dial_host(host: &str, port: u16) -> Result<BoxedIo, String> {
-    let failed = |e: strata_http::Error| format!("dial tcp: {e}");
+    let failed = |e: strata_http::Error| match e {
+        strata_http::Error::Connect { address, why } => format!("dial tcp {address}: {}", in_words(&why)),
+        other => format!("dial tcp: {other}"),
+    };
     let addresses = strata_http::resolve(host, port).await.map_err(failed)?;
     let stream = strata_http::connect_tcp(&addresses).await.map_err(failed)?;
     Ok(Box::new(stream))
+}
+
+/// Why a connection was not made, in the words of Go's `net`.
+fn in_words(why: &str) -> String {
+    let why = why.split(" (os error").next().unwrap_or(why).to_lowercase();
+    match why.as_str() {
+        "timed out" => "i/o timeout".into(),
+        _ => format!("connect: {why}"),
+    }
 }
