@@ -145,6 +145,15 @@ fn status_of(core: &Core, definition: &Definition, value: &Value) -> Value {
             ),
         }
     }
+    if let Some((holds, reason, message)) = super::definitions::conformance(value) {
+        set_condition(
+            &mut status,
+            "KubernetesAPIApprovalPolicyConformant",
+            holds,
+            reason,
+            &message,
+        );
+    }
     status
 }
 

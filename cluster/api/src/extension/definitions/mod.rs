@@ -8,6 +8,7 @@ mod spec;
 
 pub(in crate::extension) use path::follow;
 pub(in crate::extension) use schema::below;
+pub(in crate::extension) use spec::conformance;
 
 use super::controller::{FINALIZER, set_condition};
 use crate::{

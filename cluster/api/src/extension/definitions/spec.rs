@@ -445,32 +445,85 @@ fn approval_of(definition: &Value) -> Approval {
     }
 }
 
+/// What the condition KubernetesAPIApprovalPolicyConformant says of a definition, status, reason and message; `None`
+/// where nobody's approval is needed.
+pub(in crate::extension) fn conformance(definition: &Value) -> Option<(&'static str, &'static str, String)> {
+    if !is_community(json::text(definition, "spec.group")) {
+        return None;
+    }
+    let annotations = json::get(definition, "metadata.annotations");
+    let text = annotations
+        .and_then(|a| a.get(APPROVAL))
+        .and_then(Value::as_str)
+        .unwrap_or("");
+    Some(match approval_of(definition) {
+        Approval::Missing => ("False", "MissingAnnotation", missing_approval()),
+        Approval::Invalid => ("False", "InvalidAnnotation", invalid_approval()),
+        Approval::Given if text.starts_with("unapproved") => {
+            ("False", "UnapprovedAnnotation", format!("not approved: {text:?}"))
+        }
+        Approval::Given => ("True", "ApprovedAnnotation", format!("approved in {text}")),
+    })
+}
+
+/// Whether a group is the community's.
+fn is_community(group: &str) -> bool {
+    let mut known = ["k8s.io", "kubernetes.io"].iter();
+    known.any(|known| group == *known || group.ends_with(&format!(".{known}")))
+}
+
+fn missing_approval() -> String {
+    format!(
+        "protected groups must have approval annotation {APPROVAL:?}, see https://github.com/kubernetes/enhancements/pull/1111"
+    )
+}
+
+fn invalid_approval() -> String {
+    format!(
+        "protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
+    )
+}
+
 fn approval(object: &Value, old: Option<&Value>, causes: &mut Causes) {
     let group = json::text(object, "spec.group");
-    let community = ["k8s.io", "kubernetes.io"]
-        .iter()
-        .any(|known| group == *known || group.ends_with(&format!(".{known}")));
     let state = approval_of(object);
-    if !community || old.map(approval_of).as_ref() == Some(&state) {
+    if !is_community(group) || old.map(approval_of).as_ref() == Some(&state) {
         return;
     }
     let field = format!("metadata.annotations[{APPROVAL}]");
     match state {
         Approval::Given => {}
-        Approval::Missing => causes.push(StatusCause::required(
-            &field,
-            &format!(
-                "protected groups must have approval annotation {APPROVAL:?}, see https://github.com/kubernetes/enhancements/pull/1111"
-            ),
-        )),
+        Approval::Missing => causes.push(StatusCause::required(&field, &missing_approval())),
         Approval::Invalid => {
             let annotations = json::get(object, "metadata.annotations");
-            let text = annotations.and_then(|a| a.get(APPROVAL)).and_then(Value::as_str).unwrap_or("");
-            causes.push(StatusCause::invalid(
-                &field,
-                text,
-                format_args!("protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"),
-            ));
+            let text = annotations
+                .and_then(|a| a.get(APPROVAL))
+                .and_then(Value::as_str)
+                .unwrap_or("");
+            causes.push(StatusCause::invalid(&field, text, invalid_approval()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn kinds_of_the_community_say_who_approved_them() {
+        for (group, said, wanted) in [
+            ("example.com", "", None),
+            ("ak8s.io", "", None),
+            ("x.k8s.io", "", Some(("False", "MissingAnnotation"))),
+            ("x.k8s.io", "yes", Some(("False", "InvalidAnnotation"))),
+            ("k8s.io", "unapproved, a trial", Some(("False", "UnapprovedAnnotation"))),
+            ("x.kubernetes.io", "https://a.b/c", Some(("True", "ApprovedAnnotation"))),
+        ] {
+            let definition =
+                json!({"spec": {"group": group}, "metadata": {"annotations": {"api-approved.kubernetes.io": said}}});
+            let found = conformance(&definition).map(|(holds, reason, _)| (holds, reason));
+            assert_eq!(found, wanted, "{group} {said}");
         }
     }
 }
