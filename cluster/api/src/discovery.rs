@@ -3,7 +3,9 @@
 use crate::{
     aggregate,
     core::Core,
-    encode::{Media, acceptable, bytes_response, json_response, status_response, value_response},
+    encode::{
+        JSON, Media, Negotiated, acceptable, bytes_response, json_response, reads_gzip, status_response, value_response,
+    },
     openapi,
     pipeline::Call,
     registry::{Row, Rows, Subresource},
@@ -367,7 +369,11 @@ fn cacheable(call: &Call, bytes: Vec<u8>, media: &str) -> Result<Response<Body>,
         .is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut response = match known {
         true => json_response(304, Body::empty()),
-        false => bytes_response(200, "application/json", bytes, call.form()?),
+        false => {
+            // The form is chosen already, by names that only discovery knows.
+            let gzip = reads_gzip(&call.headers);
+            bytes_response(200, "application/json", bytes, Negotiated { gzip, ..JSON })
+        }
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);

@@ -513,6 +513,10 @@ fn routed(call: &Call) -> Result<(), Status> {
     if known {
         return Ok(());
     }
+    // Custom resources are not found by upstream's router.
+    if call.is_custom {
+        return Err(crate::schema::no_such_patch());
+    }
     let mut status = Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type");
     status.details = Some(Box::default());
     Err(status)
@@ -524,7 +528,11 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>
     }
     let sub = call.info.subresource.clone();
     if !sub.is_empty() {
-        let served = row.subresource(&sub).ok_or_else(Status::path_not_found)?;
+        let unknown = || match row.schema.is_custom() {
+            true => Status::not_found(&row.resource, &call.info.name),
+            false => Status::path_not_found(),
+        };
+        let served = row.subresource(&sub).ok_or_else(unknown)?;
         if call.method == Method::HEAD || !served.verbs.iter().any(|v| v == call.info.verb) {
             return Err(Status::method_not_allowed());
         }

@@ -73,10 +73,7 @@ impl RowSchema {
     ) -> Result<(), Status> {
         match self {
             Self::Builtin => strata_schema::strategic_merge(gvk, value, patch).map_err(refused_patch),
-            Self::Structural(_) => Err(Status::failure(
-                Reason::UnsupportedMediaType,
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-            )),
+            Self::Structural(_) => Err(no_such_patch()),
         }
     }
 
@@ -109,4 +106,12 @@ fn refused_patch(error: Error) -> Status {
     let mut status = Status::failure(Reason::Unknown, why);
     status.code = 500;
     status
+}
+
+/// What a patch of a custom resource is told that is of another type.
+pub(crate) fn no_such_patch() -> Status {
+    Status::failure(
+        Reason::UnsupportedMediaType,
+        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+    )
 }

@@ -12,7 +12,7 @@ mod table;
 
 pub(crate) use frames::FrameWriter;
 pub(crate) use list::{ListMeta, list_response};
-pub(crate) use negotiate::{JSON, Media, Negotiated, Offer, PLAIN, Shape, acceptable, negotiate, subtype};
+pub(crate) use negotiate::{JSON, Media, Negotiated, Offer, PLAIN, Shape, acceptable, negotiate, reads_gzip, subtype};
 pub(crate) use partial::write_partial;
 pub(crate) use respond::{
     bytes_response, failure_response, json_response, object_response, status_response, text_response, value_response,

@@ -93,8 +93,14 @@ pub(crate) fn negotiate(headers: &HeaderMap, pretty: Option<bool>, offer: Offer)
             .any(|known| agent.starts_with(known))
     };
     found.pretty = !offer.stream && (pretty.unwrap_or_else(|| found.pretty || for_people()));
-    found.gzip = text(ACCEPT_ENCODING).split(',').any(|coding| coding.trim() == "gzip");
+    found.gzip = reads_gzip(headers);
     Ok(found)
+}
+
+/// Whether the client reads gzip.
+pub(crate) fn reads_gzip(headers: &HeaderMap) -> bool {
+    let codings = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("");
+    codings.split(',').any(|coding| coding.trim() == "gzip")
 }
 
 /// The first clause that can be served.

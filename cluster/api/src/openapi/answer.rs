@@ -1,16 +1,13 @@
 //! How documents are sent: which form, and what the headers say.
 
 use crate::{
-    encode::{gzip, json_response, subtype},
+    encode::{gzip, json_response, reads_gzip, subtype},
     pipeline::Call,
 };
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response,
-    header::{
-        ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION,
-        VARY,
-    },
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY},
 };
 use serde_json::Value;
 use strata_http::Body;
@@ -113,7 +110,7 @@ pub(super) fn document(
         let media = HeaderValue::from_static(encoding.media());
         response.headers_mut().insert(CONTENT_TYPE, media);
         let compressed = compressed()?;
-        if text(ACCEPT_ENCODING).split(',').any(|coding| coding.trim() == "gzip") {
+        if reads_gzip(&call.headers) {
             let gzip = HeaderValue::from_static("gzip");
             response.headers_mut().insert(CONTENT_ENCODING, gzip);
             *response.body_mut() = Body::full(compressed);
