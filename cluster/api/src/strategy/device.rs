@@ -36,11 +36,33 @@ pub(super) static CLAIMS: Row = Row {
     ..ROW
 };
 
+/// What of its metadata a claim gets from elsewhere than its template.
+const TEMPLATE_METADATA: [&str; 12] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
 pub(super) static TEMPLATES: Row = Row {
     returns_deleted: true,
     columns: &[columns::NAME, columns::AGE],
     validate_create: |object, causes| {
         let spec = Field::root(object).at("spec");
+        for name in TEMPLATE_METADATA {
+            let member = spec.at("metadata").at(name);
+            if !member.is_empty() {
+                causes.push(member.forbidden("cannot be set"));
+            }
+        }
         labels(&spec.at("metadata.labels"), causes);
         annotations(&spec.at("metadata.annotations"), causes);
         claim(&spec.at("spec.devices"), causes);

@@ -18,6 +18,10 @@ use std::net::IpAddr;
 use strata_meta::names;
 
 pub(super) static INGRESSES: Row = Row {
+    validate_status: |new, _, causes| {
+        let balancer = Field::root(new).at("status.loadBalancer");
+        crate::validate::status::load_balancer(&balancer, false, causes);
+    },
     counts: true,
     warnings: |new, old| {
         const ANNOTATION: &str = "kubernetes.io/ingress.class";

@@ -203,6 +203,7 @@ pub(super) static DISRUPTION_BUDGETS: Row = Row {
     },
     validate_status: |new, _, causes| {
         let status = Field::root(new).at("status");
+        crate::validate::status::conditions(&status.at("conditions"), causes);
         for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             status.at(name).not_negative(causes);
         }

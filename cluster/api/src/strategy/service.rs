@@ -15,6 +15,15 @@ use serde_json::Value;
 use strata_meta::{StatusCause, names};
 
 pub(super) static SERVICES: Row = Row {
+    validate_status: |new, _, causes| {
+        let balancer = Field::root(new).at("status.loadBalancer");
+        if json::text(new, "spec.type") == "LoadBalancer" {
+            crate::validate::status::load_balancer(&balancer, true, causes);
+        } else if !balancer.at("ingress").is_empty() {
+            let why = "may only be used when `spec.type` is 'LoadBalancer'";
+            causes.push(balancer.at("ingress").forbidden(why));
+        }
+    },
     warnings: |new, _| warnings(new),
     fields: &[field("spec.clusterIP"), field("spec.type")],
     // RelaxedServiceNameValidation is on by default since 1.36.

@@ -22,7 +22,7 @@ fn webhook_url(url: &Field<'_>, causes: &mut Causes) {
         return causes.push(url.required(&why));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("", ""));
-    if scheme != "https" {
+    if !scheme.eq_ignore_ascii_case("https") {
         let why = format!("'https' is the only allowed URL scheme{FORM}");
         causes.push(url.invalid_as(scheme, why));
     }

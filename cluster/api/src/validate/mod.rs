@@ -7,6 +7,7 @@ pub(crate) mod formats;
 mod looks;
 mod metadata;
 pub(crate) mod pod;
+pub(crate) mod status;
 pub(crate) mod storage;
 
 pub(crate) use claim::{access_modes, claim_spec};

@@ -3,7 +3,8 @@
 use super::zero::{fill, is_empty, zero_item};
 use crate::{Schema, Shape, TypeId, TypeInfo};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -194,16 +195,15 @@ impl ShapeSeed<'_, '_> {
                 Some(time) => Ok(Some(Value::String(time.to_string()))),
                 None => Err(self.context.fail(malformed("2006-01-02T15:04:05.000000Z07:00"))),
             },
-            Shape::Bytes => {
-                if let Some(at) = base64_fault(text) {
+            // Bits that no byte needs may be anything; they are not kept.
+            Shape::Bytes => match base64_bytes(text) {
+                Ok(bytes) => Ok(Some(Value::String(STANDARD.encode(bytes)))),
+                Err(at) => {
                     let message = format!("illegal base64 data at input byte {at}");
                     self.context.type_error.get_or_insert(message);
-                    return Ok(None);
+                    Ok(None)
                 }
-                Ok(Some(Value::String(
-                    text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect(),
-                )))
-            }
+            },
             _ => Ok(self.mismatch("string")),
         }
     }
@@ -310,14 +310,19 @@ fn float(n: f64) -> Option<Value> {
     serde_json::Number::from_f64(n).map(Value::Number)
 }
 
-/// Where base64 text is malformed; line ends are allowed.
-fn base64_fault(text: &str) -> Option<usize> {
+/// As Go reads base64.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// The bytes of base64 text, in which line ends are allowed. Errors: where it is malformed.
+fn base64_bytes(text: &str) -> Result<Vec<u8>, usize> {
     let clean: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    match STANDARD.decode(&clean) {
-        Ok(_) => None,
-        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => Some(at),
-        Err(_) => Some(clean.len() / 4 * 4),
-    }
+    LENIENT.decode(&clean).map_err(|error| match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+        _ => clean.len() / 4 * 4,
+    })
 }
 
 impl<'de> Visitor<'de> for ShapeSeed<'_, '_> {

@@ -198,6 +198,16 @@ pub(crate) fn status_update(new: &Value, old: &Value, causes: &mut Causes) {
         let ip = address.at("ip").named(address.path());
         ip.problems(causes, crate::validate::formats::ip(ip.text()));
     }
+    let (host, hosts) = (now.at("status.hostIP"), now.at("status.hostIPs"));
+    if let Some(first) = hosts.items().next().map(|address| address.at("ip"))
+        && first.text() != host.text()
+    {
+        causes.push(first.invalid("must be equal to `hostIP`"));
+    }
+    for address in hosts.items() {
+        let ip = address.at("ip").named(address.path());
+        ip.problems(causes, crate::validate::formats::ip(ip.text()));
+    }
     let class = now.at("status.qosClass");
     if !was.at("status.qosClass").is_empty() {
         class.unchanged(causes, &was.at("status.qosClass"));
