@@ -179,6 +179,10 @@ impl ServiceAllocator {
             json::set(value, "spec.ipFamilyPolicy", "RequireDualStack");
             json::set(value, "spec.ipFamilies", json!(["IPv4", "IPv6"]));
         }
+        let headless = json::text(value, "spec.clusterIP") == "None";
+        if !headless || json::members(value, "spec.selector").next().is_some() {
+            only_one_family(value, causes);
+        }
         json::set_default(value, "spec.ipFamilyPolicy", "SingleStack");
         json::set_default(value, "spec.ipFamilies", json!(["IPv4"]));
         let wanted = match json::text(value, "spec.clusterIP") {
@@ -196,6 +200,10 @@ impl ServiceAllocator {
         }
         if old.is_some_and(|o| !wanted.is_empty() && json::text(o, "spec.clusterIP") == wanted) {
             json::set(value, "spec.clusterIPs", json!([wanted]));
+            return;
+        }
+        // What is no address is refused by validation.
+        if !wanted.is_empty() && wanted.parse::<std::net::IpAddr>().is_err() {
             return;
         }
         let found = if wanted.is_empty() {
@@ -221,7 +229,10 @@ impl ServiceAllocator {
     fn this_address(&self, text: &str) -> Result<u32, String> {
         let address: Ipv4Addr = text.parse().map_err(|_| "must be a valid IP address".to_owned())?;
         let address = u32::from(address);
-        if address <= self.network || address >= self.network + self.size - 1 {
+        if address < self.network || address - self.network >= self.size {
+            return Err("the provided network does not match the current range".into());
+        }
+        if address == self.network || address == self.network + self.size - 1 {
             let range = format!("{}/{}", Ipv4Addr::from(self.network), 32 - self.size.trailing_zeros());
             return Err(format!(
                 "the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}"
@@ -372,6 +383,22 @@ fn ports_of(value: &Value) -> impl Iterator<Item = u16> {
         .chain(json::int(value, "spec.healthCheckNodePort"))
         .filter_map(|n| u16::try_from(n).ok())
         .filter(|n| *n > 0)
+}
+
+/// There are IPv4 ranges only.
+fn only_one_family(value: &Value, causes: &mut Vec<StatusCause>) {
+    let policy = json::text(value, "spec.ipFamilyPolicy");
+    if policy == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        causes.push(StatusCause::invalid("spec.ipFamilyPolicy", policy, why));
+    }
+    for (at, family) in json::list(value, "spec.ipFamilies").iter().enumerate() {
+        let family = family.as_str().unwrap_or("");
+        if family != "IPv4" {
+            let field = format!("spec.ipFamilies[{at}]");
+            causes.push(StatusCause::invalid(&field, family, "not configured on this cluster"));
+        }
+    }
 }
 
 /// What an update leaves out stays as it was, unless the type no longer has it.

@@ -6,7 +6,7 @@ use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 use strata_http::Body;
-use strata_meta::{GroupVersion, GroupVersionKind, Reason, Status, StatusCause};
+use strata_meta::{GroupKind, GroupVersion, GroupVersionKind, Reason, Status, StatusCause};
 use strata_schema::{Decoded, Identity, Schema, protobuf};
 
 /// Upstream's limit of a body.
@@ -70,18 +70,34 @@ pub(crate) enum BodyMedia {
     Protobuf,
 }
 
+const ACCEPTED: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
+
+/// Warnings tell of each key that repeats in YAML by itself.
+fn one_by_one(why: &str) -> Vec<String> {
+    match why.strip_prefix("yaml: unmarshal errors:") {
+        Some(lines) => lines
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        None => vec![why.to_owned()],
+    }
+}
+
 /// The encoding the Content-Type names; JSON when there is none. Errors: 415.
 pub(crate) fn body_media(headers: &HeaderMap) -> Result<BodyMedia, Status> {
     let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     match text.split(';').next().unwrap_or("").trim() {
+        "" if !text.is_empty() => Err(unsupported_media(&ACCEPTED)),
         "" | "application/json" => Ok(BodyMedia::Json),
         "application/yaml" => Ok(BodyMedia::Yaml),
         protobuf::MEDIA_TYPE => Ok(BodyMedia::Protobuf),
-        _ => Err(unsupported_media(&[
-            "application/json",
-            "application/yaml",
-            "application/vnd.kubernetes.protobuf",
-        ])),
+        _ => Err(unsupported_media(&ACCEPTED)),
     }
 }
 
@@ -140,6 +156,13 @@ fn decode_as(
     let decoded = match media {
         BodyMedia::Json => {
             let identity = strata_schema::identify(bytes).map_err(|e| unrecognised(&e.to_string()))?;
+            if schema.is_custom() && identity.kind.is_empty() {
+                let body = String::from_utf8_lossy(bytes);
+                return Err(unrecognised(&format!("Object 'Kind' is missing in '{body}'")));
+            }
+            if schema.is_custom() && identity.kind != gvk.kind && identity.api_version == gvk.api_version() {
+                return Err(another_kind(gvk, &identity, bytes));
+            }
             check_identity(gvk, &identity, bytes)?;
             schema.decode(gvk, bytes)
         }
@@ -179,6 +202,19 @@ fn decode_as(
     finish(gvk, decoded, validation, warnings)
 }
 
+/// A custom resource that says it is of another kind of its group is refused as one of that kind.
+fn another_kind(wanted: &GroupVersionKind, identity: &Identity, bytes: &[u8]) -> Status {
+    let body: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let stated = GroupKind {
+        group: wanted.group.clone(),
+        kind: identity.kind.clone(),
+    };
+    let name = body["metadata"]["name"].as_str().unwrap_or("");
+    let why = format!("must be {}", wanted.kind);
+    let cause = StatusCause::invalid("kind", identity.kind.as_str(), why);
+    Status::invalid(&stated, name, vec![cause])
+}
+
 /// Decodes what a patch made. Errors: 400, 422 as upstream gives for a patched object that does not decode.
 pub(crate) fn decode_patched(
     schema: &RowSchema,
@@ -199,7 +235,7 @@ fn finish(
     let decoded = decoded.map_err(|e| cannot_be_handled(gvk, gvk, e))?;
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => warnings.extend(decoded.strict),
+        FieldValidation::Warn => warnings.extend(decoded.strict.iter().flat_map(|why| one_by_one(why))),
         FieldValidation::Strict => {
             if let Some(why) = decoded.strict_error() {
                 return Err(cannot_be_handled(gvk, gvk, why));

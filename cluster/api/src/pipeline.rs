@@ -470,7 +470,8 @@ fn unknown_resource(call: &Call) -> Result<Response<Body>, Status> {
 }
 
 fn serves_group(call: &Call, group: &str) -> bool {
-    call.core.registry.rows().iter().any(|row| row.gvk.group == group)
+    let rows = call.core.registry.rows();
+    rows.iter().any(|row| row.gvk.group == group && !row.schema.is_custom())
 }
 
 async fn plain(call: &Call) -> Result<Response<Body>, Status> {

@@ -7,14 +7,15 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    verbs::WriteOptions,
+    tracking,
+    verbs::{WriteOptions, field_manager},
 };
 use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use strata_auth::{Attributes, Decision, UserInfo};
+use strata_auth::{Attributes, Decision, TokenError, UserInfo};
 use strata_http::Body;
-use strata_meta::{FieldSelector, LabelSelector, Selector, Status, StatusCause};
+use strata_meta::{FieldSelector, GroupKind, GroupResource, LabelSelector, Selector, Status, StatusCause, Time};
 
 /// Answers a create of a kind that is not stored.
 pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
@@ -26,6 +27,8 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
     let mut value = decode_body(&row.gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
+    row.schema.apply_defaults(&row.gvk, &mut value);
+    value = tracking::account_review(&row.gvk, &field_manager(call), "", value);
     let place = (
         call.info.namespace.clone(),
         json::text(&value, "metadata.name").to_owned(),
@@ -46,20 +49,15 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
             access(call, row, &mut value, &user).await?;
         }
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            if row.namespaced && json::text(&value, "spec.resourceAttributes.namespace") != call.info.namespace {
-                let why = "must match metadata.namespace";
-                let cause = StatusCause::invalid(
-                    "spec.resourceAttributes.namespace",
-                    json::text(&value, "spec.resourceAttributes.namespace"),
-                    why,
-                );
-                return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
-            }
-            let user = subject(row, &value)?;
+            check_subject(row, &value, &call.info.namespace)?;
+            let user = subject(&value);
             access(call, row, &mut value, &user).await?;
         }
         "SelfSubjectRulesReview" => rules(call, &mut value)?,
-        "SelfSubjectReview" => json::set(&mut value, "status", json!({"userInfo": &*call.user})),
+        "SelfSubjectReview" => {
+            value = json!({"kind": row.gvk.kind, "apiVersion": row.gvk.api_version(),
+                "metadata": {"creationTimestamp": Time::now()}, "status": {"userInfo": &*call.user}});
+        }
         "TokenReview" => token(call, &mut value).await?,
         _ => return Err(Status::method_not_allowed()),
     }
@@ -70,13 +68,14 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
 fn empty_list(call: &Call, row: &Row) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     if call.info.verb == "get" {
-        return Err(Status::not_found(&row.resource, &call.info.name));
+        let named = GroupResource::new("", "componentstatus");
+        return Err(Status::not_found(&named, &call.info.name));
     }
     let value = json!({"kind": row.list_kind, "apiVersion": row.gvk.api_version(), "metadata": {}, "items": []});
     Ok(value_response(200, &value, form))
 }
 
-fn subject(row: &Row, value: &Value) -> Result<UserInfo, Status> {
+fn subject(value: &Value) -> UserInfo {
     let texts = |path: &str| -> Vec<String> {
         json::list(value, path)
             .iter()
@@ -84,7 +83,7 @@ fn subject(row: &Row, value: &Value) -> Result<UserInfo, Status> {
             .map(str::to_owned)
             .collect()
     };
-    let user = UserInfo {
+    UserInfo {
         name: json::text(value, "spec.user").to_owned(),
         uid: json::text(value, "spec.uid").to_owned(),
         groups: texts("spec.groups"),
@@ -94,12 +93,65 @@ fn subject(row: &Row, value: &Value) -> Result<UserInfo, Status> {
                 (key.clone(), values.map(str::to_owned).collect())
             })
             .collect(),
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        let cause = StatusCause::invalid("spec.user", "", "at least one of user or group must be specified");
-        return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
     }
-    Ok(user)
+}
+
+/// The kind as refusals name it: upstream knows the group alone.
+fn unnamed(row: &Row) -> GroupKind {
+    GroupKind {
+        group: row.gvk.group.clone(),
+        kind: String::new(),
+    }
+}
+
+/// What is asked about: exactly one of a resource and a path.
+fn asked(value: &Value, causes: &mut Vec<StatusCause>) {
+    let attributes = ["spec.resourceAttributes", "spec.nonResourceAttributes"].map(|path| json::get(value, path));
+    match attributes {
+        [Some(_), Some(path)] => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            causes.push(StatusCause::invalid("spec.nonResourceAttributes", path, why));
+        }
+        [None, None] => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            causes.push(StatusCause::invalid("spec.resourceAttributes", Null, why));
+        }
+        _ => {}
+    }
+}
+
+/// Nothing as Go prints it.
+struct Null;
+
+impl std::fmt::Debug for Null {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("null")
+    }
+}
+
+/// A review says whom it is about, and one in a namespace asks about that one.
+fn check_subject(row: &Row, value: &Value, namespace: &str) -> Result<(), Status> {
+    let mut causes = Vec::new();
+    asked(value, &mut causes);
+    if json::text(value, "spec.user").is_empty() && json::list(value, "spec.groups").is_empty() {
+        let why = "at least one of user or group must be specified";
+        causes.push(StatusCause::invalid("spec.user", "", why));
+    }
+    if row.namespaced {
+        let stated = json::text(value, "spec.resourceAttributes.namespace");
+        if json::get(value, "spec.resourceAttributes").is_some() && stated != namespace {
+            let why = "must match metadata.namespace";
+            causes.push(StatusCause::invalid("spec.resourceAttributes.namespace", stated, why));
+        }
+        if let Some(path) = json::get(value, "spec.nonResourceAttributes") {
+            let why = "disallowed on this kind of request";
+            causes.push(StatusCause::invalid("spec.nonResourceAttributes", path, why));
+        }
+    }
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(&unnamed(row), "", causes)),
+    }
 }
 
 async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<(), Status> {
@@ -131,15 +183,10 @@ async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> R
             };
             call.core.authorizer.decide(&call.core, &attributes).await
         }
-        (Some(_), Some(_)) => {
-            let why = "cannot be specified in combination with resourceAttributes";
-            let cause = StatusCause::invalid("spec.nonResourceAttributes", path.as_ref(), why);
-            return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
-        }
-        (None, None) => {
-            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            let cause = StatusCause::invalid("spec.resourceAttributes", Value::Null, why);
-            return Err(Status::invalid(&row.group_kind(), "", vec![cause]));
+        _ => {
+            let mut causes = Vec::new();
+            asked(value, &mut causes);
+            return Err(Status::invalid(&unnamed(row), "", causes));
         }
     };
     let mut status = json!({"allowed": decision.is_allowed()});
@@ -214,6 +261,15 @@ fn rules(call: &Call, value: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// What those who know tokens say together: one does not know it, and the one whose it is says what is wrong with it.
+fn untold(why: &TokenError) -> String {
+    const UNKNOWN: &str = "invalid bearer token";
+    match why {
+        TokenError::Foreign | TokenError::Malformed(_) => UNKNOWN.to_owned(),
+        why => format!("[{UNKNOWN}, {why}]"),
+    }
+}
+
 async fn token(call: &Call, value: &mut Value) -> Result<(), Status> {
     let text = json::text(value, "spec.token");
     if text.is_empty() {
@@ -241,7 +297,7 @@ async fn token(call: &Call, value: &mut Value) -> Result<(), Status> {
             };
             match asked {
                 Some((user, audiences)) => json!({"authenticated": true, "user": &*user, "audiences": audiences}),
-                None => json!({"user": {}, "error": why.to_string()}),
+                None => json!({"user": {}, "error": untold(&why)}),
             }
         }
     };

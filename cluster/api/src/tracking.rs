@@ -160,6 +160,24 @@ pub(crate) fn account(
     }
 }
 
+/// What is asked of the server without being kept, with who says what in it.
+pub(crate) fn account_review(gvk: &GroupVersionKind, manager: &str, subresource: &str, new: Value) -> Value {
+    let Ok(kind) = BuiltinKind::new(gvk) else {
+        return new;
+    };
+    let write = Write {
+        kind: &kind,
+        manager,
+        subresource,
+        filter: &Filter::default(),
+        now: Time::now(),
+    };
+    apply::update(&write, None, new).unwrap_or_else(|(why, new)| {
+        tracing::error!(kind = %gvk, %why, "managed fields of a review are lost");
+        new
+    })
+}
+
 /// The encoded object without its managers, for objects that are too large with them. `None` if it has none.
 pub(crate) fn without_managers(body: &Bytes) -> Option<Bytes> {
     let mut value: Value = serde_json::from_slice(body).ok()?;

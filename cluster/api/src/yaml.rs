@@ -22,13 +22,15 @@ pub(crate) struct Document {
 }
 
 impl Document {
+    /// A sentence for each key that occurs twice.
+    pub(crate) fn repeated(&self) -> impl Iterator<Item = String> {
+        let sentence = |(line, key): &(u64, String)| format!("line {line}: key {key:?} already set in map");
+        self.repeated.iter().map(sentence)
+    }
+
     /// The sentence of strict decoding about keys that occur twice, if any do.
     pub(crate) fn strict_error(&self) -> Option<String> {
-        let lines: Vec<String> = self
-            .repeated
-            .iter()
-            .map(|(line, key)| format!("\n  line {line}: key {key:?} already set in map"))
-            .collect();
+        let lines: Vec<String> = self.repeated().map(|line| format!("\n  {line}")).collect();
         (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:{}", lines.concat()))
     }
 }

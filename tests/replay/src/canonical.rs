@@ -57,6 +57,7 @@ impl Canon {
         match value {
             Value::Array(items) => items.into_iter().map(|item| self.value("", item)).collect(),
             Value::Object(mut members) => {
+                sort_what_has_no_order(&mut members);
                 let uid = members.get("uid").and_then(Value::as_str).unwrap_or("").to_owned();
                 if let Some(Value::String(revision)) = members.get_mut("resourceVersion") {
                     *revision = self.revision(&uid, revision);
@@ -113,8 +114,8 @@ impl Canon {
         if name.is_empty() && is_age(&text) {
             return "<age>".into();
         }
-        if text.starts_with("X509SHA256=") {
-            return "<the certificate's digest>".into();
+        if let Some(kind) = credential(&text) {
+            return format!("{kind}=<credential>");
         }
         if let Some(suffix) = text.strip_prefix("kube-api-access-") {
             return format!("kube-api-access-<random {}>", suffix.len());
@@ -136,6 +137,46 @@ impl Canon {
         }
         text
     }
+}
+
+/// Entries of managers stand in the order of their seconds, which differs from run to run; conflicts and what is wrong
+/// with custom resources in that of a Go map.
+fn sort_what_has_no_order(members: &mut serde_json::Map<String, Value>) {
+    if let Some(Value::Array(entries)) = members.get_mut("managedFields") {
+        let key = |entry: &Value| ["manager", "operation", "apiVersion", "subresource"].map(|m| entry[m].to_string());
+        entries.sort_by_key(key);
+    }
+    let Some(details) = members.get_mut("details") else {
+        return;
+    };
+    let custom = details["group"] == "example.com";
+    let Some(Value::Array(causes)) = details.get_mut("causes") else {
+        return;
+    };
+    if !custom && causes.iter().any(|cause| cause["reason"] != "FieldManagerConflict") {
+        return;
+    }
+    let text = |cause: &Value| {
+        let part = |name: &str| cause[name].as_str().unwrap_or("").to_owned();
+        format!("{}: {}", part("field"), part("message"))
+    };
+    let told = causes.iter().map(text).collect::<Vec<_>>().join(", ");
+    causes.sort_by_key(text);
+    let sorted = causes.iter().map(text).collect::<Vec<_>>().join(", ");
+    if let Some(Value::String(message)) = members.get_mut("message") {
+        *message = message.replace(&told, &sorted);
+    }
+}
+
+/// What kind of credential a text identifies.
+fn credential(text: &str) -> Option<&str> {
+    let (kind, id) = text.split_once('=')?;
+    let identifies = match kind {
+        "JTI" => is_uid(id),
+        "X509SHA256" => id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+        _ => false,
+    };
+    identifies.then_some(kind)
 }
 
 /// How long ago something was, as tables tell it.

@@ -13,7 +13,14 @@ pub(crate) struct Conversion {
 }
 
 static EVENT: Conversion = Conversion {
-    from_stored: |value| rename(value, EVENT_MEMBERS.iter().map(|(core, event)| (*core, *event))),
+    from_stored: |value| {
+        rename(value, EVENT_MEMBERS.iter().map(|(core, event)| (*core, *event)));
+        for member in ["reportingController", "reportingInstance"] {
+            if json::text(value, member).is_empty() {
+                json::remove(value, member);
+            }
+        }
+    },
     to_stored: |value| rename(value, EVENT_MEMBERS.iter().map(|(core, event)| (*event, *core))),
 };
 

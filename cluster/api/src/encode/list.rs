@@ -112,6 +112,13 @@ fn json_list(
     }
     head.extend_from_slice(br#"","#);
     meta.write(&mut head);
+    // Lists of what has no Go type tell of the token even when there is none (upstream's do).
+    let untyped = row.schema.is_custom() && form.shape == Shape::Object;
+    if untyped && meta.continue_token.is_empty() && head.pop_if(|last| *last == b'}').is_some() {
+        let comma = if head.ends_with(b"{") { "" } else { "," };
+        head.extend_from_slice(comma.as_bytes());
+        head.extend_from_slice(br#""continue":""}"#);
+    }
     head.extend_from_slice(br#","items":["#);
     let mut pieces = Pieces {
         row: row.clone(),

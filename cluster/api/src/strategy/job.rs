@@ -363,10 +363,19 @@ fn cron_job(object: &Value, causes: &mut Causes) {
     let schedule = spec.at("schedule");
     if schedule.is_empty() {
         causes.push(schedule.required(""));
-    } else if schedule.text().contains("TZ") {
-        causes.push(schedule.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
-    } else if let Err(why) = cron_schedule(schedule.text()) {
-        causes.push(schedule.invalid(why));
+    } else {
+        // A zone in front is read, and then refused.
+        let zoned = schedule.text().starts_with("TZ=") || schedule.text().starts_with("CRON_TZ=");
+        let times = match schedule.text().split_once(' ') {
+            Some((_, rest)) if zoned => rest.trim(),
+            _ => schedule.text(),
+        };
+        if let Err(why) = cron_schedule(times) {
+            causes.push(schedule.invalid(why));
+        }
+        if schedule.text().contains("TZ") {
+            causes.push(schedule.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+        }
     }
     spec.at("startingDeadlineSeconds").not_negative(causes);
     let zone = spec.at("timeZone");

@@ -100,6 +100,11 @@ pub(crate) trait Strategy: Send + Sync {
         false
     }
 
+    /// Whether a deletion that takes effect at once is marked on the object all the same, as one with a grace is.
+    fn is_graceful(&self) -> bool {
+        false
+    }
+
     /// Whether a finished deletion answers with the object instead of a Status.
     fn returns_deleted(&self) -> bool {
         false
@@ -173,16 +178,7 @@ pub(crate) trait Strategy: Send + Sync {
         if self.counts_labels() && !json::same(new, old, "metadata.labels") {
             return true;
         }
-        let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
-        let same = |(name, value): (&String, &Value)| !counts(name) || new.get(name) == Some(value);
-        match json::get(old, "spec").or(json::get(new, "spec")) {
-            Some(_) => !json::same(new, old, "spec"),
-            // Without a spec, everything that is no metadata and no status.
-            None => {
-                let members = |value: &Value| value.as_object().map_or(0, |m| m.keys().filter(|k| counts(k)).count());
-                members(new) != members(old) || !old.as_object().into_iter().flatten().all(same)
-            }
-        }
+        spec_changed(new, old)
     }
 
     /// What a deletion puts into an object before it is decided whether anything holds it.
@@ -208,6 +204,20 @@ pub(crate) enum Collection {
     Orphans,
     /// Nobody asks.
     Ignored,
+}
+
+/// Whether the spec is another, or for kinds without one anything that is no metadata and no status.
+fn spec_changed(new: &Value, old: &Value) -> bool {
+    let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
+    let same = |(name, value): (&String, &Value)| !counts(name) || new.get(name) == Some(value);
+    match json::get(old, "spec").or(json::get(new, "spec")) {
+        Some(_) => !json::same(new, old, "spec"),
+        // Without a spec, everything that is no metadata and no status.
+        None => {
+            let members = |value: &Value| value.as_object().map_or(0, |m| m.keys().filter(|k| counts(k)).count());
+            members(new) != members(old) || !old.as_object().into_iter().flatten().all(same)
+        }
+    }
 }
 
 /// The rules of a row: built in, or made of a definition.

@@ -20,6 +20,10 @@ impl Strategy for Pod {
         true
     }
 
+    fn is_graceful(&self) -> bool {
+        true
+    }
+
     fn prepare_create(&self, object: &mut Value) {
         select_by_own_labels(object);
         let class = quality_of_service(object);

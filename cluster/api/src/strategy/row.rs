@@ -1,6 +1,6 @@
 //! A strategy that is data: what most kinds need.
 
-use super::{Causes, Collection, Column, Strategy, columns};
+use super::{Causes, Collection, Column, Strategy, columns, spec_changed};
 use crate::{
     cache::FieldPath,
     json,
@@ -20,6 +20,8 @@ pub(super) struct Row {
     pub(super) counts: bool,
     /// Whether changes of labels are counted with them.
     pub(super) counts_labels: bool,
+    /// Whether changes of annotations are counted too.
+    pub(super) counts_annotations: bool,
     /// What names look like.
     pub(super) rule: NameRule,
     /// What becomes of dependents.
@@ -55,6 +57,7 @@ pub(super) const ROW: Row = Row {
     create_on_update: false,
     counts: false,
     counts_labels: false,
+    counts_annotations: false,
     rule: NameRule::Subdomain,
     metadata: MetadataTurn::First,
     columns: &[columns::NAME, columns::CREATED_AT],
@@ -87,6 +90,10 @@ impl Strategy for Row {
     }
     fn counts_labels(&self) -> bool {
         self.counts_labels
+    }
+    fn changed(&self, new: &Value, old: &Value) -> bool {
+        let labels = self.counts_labels && !json::same(new, old, "metadata.labels");
+        labels || spec_changed(new, old) || (self.counts_annotations && !json::same(new, old, "metadata.annotations"))
     }
     fn creates_on_update(&self) -> bool {
         self.create_on_update

@@ -20,6 +20,7 @@ use strata_meta::{Selector, StatusCause};
 
 pub(super) static DEPLOYMENTS: Row = Row {
     counts: true,
+    counts_annotations: true,
     warnings: hosted_template_warnings,
     keeps_labels: true,
     columns: &[

@@ -132,7 +132,7 @@ fn pod_address(pod: &Value, name: &str, port: &str) -> Result<(String, SocketAdd
     };
     let address: IpAddr = json::text(pod, "status.podIP")
         .parse()
-        .map_err(|_| Status::bad_request(format_args!("address not allowed: pod {name} has no address yet")))?;
+        .map_err(|_| Status::bad_request("address not allowed"))?;
     if address.is_loopback() || address.is_unspecified() {
         return Err(Status::bad_request("address not allowed"));
     }

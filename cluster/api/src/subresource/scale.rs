@@ -35,6 +35,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         let scale = scale_of(row, &value);
         return Ok(match form.shape {
             Shape::Table => value_response(200, &table_of(&scale, form), form),
+            Shape::Partial => value_response(200, &partial_of(&scale, form), form),
             _ => value_response(200, &scale, form),
         });
     }
@@ -167,6 +168,11 @@ pub(crate) async fn admit_scale(
     let admitted = admission::admit(request, scale_of(row, new), Some(&before), warnings).await?;
     json::set(new, paths(row).0, json::int(&admitted, "spec.replicas").unwrap_or(0));
     Ok(())
+}
+
+fn partial_of(scale: &Value, form: Negotiated) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{}", form.meta_version),
+        "metadata": scale["metadata"]})
 }
 
 /// The columns upstream has for a scale.

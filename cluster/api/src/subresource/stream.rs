@@ -18,7 +18,7 @@ use strata_http::{
     Body, proxy,
     websocket::{self, Encoding},
 };
-use strata_meta::{Reason, Status};
+use strata_meta::{GroupKind, Reason, Status, StatusCause};
 
 /// Bytes of an agent's refusal that are passed on (upstream's limit).
 const REFUSAL: usize = 2048;
@@ -210,29 +210,24 @@ fn log_path(call: &Call, pod: &Value) -> Result<String, Status> {
             pairs.push((name, "true".to_owned()));
         }
     }
+    let mut causes = Vec::new();
+    let both = !query.get("sinceSeconds").is_empty() && !query.get("sinceTime").is_empty();
     for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
         let text = query.get(name);
-        if text.is_empty() {
-            continue;
+        if name == "sinceSeconds" && both {
+            let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            causes.push(StatusCause::forbidden("[]", why));
+        } else if !text.is_empty() {
+            causes.extend(too_small(name, text, least));
+            pairs.push((name, text.to_owned()));
         }
-        let number = text.parse::<i64>();
-        if number.as_ref().map_or(true, |n| *n < least) {
-            let why = if least == 0 {
-                "must be greater than or equal to 0"
-            } else {
-                "must be greater than 0"
-            };
-            let kind = strata_meta::GroupKind {
-                group: String::new(),
-                kind: "PodLogOptions".into(),
-            };
-            let cause = match number {
-                Ok(n) => strata_meta::StatusCause::invalid(name, n, why),
-                Err(_) => strata_meta::StatusCause::invalid(name, text, why),
-            };
-            return Err(Status::invalid(&kind, &call.info.name, vec![cause]));
-        }
-        pairs.push((name, text.to_owned()));
+    }
+    if !causes.is_empty() {
+        let kind = GroupKind {
+            group: String::new(),
+            kind: "PodLogOptions".into(),
+        };
+        return Err(Status::invalid(&kind, &call.info.name, causes));
     }
     for name in ["sinceTime", "stream"] {
         if !query.get(name).is_empty() {
@@ -240,6 +235,18 @@ fn log_path(call: &Call, pod: &Value) -> Result<String, Status> {
         }
     }
     Ok(agent_path("containerLogs", call, Some(container), &pairs))
+}
+
+fn too_small(name: &str, text: &str, least: i64) -> Option<StatusCause> {
+    let why = match least {
+        0 => "must be greater than or equal to 0",
+        _ => "must be greater than 0",
+    };
+    match text.parse::<i64>() {
+        Ok(number) if number >= least => None,
+        Ok(number) => Some(StatusCause::invalid(name, number, why)),
+        Err(_) => Some(StatusCause::invalid(name, text, why)),
+    }
 }
 
 fn command_path(call: &Call, pod: &Value) -> Result<String, Status> {
@@ -268,7 +275,8 @@ fn command_path(call: &Call, pod: &Value) -> Result<String, Status> {
     }
     if call.info.subresource == "exec" {
         pairs.extend(query.all("command").map(|word| ("command", word.to_owned())));
-        if pairs.iter().all(|(name, _)| *name != "command") {
+        let assigned = !json::text(pod, "spec.nodeName").is_empty();
+        if assigned && pairs.iter().all(|(name, _)| *name != "command") {
             return Err(Status::bad_request("you must specify at least one command"));
         }
     }

@@ -101,11 +101,13 @@ fn namespace(namespace: &str, namespaced: bool, causes: &mut Vec<StatusCause>) {
 pub(crate) fn labels(object: &Value, path: &str, causes: &mut Vec<StatusCause>) {
     for (key, value) in json::members(object, path) {
         let value = value.as_str().unwrap_or("");
-        causes.extend(
-            names::qualified_name(key)
-                .iter()
-                .map(|p| StatusCause::invalid(path, key, p)),
-        );
+        causes.extend(names::qualified_name(key).iter().map(|p| {
+            StatusCause::invalid(
+                path,
+                key,
+                p.replacen("a qualified name must", "a valid label key must", 1),
+            )
+        }));
         causes.extend(
             names::label_value(value)
                 .iter()
@@ -157,7 +159,7 @@ fn owners(object: &Value, causes: &mut Vec<StatusCause>) {
         if api_version == "v1" && kind == "Event" {
             causes.push(StatusCause::invalid(
                 FIELD,
-                owner,
+                Owners(std::slice::from_ref(owner), false),
                 "/v1, Kind=Event is disallowed from being an owner",
             ));
         }
@@ -166,7 +168,7 @@ fn owners(object: &Value, causes: &mut Vec<StatusCause>) {
             match &controller {
                 Some(first) => causes.push(StatusCause::invalid(
                     FIELD,
-                    json::list(object, FIELD),
+                    Owners(json::list(object, FIELD), true),
                     format_args!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"),
                 )),
                 None => controller = Some(this),
@@ -192,6 +194,26 @@ fn finalizers(object: &Value, causes: &mut Vec<StatusCause>) {
             list,
             "finalizer orphan and foregroundDeletion cannot be both set",
         ));
+    }
+}
+
+/// Owner references as Go prints them: members in the order of the struct, in a list or alone.
+struct Owners<'a>(&'a [Value], bool);
+
+impl std::fmt::Debug for Owners<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MEMBERS: [&str; 6] = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+        let one = |owner: &Value| {
+            let members = MEMBERS.iter().filter_map(|name| Some((name, owner.get(*name)?)));
+            let texts: Vec<String> = members.map(|(name, value)| format!("{name:?}:{value}")).collect();
+            format!("{{{}}}", texts.join(","))
+        };
+        let all = self.0.iter().map(one).collect::<Vec<_>>().join(",");
+        if self.1 {
+            write!(f, "[{all}]")
+        } else {
+            f.write_str(&all)
+        }
     }
 }
 

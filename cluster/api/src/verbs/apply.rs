@@ -125,12 +125,18 @@ pub(crate) fn read_config(
         let cause = StatusCause::required("fieldManager", "is required for apply patch");
         return Err(invalid_options("PatchOptions", cause));
     }
-    let document = yaml::read(bytes).map_err(|e| Status::bad_request(format_args!("error decoding YAML: {e}")))?;
+    let document = yaml::read(bytes).map_err(|e| {
+        Status::bad_request(format_args!(
+            "error decoding YAML: error converting YAML to JSON: yaml: {e}"
+        ))
+    })?;
     match (validation, document.strict_error()) {
         (FieldValidation::Strict, Some(why)) => {
-            return Err(Status::bad_request(format_args!("error strict decoding YAML: {why}")));
+            return Err(Status::bad_request(format_args!(
+                "error strict decoding YAML: error converting YAML to JSON: {why}"
+            )));
         }
-        (FieldValidation::Warn, Some(why)) => call.warnings.push(why),
+        (FieldValidation::Warn, Some(_)) => call.warnings.extend(document.repeated()),
         _ => {}
     }
     let config = document.value;

@@ -127,12 +127,13 @@ async fn create_once(
     let cache = core.stored(row)?;
     fill_system_fields(&mut value);
     let name = json::text(&value, "metadata.name").to_owned();
+    // What is taken from the server's ranges is taken first (upstream too).
+    let _claim = core.services.claim(row, &mut value, None)?;
     prepare(row, &mut value, request.user);
     let causes = problems(row, &value);
     if !causes.is_empty() {
         return Err(Status::invalid(&row.group_kind(), &name, causes));
     }
-    let _claim = core.services.claim(row, &mut value, None)?;
     admission::validate(request, Some(&value), None, warnings).await?;
     warnings.extend(row.strategy.warnings(&value, None));
     let (form, body) = row.stored(core, &value).await?;

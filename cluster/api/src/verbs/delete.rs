@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object, Status, Time};
+use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object, ObjectError, Status, Time};
 use strata_schema::protobuf;
 use strata_store::Expect;
 
@@ -184,7 +184,21 @@ pub(crate) async fn delete_object(
         admission::validate(&request, None, Some(&value), warnings).await?;
         let outcome = match mark(row, &mut value, options) {
             Mark::Remove if options.dry_run => return Ok(Deleted::Gone(stored)),
-            Mark::Remove => finish_deletion(core, row, &stored, None).await.map(Deleted::Gone),
+            Mark::Remove => {
+                let removed = finish_deletion(core, row, &stored, None).await;
+                match last_state(row, &stored, &value).map_err(Status::internal)? {
+                    None => removed.map(Deleted::Gone),
+                    Some((form, body)) => match removed {
+                        Err(why) => Err(why),
+                        Ok(removed) => {
+                            let last =
+                                Object::from_body(form.kind, removed.revision, body).map_err(Status::internal)?;
+                            let last = Arc::new(last.with_edition(form.edition));
+                            Ok(Deleted::Gone(row.ready(core, last).await?))
+                        }
+                    },
+                }
+            }
             Mark::Nothing => return Ok(Deleted::Pending(stored)),
             Mark::Write => {
                 let body = strata_meta::encode_body(&value).map_err(Status::internal)?;
@@ -216,6 +230,18 @@ pub(crate) async fn delete_object(
         name,
         "the object has been modified; please apply your changes to the latest version and try again",
     ))
+}
+
+/// What is told of a removed object when that is not its stored state.
+fn last_state(row: &Row, stored: &Object, value: &Value) -> Result<Option<(StoredForm, Bytes)>, ObjectError> {
+    if !row.strategy.is_graceful() {
+        return Ok(None);
+    }
+    let form = StoredForm {
+        kind: stored.kind.clone(),
+        edition: stored.edition,
+    };
+    Ok(Some((form, strata_meta::encode_body(value)?)))
 }
 
 fn check_preconditions(row: &Row, stored: &Object, options: &DeleteOptions) -> Result<(), Status> {
@@ -267,7 +293,8 @@ fn mark(row: &Row, value: &mut Value, options: &DeleteOptions) -> Mark {
     }
     let grace = row.strategy.grace_period(value, asked);
     let held = !json::list(value, "metadata.finalizers").is_empty() || !row.strategy.may_go(value);
-    if grace == 0 && !held {
+    let at_once = grace == 0 && !held;
+    if at_once && !row.strategy.is_graceful() {
         return Mark::Remove;
     }
     json::set(
@@ -279,7 +306,7 @@ fn mark(row: &Row, value: &mut Value, options: &DeleteOptions) -> Mark {
     if let Some(generation) = json::int(value, "metadata.generation").filter(|g| *g > 0) {
         json::set(value, "metadata.generation", generation + 1);
     }
-    Mark::Write
+    if at_once { Mark::Remove } else { Mark::Write }
 }
 
 /// A second deletion may only shorten the grace.
@@ -295,9 +322,7 @@ fn remark(row: &Row, value: &mut Value, asked: Option<i64>, changed: bool) -> Ma
     let Some(mut period) = shorter else {
         return unchanged(held || present > 0);
     };
-    if period == 0 && !held {
-        return Mark::Remove;
-    }
+    let at_once = period == 0 && !held;
     let now = Time::now();
     let began = Time::parse(json::text(value, "metadata.deletionTimestamp"))
         .unwrap_or(now)
@@ -309,7 +334,7 @@ fn remark(row: &Row, value: &mut Value, asked: Option<i64>, changed: bool) -> Ma
     }
     json::set(value, "metadata.deletionTimestamp", at.to_string());
     json::set(value, "metadata.deletionGracePeriodSeconds", period);
-    Mark::Write
+    if at_once { Mark::Remove } else { Mark::Write }
 }
 
 /// Puts in or takes out the finalizers that the propagation policy stands for.

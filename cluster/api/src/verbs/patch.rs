@@ -72,7 +72,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
             json::remove(&mut new, "metadata.resourceVersion");
         }
         let decoded = decode_patched(&row.schema, &row.gvk, new, options.validation, said);
-        let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
+        let mut new = decoded.map_err(|status| patch.undecodable(&shown, status))?;
         check_patched_address(row, &mut new, &namespace, &name)?;
         row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
@@ -82,6 +82,13 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
 }
 
 impl Patch {
+    fn undecodable(&self, shown: &str, mut status: Status) -> Status {
+        if let (Self::Strategic(_), Some(why)) = (self, unconverted(&status.message)) {
+            status.message = why;
+        }
+        undecodable(shown, status)
+    }
+
     /// What a refusal of the outcome shows: the outcome, or for a strategic merge the patch as Go prints it.
     fn shown(&self, new: &Value) -> String {
         match self {
@@ -89,6 +96,13 @@ impl Patch {
             Self::Strategic(patch) => go_text(patch),
         }
     }
+}
+
+/// What upstream's converter says of a text where a number belongs: it is not Go's decoder that reads such a patch.
+fn unconverted(why: &str) -> Option<String> {
+    let (_, found) = why.split_once("json: cannot unmarshal string into Go ")?;
+    let kind = found.rsplit(" of type ").next()?;
+    kind.starts_with("int").then(|| format!("unrecognized type: {kind}"))
 }
 
 /// A value as Go's `%+v` prints it.

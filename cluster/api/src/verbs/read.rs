@@ -16,6 +16,11 @@ use strata_meta::{Object, Revision, Status};
 
 /// The object of the request, as stored. Errors: 404.
 pub(crate) fn find(row: &Row, namespace: &str, name: &str) -> Result<Arc<Object>, Status> {
+    if let Some(why) = strata_meta::names::path_segment(name).first() {
+        return Err(Status::bad_request(format_args!(
+            "Name parameter invalid: {name:?}: {why}"
+        )));
+    }
     let namespace = if row.namespaced { namespace } else { "" };
     let found = row.cache.as_ref().and_then(|cache| cache.get(namespace, name));
     found.ok_or_else(|| Status::not_found(&row.resource, name))

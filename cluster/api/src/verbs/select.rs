@@ -83,7 +83,7 @@ fn stored_field<'a>(row: &Row, path: &'a str) -> std::borrow::Cow<'a, str> {
 
 fn unknown_field(row: &Row, path: &str) -> Status {
     let only = "\"metadata.name\", \"metadata.namespace\"";
-    if row.cache.as_ref().is_some_and(|c| !c.fields().is_empty()) {
+    if row.schema.is_custom() || row.cache.as_ref().is_some_and(|c| !c.fields().is_empty()) {
         return Status::bad_request(format_args!("field label not supported: {path}"));
     }
     Status::bad_request(format_args!("{path:?} is not a known field selector: only {only}"))

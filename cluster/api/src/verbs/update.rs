@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{Object, Revision, Status, StatusCause};
+use strata_meta::{GroupKind, Object, Revision, Status, StatusCause};
 use strata_schema::apply;
 use strata_store::Expect;
 
@@ -318,7 +318,11 @@ fn check_preconditions(change: &Change<'_>, new: &Value, old: &Value) -> Result<
     if wanted.is_empty() || wanted == "0" {
         if change.demands_revision && !row.strategy.allows_unconditional_update() {
             let cause = StatusCause::invalid("metadata.resourceVersion", Bare("0"), "must be specified for an update");
-            return Err(Status::invalid(&row.group_kind(), name, vec![cause]).into());
+            let resource = GroupKind {
+                group: row.resource.group.clone(),
+                kind: row.resource.resource.clone(),
+            };
+            return Err(Status::invalid(&resource, name, vec![cause]).into());
         }
         return Ok(true);
     }

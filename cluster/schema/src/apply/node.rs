@@ -137,8 +137,17 @@ impl Node for Field {
         member(&self.shape, name)
     }
     fn default(&self) -> Option<Value> {
-        // The table is generated: a default that is no JSON is found by its tests.
-        serde_json::from_str(self.default?).ok()
+        if let Some(text) = self.default {
+            // The table is generated: a default that is no JSON is found by its tests.
+            return serde_json::from_str(text).ok();
+        }
+        // What is always written has its zero value as upstream's description tells it.
+        match resolved(&self.shape) {
+            _ if self.pointer || self.omit_empty => None,
+            Shape::String => Some("".into()),
+            Shape::Int32 | Shape::Int64 => Some(0.into()),
+            _ => None,
+        }
     }
 }
 

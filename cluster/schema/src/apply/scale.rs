@@ -47,6 +47,11 @@ impl Replicas<'_> {
     pub fn to_parent(&self, entries: &Value, scale: &Value) -> Result<Option<Value>, String> {
         let parent = Managers::read(entries.clone(), Source::Stored)?;
         let mut scale = Managers::read(scale.clone(), Source::Client)?;
+        let times: Vec<_> = parent
+            .0
+            .iter()
+            .map(|(id, managed)| (id.clone(), managed.time))
+            .collect();
         let mut out = Managers::default();
         for (id, mut managed) in parent.0 {
             let Ok(path) = self.path(&managed.version) else {
@@ -74,9 +79,14 @@ impl Replicas<'_> {
             }
             let mut set = Set::default();
             set.insert(&path);
+            let seen = id.clone();
             let id = Id::new(&id.manager, id.applied, self.version, &id.subresource);
             let version = self.version.to_owned();
-            let time = managed.time;
+            // Upstream looks for the time of a new entry among those of the object.
+            let time = times
+                .iter()
+                .find(|(known, _)| *known == seen)
+                .and_then(|(_, time)| *time);
             out.0.insert(id, Managed { version, time, set });
         }
         Ok(out.write())
