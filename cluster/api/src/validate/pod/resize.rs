@@ -17,7 +17,7 @@ pub(crate) fn keep_resizable(new: &mut Value, old: &Value) {
         let path = format!("spec.{list}");
         json::list(new, &path).len() != json::list(old, &path).len()
     };
-    if LISTS.iter().any(|list| counts_differ(list)) {
+    if LISTS.iter().any(counts_differ) {
         return;
     }
     let wanted = std::mem::replace(new, old.clone());

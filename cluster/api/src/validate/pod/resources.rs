@@ -204,10 +204,10 @@ fn aggregate(spec: &Field<'_>, list: &str, name: &str) -> Quantity {
     let (mut sidecars, mut initial) = (Quantity::from_units(0), Quantity::from_units(0));
     for container in spec.at("initContainers").items() {
         let own = amount(&container);
-        let at_once = sidecars.clone().plus(own.clone());
+        let at_once = sidecars.plus(own);
         if container.at("restartPolicy").text() == "Always" {
             together = together.plus(own);
-            sidecars = at_once.clone();
+            sidecars = at_once;
         }
         initial = initial.max(at_once);
     }
