@@ -98,11 +98,8 @@ impl Request {
     pub fn is_awaited(&self, answer: &Value) -> bool {
         self.awaited.as_ref().is_none_or(|(pointer, value)| {
             let found = answer.pointer(pointer);
-            found.is_some_and(|found| {
-                found
-                    .as_str()
-                    .map_or_else(|| found.to_string() == *value, |text| text == value)
-            })
+            let text = found.map(|found| found.as_str().map_or_else(|| found.to_string(), str::to_owned));
+            text.as_ref() == Some(value)
         })
     }
 
