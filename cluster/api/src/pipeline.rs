@@ -315,7 +315,11 @@ async fn bounded(
     let caller = call.user.clone();
     let limit = time_limit(&call.info, &call.query)?;
     let request_of = (&call.info, &call.query);
-    if let Some(acting) = impersonated(&core, &caller, &call.headers, request_of).await? {
+    let acting = match impersonated(&core, &caller, &call.headers, request_of).await {
+        Ok(acting) => acting,
+        Err(status) => return Ok(refused(&status, call)),
+    };
+    if let Some(acting) = acting {
         call.user = acting.user;
         if let Some(trail) = &call.trail {
             trail.impersonated(&call.user, acting.constraint.as_deref());
@@ -413,6 +417,14 @@ fn stated_timeout(text: &str) -> Result<Duration, Status> {
     }
 }
 
+/// What one who may not is told, as upstream's gate says it.
+fn refused(status: &Status, call: &Call) -> Response<Body> {
+    let mut response = failure_response(status, &call.headers);
+    let headers = response.headers_mut();
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
 async fn authorised(
     call: &mut Call,
     row: Option<Arc<Row>>,
@@ -431,11 +443,7 @@ async fn authorised(
         trail.annotate("authorization.k8s.io/reason", &reason);
     }
     if let Err(status) = allowed {
-        let mut refused = failure_response(&status, &call.headers);
-        refused
-            .headers_mut()
-            .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-        return Ok(refused);
+        return Ok(refused(&status, call));
     }
     let request = match call.trail.clone() {
         Some(trail) => trail.take_body(call, row.as_deref(), request).await?,

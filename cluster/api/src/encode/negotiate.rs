@@ -82,9 +82,11 @@ pub(crate) fn negotiate(headers: &HeaderMap, pretty: Option<bool>, offer: Offer)
     let mut found = match accept {
         "" => JSON,
         // What is chosen has to have a streamed form; the next choice is not looked at.
-        _ => choose(accept, offer)
-            .filter(|form| !offer.stream || form.media != Media::Yaml)
-            .ok_or_else(|| not_acceptable(offer))?,
+        _ => match choose(accept, offer) {
+            Some(form) if offer.stream && form.media == Media::Yaml => return Err(not_acceptable(&STREAMED)),
+            Some(form) => form,
+            None => return Err(not_acceptable(&MEDIA)),
+        },
     };
     let for_people = || {
         let agent = text(USER_AGENT);
@@ -232,8 +234,7 @@ const STREAMED: [&str; 2] = [
 ];
 
 /// 406 as upstream words it.
-pub(crate) fn not_acceptable(offer: Offer) -> Status {
-    let media: &[&str] = if offer.stream { &STREAMED } else { &MEDIA };
+fn not_acceptable(media: &[&str]) -> Status {
     Status::failure(
         Reason::NotAcceptable,
         format_args!("only the following media types are accepted: {}", media.join(", ")),

@@ -4,4 +4,4 @@ mod info;
 mod query;
 
 pub(crate) use info::RequestInfo;
-pub(crate) use query::{Query, encode_component};
+pub(crate) use query::{Query, encode_component, number};

@@ -1,6 +1,11 @@
 //! The query string.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    num::{IntErrorKind, ParseIntError},
+    str::FromStr,
+};
+use strata_meta::Status;
 
 /// Decoded query parameters, in order.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +58,25 @@ impl Query {
         let (_, value) = self.0.iter().find(|(n, _)| n == name)?;
         Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
     }
+
+    /// A whole number; `None` when it is absent. Errors: 400.
+    pub(crate) fn whole(&self, name: &str) -> Result<Option<i64>, Status> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => number("ParseInt", text).map(Some).map_err(Status::bad_request),
+        }
+    }
+}
+
+/// Reads a number. Errors: what Go's `function` says of the text.
+pub(crate) fn number<N: FromStr<Err = ParseIntError>>(function: &str, text: &str) -> Result<N, String> {
+    text.parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.{function}: parsing {text:?}: {why}")
+    })
 }
 
 fn decode_component(text: &str) -> String {

@@ -3,15 +3,17 @@
 use crate::{core::Core, json, options::Target};
 use std::net::{IpAddr, SocketAddr};
 use strata_http::{BoxedIo, ClientTls};
-use strata_meta::{Reason, Status};
+use strata_meta::{GroupResource, Reason, Status};
 
 /// Where an agent listens unless its node says otherwise.
 const AGENT_PORT: u16 = 10250;
 
-/// A TLS connection to a node's agent, which shows a certificate for the node's name. Errors: 404 for the node, 500 when it
-/// cannot be reached.
-pub(crate) async fn dial_agent(core: &Core, node: &str) -> Result<BoxedIo, Status> {
-    let address = agent_address(core, node)?;
+/// A TLS connection to a node's agent, which shows a certificate for the node's name.
+///
+/// Errors: 404 when there is no such node, named as one of the resource that was asked for, as upstream has it; 500
+/// when it cannot be reached.
+pub(crate) async fn dial_agent(core: &Core, asked: &GroupResource, node: &str) -> Result<BoxedIo, Status> {
+    let address = agent_address(core, asked, node)?;
     let failed = |why: &dyn std::fmt::Display| Status::internal(format_args!("error dialing backend: {why}"));
     let identity = core
         .agent_identity
@@ -35,12 +37,11 @@ pub(crate) async fn dial_agent(core: &Core, node: &str) -> Result<BoxedIo, Statu
 }
 
 /// The address and port a node tells in its status.
-fn agent_address(core: &Core, node: &str) -> Result<SocketAddr, Status> {
-    let resource = strata_meta::GroupResource::new("", "nodes");
+fn agent_address(core: &Core, asked: &GroupResource, node: &str) -> Result<SocketAddr, Status> {
     let object = core
         .resource("", "nodes")
         .get("", node)
-        .ok_or_else(|| Status::not_found(&resource, node))?;
+        .ok_or_else(|| Status::not_found(asked, node))?;
     let value = object.to_value().map_err(Status::internal)?;
     let addresses = json::list(&value, "status.addresses");
     let of_type = |wanted: &str| {

@@ -18,7 +18,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
-use strata_http::{Body, BoxedIo, proxy};
+use strata_http::{Body, proxy};
 use strata_meta::{GroupResource, Status, Uid};
 
 pub(super) async fn serve(
@@ -27,6 +27,8 @@ pub(super) async fn serve(
     request: Request<RequestBody>,
 ) -> Result<Response<Body>, Status> {
     let (prefix, rest) = split_path(request.uri().path(), row.namespaced);
+    admission::connect(call, row).await?;
+    let place = locate(call, row)?;
     if rest.is_empty() && matches!(call.method, Method::GET | Method::HEAD) {
         return redirect(request.uri());
     }
@@ -38,8 +40,10 @@ pub(super) async fn serve(
             "streams are not served to clients inside the process",
         ));
     };
-    admission::connect(call, row).await?;
-    let (upstream, host) = connect(call, row).await?;
+    let (upstream, host) = match place {
+        Place::Node(name) => (dial_agent(&call.core, &row.resource, &name).await?, name),
+        Place::Pod(node, address) => (dial_pod(&call.core, &node, address).await?, address.to_string()),
+    };
     parts.uri = uri.parse().map_err(Status::bad_request)?;
     parts
         .headers
@@ -97,7 +101,15 @@ fn split_name(name: &str) -> (&str, &str, &str) {
     }
 }
 
-async fn connect(call: &Call, row: &Row) -> Result<(BoxedIo, String), Status> {
+/// Where a request goes.
+enum Place {
+    /// To the agent of a node.
+    Node(String),
+    /// To an address on a node.
+    Pod(String, SocketAddr),
+}
+
+fn locate(call: &Call, row: &Row) -> Result<Place, Status> {
     let core = &call.core;
     let (scheme, name, port) = split_name(&call.info.name);
     let namespace = &call.info.namespace;
@@ -106,7 +118,7 @@ async fn connect(call: &Call, row: &Row) -> Result<(BoxedIo, String), Status> {
     let object = object.ok_or_else(|| Status::not_found(&row.resource, name))?;
     let value = object.to_value().map_err(Status::internal)?;
     if row.resource.resource == "nodes" {
-        return Ok((dial_agent(core, name).await?, name.to_owned()));
+        return Ok(Place::Node(name.to_owned()));
     }
     if scheme == "https" {
         return Err(Status::bad_request("proxying to https endpoints is not supported"));
@@ -115,7 +127,7 @@ async fn connect(call: &Call, row: &Row) -> Result<(BoxedIo, String), Status> {
         "pods" => pod_address(&value, name, port)?,
         _ => service_address(core, &value, namespace, name, port)?,
     };
-    Ok((dial_pod(core, &node, address).await?, address.to_string()))
+    Ok(Place::Pod(node, address))
 }
 
 fn pod_address(pod: &Value, name: &str, port: &str) -> Result<(String, SocketAddr), Status> {

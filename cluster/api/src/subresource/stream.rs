@@ -5,7 +5,7 @@ use crate::{
     admission, json,
     pipeline::{Call, RequestBody},
     registry::Row,
-    request::encode_component,
+    request::{encode_component, number},
     verbs::find,
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use strata_http::{
     Body, proxy,
     websocket::{self, Encoding},
 };
-use strata_meta::{GroupKind, Reason, Status, StatusCause};
+use strata_meta::{GroupKind, Reason, Status, StatusCause, Time};
 
 /// Bytes of an agent's refusal that are passed on (upstream's limit).
 const REFUSAL: usize = 2048;
@@ -28,9 +28,15 @@ pub(super) async fn serve(
     row: &Arc<Row>,
     request: Request<RequestBody>,
 ) -> Result<Response<Body>, Status> {
+    let sub = call.info.subresource.clone();
+    // Options are read before the pod, as upstream's decoding comes first.
+    let options = match sub.as_str() {
+        "log" => log_options(call)?,
+        "portforward" => ports(call)?,
+        _ => Vec::new(),
+    };
     let pod = find(row, &call.info.namespace, &call.info.name)?;
     let pod = pod.to_value().map_err(Status::internal)?;
-    let sub = call.info.subresource.clone();
     if sub != "log" && call.info.verb == "get" {
         // A WebSocket is opened by GET, but what it does is what POST does.
         let info = call.info.clone();
@@ -40,8 +46,8 @@ pub(super) async fn serve(
         admission::connect(call, row).await?;
     }
     let path = match sub.as_str() {
-        "log" => log_path(call, &pod)?,
-        "portforward" => portforward_path(call, &pod)?,
+        "log" => agent_path("containerLogs", call, Some(container(call, &pod)?), &options),
+        "portforward" => agent_path("portForward", call, None, &options),
         _ => command_path(call, &pod)?,
     };
     let node = json::text(&pod, "spec.nodeName");
@@ -66,9 +72,9 @@ pub(super) async fn serve(
     };
     parts.uri = path.parse().map_err(Status::bad_request)?;
     if sub == "log" && websocket::is_upgrade(&parts.headers) {
-        return logs_over_socket(call, Request::from_parts(parts, ()), node).await;
+        return logs_over_socket(call, row, Request::from_parts(parts, ()), node).await;
     }
-    let upstream = dial_agent(&call.core, node).await?;
+    let upstream = dial_agent(&call.core, &row.resource, node).await?;
     let forwarded = proxy::forward(Request::from_parts(parts, body), upstream, call.core.cancel.clone());
     let response = forwarded
         .await
@@ -80,11 +86,16 @@ pub(super) async fn serve(
 }
 
 /// Logs as messages, which begin with an empty one as upstream's do.
-async fn logs_over_socket(call: &Call, mut request: Request<()>, node: &str) -> Result<Response<Body>, Status> {
+async fn logs_over_socket(
+    call: &Call,
+    row: &Row,
+    mut request: Request<()>,
+    node: &str,
+) -> Result<Response<Body>, Status> {
     let asked = Request::get(request.uri())
         .body(Body::empty())
         .map_err(Status::internal)?;
-    let upstream = dial_agent(&call.core, node).await?;
+    let upstream = dial_agent(&call.core, &row.resource, node).await?;
     let forwarded = proxy::forward(asked, upstream, call.core.cancel.clone()).await;
     let answer = forwarded.map_err(|e| Status::internal(format_args!("error dialing backend: {e}")))?;
     let answer = logs(call, answer).await?;
@@ -201,26 +212,41 @@ fn agent_path(endpoint: &str, call: &Call, container: Option<&str>, pairs: &[(&s
     path
 }
 
-fn log_path(call: &Call, pod: &Value) -> Result<String, Status> {
-    let container = container(call, pod)?;
+/// Parameters of the agent.
+type Pairs = Vec<(&'static str, String)>;
+
+/// What is asked of a log. Errors: 400 for what cannot be read, 422 for what may not be asked.
+fn log_options(call: &Call) -> Result<Pairs, Status> {
     let query = &call.query;
-    let mut pairs = Vec::new();
-    for name in ["follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend"] {
-        if query.is_true(name) {
-            pairs.push((name, "true".to_owned()));
-        }
+    let since = query.whole("sinceSeconds")?;
+    let time = query.get("sinceTime");
+    if !time.is_empty() && Time::parse(time).is_none() {
+        return Err(Status::bad_request(format_args!(
+            "parsing time {time:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {time:?} as \"2006\""
+        )));
     }
+    let (tail, limit) = (query.whole("tailLines")?, query.whole("limitBytes")?);
     let mut causes = Vec::new();
-    let both = !query.get("sinceSeconds").is_empty() && !query.get("sinceTime").is_empty();
-    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
-        let text = query.get(name);
-        if name == "sinceSeconds" && both {
-            let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-            causes.push(StatusCause::forbidden("[]", why));
-        } else if !text.is_empty() {
-            causes.extend(too_small(name, text, least));
-            pairs.push((name, text.to_owned()));
-        }
+    if let Some(lines) = tail.filter(|n| *n < 0) {
+        causes.push(StatusCause::invalid(
+            "tailLines",
+            lines,
+            "must be greater than or equal to 0",
+        ));
+    }
+    let positive = |name, number: Option<i64>| {
+        let number = number.filter(|n| *n < 1)?;
+        Some(StatusCause::invalid(name, number, "must be greater than 0"))
+    };
+    causes.extend(positive("limitBytes", limit));
+    if since.is_some() && !time.is_empty() {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        causes.push(StatusCause::forbidden("[]", why));
+    } else {
+        causes.extend(positive("sinceSeconds", since));
+    }
+    if query.all("stream").next().is_some() {
+        causes.push(StatusCause::forbidden("stream", "may not be specified"));
     }
     if !causes.is_empty() {
         let kind = GroupKind {
@@ -229,33 +255,18 @@ fn log_path(call: &Call, pod: &Value) -> Result<String, Status> {
         };
         return Err(Status::invalid(&kind, &call.info.name, causes));
     }
-    for name in ["sinceTime", "stream"] {
-        if !query.get(name).is_empty() {
-            pairs.push((name, query.get(name).to_owned()));
-        }
+    let flags = ["follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend"];
+    let flags = flags.iter().filter(|name| query.is_true(name));
+    let mut pairs: Pairs = flags.map(|name| (*name, "true".to_owned())).collect();
+    let numbers = [("tailLines", tail), ("limitBytes", limit), ("sinceSeconds", since)];
+    pairs.extend(numbers.iter().filter_map(|(name, n)| Some((*name, (*n)?.to_string()))));
+    if !time.is_empty() {
+        pairs.push(("sinceTime", time.to_owned()));
     }
-    Ok(agent_path("containerLogs", call, Some(container), &pairs))
-}
-
-fn too_small(name: &str, text: &str, least: i64) -> Option<StatusCause> {
-    let why = match least {
-        0 => "must be greater than or equal to 0",
-        _ => "must be greater than 0",
-    };
-    match text.parse::<i64>() {
-        Ok(number) if number >= least => None,
-        Ok(number) => Some(StatusCause::invalid(name, number, why)),
-        Err(_) => Some(StatusCause::invalid(name, text, why)),
-    }
+    Ok(pairs)
 }
 
 fn command_path(call: &Call, pod: &Value) -> Result<String, Status> {
-    let phase = json::text(pod, "status.phase");
-    if matches!(phase, "Succeeded" | "Failed") && call.info.subresource == "exec" {
-        return Err(Status::bad_request(format_args!(
-            "cannot exec into a container in a completed pod; current phase is {phase}"
-        )));
-    }
     let container = container(call, pod)?;
     let query = &call.query;
     let mut pairs: Vec<(&str, String)> = [
@@ -268,14 +279,15 @@ fn command_path(call: &Call, pod: &Value) -> Result<String, Status> {
     .filter(|(name, _)| query.is_true(name))
     .map(|(_, name)| (*name, "1".to_owned()))
     .collect();
-    if !pairs.iter().any(|(name, _)| *name != "tty") {
+    // What follows upstream's agent says, and a pod without a node has none.
+    let assigned = !json::text(pod, "spec.nodeName").is_empty();
+    if assigned && !pairs.iter().any(|(name, _)| *name != "tty") {
         return Err(Status::bad_request(
             "you must specify at least one of stdin, stdout, stderr",
         ));
     }
     if call.info.subresource == "exec" {
         pairs.extend(query.all("command").map(|word| ("command", word.to_owned())));
-        let assigned = !json::text(pod, "spec.nodeName").is_empty();
         if assigned && pairs.iter().all(|(name, _)| *name != "command") {
             return Err(Status::bad_request("you must specify at least one command"));
         }
@@ -283,18 +295,13 @@ fn command_path(call: &Call, pod: &Value) -> Result<String, Status> {
     Ok(agent_path(&call.info.subresource, call, Some(container), &pairs))
 }
 
-fn portforward_path(call: &Call, pod: &Value) -> Result<String, Status> {
-    let phase = json::text(pod, "status.phase");
-    if matches!(phase, "Succeeded" | "Failed") {
-        return Err(Status::bad_request(format_args!(
-            "cannot forward to a completed pod; current phase is {phase}"
-        )));
-    }
-    let ports: Vec<(&str, String)> = call
-        .query
-        .all("ports")
-        .flat_map(|list| list.split(','))
-        .map(|port| ("port", port.to_owned()))
-        .collect();
-    Ok(agent_path("portForward", call, None, &ports))
+/// The ports to forward. Errors: 400.
+fn ports(call: &Call) -> Result<Pairs, Status> {
+    let asked = call.query.all("ports").flat_map(|list| list.split(','));
+    asked
+        .map(|port| match number::<u16>("ParseUint", port) {
+            Ok(number) => Ok(("port", number.to_string())),
+            Err(why) => Err(Status::bad_request(format_args!("cannot convert to []int32: {why}"))),
+        })
+        .collect()
 }

@@ -6,6 +6,7 @@ use http::{Request, header::HOST};
 use http_body_util::{BodyExt, Limited};
 use std::{collections::BTreeMap, time::Duration};
 use strata_http::{Body, Connection};
+use strata_meta::GroupResource;
 use tokio::time::Instant;
 
 /// How long an agent may take (metrics-server's `--kubelet-request-timeout`).
@@ -21,7 +22,9 @@ pub(super) async fn scrape(core: &Core, node: &str) -> Result<Sample, String> {
 }
 
 async fn ask(core: &Core, node: &str) -> Result<String, String> {
-    let io = dial_agent(core, node).await.map_err(|status| status.message)?;
+    let io = dial_agent(core, &GroupResource::new("", "nodes"), node)
+        .await
+        .map_err(|status| status.message)?;
     let mut connection = Connection::http1(io).await.map_err(|e| e.to_string())?;
     let request = Request::get("/metrics/resource").header(HOST, node);
     let request = request.body(Body::empty()).map_err(|e| e.to_string())?;

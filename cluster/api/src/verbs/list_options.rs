@@ -8,12 +8,7 @@ const MATCH: &str = "resourceVersionMatch";
 /// Errors: 400 for what is no number, 422 for what contradicts.
 pub(crate) fn check(query: &Query, watch: bool) -> Result<(), Status> {
     for name in ["limit", "timeoutSeconds"] {
-        let text = query.get(name);
-        if !text.is_empty() && text.parse::<i64>().is_err() {
-            return Err(Status::bad_request(format_args!(
-                "strconv.ParseInt: parsing {text:?}: invalid syntax"
-            )));
-        }
+        query.whole(name)?;
     }
     let mut causes = Vec::new();
     if watch {

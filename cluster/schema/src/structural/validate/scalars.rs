@@ -30,31 +30,34 @@ pub fn compiled_pattern(pattern: &str) -> Result<Regex, String> {
     Ok(made)
 }
 
+/// As upstream: what is too long is not held to its pattern as well.
 pub(super) fn text(schema: &Structural, text: &str, path: &str) -> Outcome {
     let mut outcome = Outcome::default();
-    let length = || text.chars().count() as i64;
-    for rule in &schema.rules {
-        match rule {
-            Rule::MaxLength(most) if length() > *most => outcome.add(Problem::too_long(path, *most)),
-            Rule::MinLength(least) if length() < *least => outcome.add(Problem::invalid(
-                path,
-                &Value::from(text),
-                format!("{path} in body should be at least {least} chars long"),
-            )),
-            Rule::Pattern(pattern) => {
-                let why = match compiled_pattern(pattern) {
-                    Ok(regex) if regex.is_match(text) => continue,
-                    Ok(_) => format!("{path} in body should match '{pattern}'"),
-                    Err(error) => {
-                        format!("{path} in body should match '{pattern}, but pattern is invalid: {error}'")
-                    }
-                };
-                outcome.add(Problem::invalid(path, &Value::from(text), why));
-            }
-            _ => {}
-        }
+    let turn = |rule: &Rule| match rule {
+        Rule::MaxLength(_) => 0,
+        Rule::MinLength(_) => 1,
+        _ => 2,
+    };
+    let rules = (0..3).flat_map(|now| schema.rules.iter().filter(move |rule| turn(rule) == now));
+    if let Some(problem) = { rules }.find_map(|rule| text_problem(rule, text, path)) {
+        outcome.add(problem);
     }
     outcome
+}
+
+fn text_problem(rule: &Rule, text: &str, path: &str) -> Option<Problem> {
+    let length = || text.chars().count() as i64;
+    let why = match rule {
+        Rule::MaxLength(most) if length() > *most => return Some(Problem::too_long(path, *most)),
+        Rule::MinLength(least) if length() < *least => format!("{path} in body should be at least {least} chars long"),
+        Rule::Pattern(pattern) => match compiled_pattern(pattern) {
+            Ok(regex) if regex.is_match(text) => return None,
+            Ok(_) => format!("{path} in body should match '{pattern}'"),
+            Err(error) => format!("{path} in body should match '{pattern}, but pattern is invalid: {error}'"),
+        },
+        _ => return None,
+    };
+    Some(Problem::invalid(path, &Value::from(text), why))
 }
 
 pub(super) fn format(schema: &Structural, text: &str, path: &str) -> Outcome {
