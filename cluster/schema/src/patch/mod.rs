@@ -3,14 +3,17 @@
 //! The directives are `$patch` (replace, delete, merge), `$retainKeys`,
 //! `$deleteFromPrimitiveList/FIELD` and `$setElementOrder/FIELD`.
 
+mod elements;
 mod order;
 
 use crate::{
     Error, Patch, Schema, Shape,
     apply::{go_type, go_value},
 };
+use elements::{dedup, merge_items, order_seen, special_elements};
 use order::{normalise_order, partition};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use strata_meta::GroupVersionKind;
 
 const DIRECTIVE: &str = "$patch";
@@ -145,30 +148,12 @@ impl<'s> Merge<'s> {
             .key
             .ok_or_else(|| Error::Patch("cannot merge lists without merge key for struct".to_owned()))?;
         let (original, patch) = special_elements(original, patch, key)?;
-        let mut merged = original.clone();
-        for change in patch.iter().cloned() {
-            self.merge_item(&mut merged, change, key, self.item(member.shape))?;
-        }
+        let shape = self.item(member.shape);
+        let merged = merge_items(original.clone(), &patch, key, |before, change| {
+            self.objects(before, change, shape)
+        })?;
         let (named, other) = partition(merged, &patch, Some(key))?;
         normalise_order(named, other, &patch, &original, Some(key))
-    }
-
-    fn merge_item(
-        &self,
-        merged: &mut Vec<Value>,
-        change: Value,
-        key: &str,
-        shape: Option<&'s Shape>,
-    ) -> Result<(), Error> {
-        let wanted = change.get(key).ok_or_else(|| no_merge_key(&change, key))?;
-        let Some(at) = merged.iter().position(|item| item.get(key) == Some(wanted)) else {
-            merged.push(change);
-            return Ok(());
-        };
-        if let (Value::Object(before), Value::Object(change)) = (merged[at].take(), change) {
-            merged[at] = Value::Object(self.objects(before, change, shape)?);
-        }
-        Ok(())
     }
 
     /// Lists that come with their order are merged together with it.
@@ -251,7 +236,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), Error> {
         return Ok(());
     };
     let bad = || Error::Patch(BAD_RETAIN_KEYS.to_owned());
-    let keys: Vec<&str> = directive
+    let keys: HashSet<&str> = directive
         .as_array()
         .ok_or_else(bad)?
         .iter()
@@ -261,12 +246,12 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), Error> {
         !value.is_null()
             && !name.starts_with(DELETE_FROM)
             && !name.starts_with(ELEMENT_ORDER)
-            && !keys.contains(&name.as_str())
+            && !keys.contains(name.as_str())
     });
     if stray {
         return Err(bad());
     }
-    original.retain(|name, _| keys.contains(&name.as_str()));
+    original.retain(|name, _| keys.contains(name.as_str()));
     Ok(())
 }
 
@@ -276,6 +261,7 @@ fn delete_from(original: &mut Object, name: &str, gone: Value) -> Result<(), Err
             if !items.is_empty() || !gone.is_empty() {
                 holds_objects(items, &gone)?;
             }
+            let gone: HashSet<&Value> = gone.iter().collect();
             items.retain(|item| !gone.contains(item));
         }
         (Some(_), Value::Null) => {
@@ -309,68 +295,6 @@ fn holds_objects(original: &[Value], patch: &[Value]) -> Result<bool, Error> {
     }
 }
 
-/// Carries out the directives among a patch's elements; what remains is to be merged.
-fn special_elements(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Error> {
-    let mut plain = Vec::new();
-    let mut replace = false;
-    for element in patch {
-        match element.get(DIRECTIVE) {
-            None => plain.push(element),
-            Some(directive) => match directive.as_str() {
-                Some("delete") => {
-                    let gone = element.get(key).ok_or_else(|| no_merge_key(&element, key))?;
-                    original.retain(|item| item.get(key) != Some(gone));
-                }
-                Some("replace") => replace = true,
-                Some("merge") => {
-                    return Err(Error::Patch(
-                        "merging lists cannot yet be specified in the patch".to_owned(),
-                    ));
-                }
-                _ => return Err(bad_directive(directive, element.as_object().unwrap_or(&Object::new()))),
-            },
-        }
-    }
-    Ok(if replace {
-        (plain, Vec::new())
-    } else {
-        (original, plain)
-    })
-}
-
-/// The server's order as upstream comes to see it: it deletes and appends within the list that it
-/// compares with afterwards, and where elements end up shows that.
-fn order_seen(original: &[Value], patch: &[Value], key: Option<&str>) -> Vec<Value> {
-    let mut seen = original.to_vec();
-    let Some(key) = key else { return seen };
-    let deletes = |element: &&Value| element.get(DIRECTIVE).is_some_and(|d| d == "delete");
-    let mut length = seen.len();
-    for gone in patch.iter().filter(deletes).filter_map(|element| element.get(key)) {
-        while let Some(at) = seen[..length].iter().position(|item| item.get(key) == Some(gone)) {
-            seen[at..length].rotate_left(1);
-            length -= 1;
-            if at < length {
-                seen[length] = seen[length - 1].clone();
-            }
-        }
-    }
-    let known = |element: &&Value| seen_has(original, element, key);
-    let new: Vec<&Value> = patch
-        .iter()
-        .filter(|e| e.get(DIRECTIVE).is_none() && !known(e))
-        .collect();
-    for (slot, element) in seen[length..].iter_mut().zip(new) {
-        *slot = element.clone();
-    }
-    seen
-}
-
-fn seen_has(items: &[Value], element: &Value, key: &str) -> bool {
-    items
-        .iter()
-        .any(|item| item.get(key).is_some() && item.get(key) == element.get(key))
-}
-
 /// The patch's elements have to come in the order that is set, and be among it.
 fn validate_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), Error> {
     if patch.is_empty() || order.is_empty() {
@@ -400,22 +324,6 @@ fn identity<'a>(element: &'a Value, key: Option<&str>) -> Result<&'a Value, Erro
     match key {
         Some(key) => element.get(key).ok_or_else(|| no_merge_key(element, key)),
         None => Ok(element),
-    }
-}
-
-/// Removes repeated elements in the way upstream does: the last element takes the place.
-fn dedup(items: &mut Vec<Value>) {
-    let mut i = 0;
-    while i + 1 < items.len() {
-        let mut j = i + 1;
-        while j < items.len() {
-            if items[i] == items[j] {
-                items.swap_remove(j);
-            } else {
-                j += 1;
-            }
-        }
-        i += 1;
     }
 }
 

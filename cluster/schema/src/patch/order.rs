@@ -4,13 +4,37 @@
 use super::{DIRECTIVE, identity};
 use crate::Error;
 use serde_json::Value;
+use std::collections::HashMap;
+
+/// Where the elements of a list stand, by what they are known by. Of equal ones it is the first that counts.
+pub(super) struct Places<'v>(HashMap<&'v Value, usize>);
+
+impl<'v> Places<'v> {
+    /// Elements without their key are nowhere.
+    pub(super) fn of(items: &'v [Value], key: Option<&str>) -> Self {
+        let mut places = HashMap::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let known = key.map_or(Some(item), |key| item.get(key));
+            if let Some(known) = known {
+                places.entry(known).or_insert(at);
+            }
+        }
+        Self(places)
+    }
+
+    /// Where an element stands.
+    pub(super) fn find(&self, known: &Value) -> Option<usize> {
+        self.0.get(known).copied()
+    }
+}
 
 /// Elements that are in `by`, and the others.
 pub(super) fn partition(items: Vec<Value>, by: &[Value], key: Option<&str>) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let mut inside = Vec::with_capacity(items.len());
     let mut outside = Vec::new();
+    let by = Places::of(by, key);
     for item in items {
-        let found = position(by, identity(&item, key)?, key).is_some();
+        let found = by.find(identity(&item, key)?).is_some();
         if found { inside.push(item) } else { outside.push(item) }
     }
     Ok((inside, outside))
@@ -26,12 +50,13 @@ pub(super) fn normalise_order(
 ) -> Result<Vec<Value>, Error> {
     let patch = sorted(patch, patch_order, key)?;
     let server_only = sorted(server_only, server_order, key)?;
+    let server_order = Places::of(server_order, key);
     let mut right = patch.into_iter().peekable();
     let mut merged = Vec::with_capacity(right.len() + server_only.len());
     for left in server_only {
-        let at = position(server_order, identity(&left, key)?, key);
+        let at = server_order.find(identity(&left, key)?);
         while let Some(next) = right.peek() {
-            let other = position(server_order, identity(next, key)?, key);
+            let other = server_order.find(identity(next, key)?);
             if matches!((at, other), (Some(at), Some(other)) if at < other) {
                 break;
             }
@@ -48,17 +73,11 @@ fn sorted(items: Vec<Value>, order: &[Value], key: Option<&str>) -> Result<Vec<V
     let doomed = |item: &Value| key.is_some() && item.get(DIRECTIVE).is_some_and(|d| d == "delete");
     let (last, first): (Vec<Value>, Vec<Value>) = items.into_iter().partition(doomed);
     let mut placed = Vec::with_capacity(first.len());
+    let order = Places::of(order, key);
     for item in first {
-        let at = position(order, identity(&item, key)?, key);
+        let at = order.find(identity(&item, key)?);
         placed.push((at.unwrap_or(usize::MAX), item));
     }
     placed.sort_by_key(|(at, _)| *at);
     Ok(placed.into_iter().map(|(_, item)| item).chain(last).collect())
-}
-
-fn position(items: &[Value], wanted: &Value, key: Option<&str>) -> Option<usize> {
-    items.iter().position(|item| match key {
-        Some(key) => item.get(key) == Some(wanted),
-        None => item == wanted,
-    })
 }
