@@ -6,6 +6,10 @@ use serde_json::Value;
 
 /// Most bytes that the copies of one patch may add, as upstream.
 const MAX_COPIED: usize = 3 << 20;
+/// Deepest nesting that an operation may make: what decoders read.
+const MAX_DEPTH: usize = 127;
+/// Most values that the operations of one patch may look at or shift: an operation of a few bytes can move a large part.
+const MAX_WORK: usize = 20_000_000;
 
 /// One operation as it was sent; whether it makes sense is seen when it is carried out. Written in the order of names.
 #[derive(Debug, Deserialize, Serialize)]
@@ -45,36 +49,92 @@ pub enum Failure {
         "Unable to complete the copy, the accumulated size increase of copy is {0}, exceeding the limit {MAX_COPIED}"
     )]
     Copied(usize),
+    /// What it puts somewhere nests deeper than anybody could read.
+    #[error("exceeded max depth")]
+    Depth,
+    /// The operations move too much.
+    #[error("the operations move more than {MAX_WORK} values")]
+    Work,
+}
+
+/// What the operations of a patch have done so far.
+#[derive(Default)]
+struct Account {
+    /// Bytes that copies added.
+    copied: usize,
+    /// Values that were looked at or shifted.
+    work: usize,
+}
+
+impl Account {
+    fn work(&mut self, values: usize) -> Result<(), Failure> {
+        self.work = self.work.saturating_add(values);
+        if self.work > MAX_WORK {
+            Err(Failure::Work)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Refuses a value that would reach deeper than is allowed below a place.
+    fn deepen(&mut self, path: &str, value: &Value) -> Result<(), Failure> {
+        let room = MAX_DEPTH.checked_sub(path.matches('/').count());
+        self.fits(value, room.ok_or(Failure::Depth)?)
+    }
+
+    fn fits(&mut self, value: &Value, room: usize) -> Result<(), Failure> {
+        self.work(1)?;
+        let below = || room.checked_sub(1).ok_or(Failure::Depth);
+        match value {
+            Value::Array(items) => {
+                let room = below()?;
+                items.iter().try_for_each(|item| self.fits(item, room))
+            }
+            Value::Object(members) => {
+                let room = below()?;
+                members.values().try_for_each(|member| self.fits(member, room))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Carries out one operation after another. After an error the document is of no use.
 pub fn apply(document: &mut Value, operations: &[Operation]) -> Result<(), Failure> {
-    let mut copied = 0;
+    let mut account = Account::default();
     for operation in operations {
-        one(document, operation, &mut copied)?;
+        one(document, operation, &mut account)?;
     }
     Ok(())
 }
 
-fn one(document: &mut Value, operation: &Operation, copied: &mut usize) -> Result<(), Failure> {
+fn one(document: &mut Value, operation: &Operation, account: &mut Account) -> Result<(), Failure> {
     let path = || required(operation.path.as_deref(), "path");
     let value = operation.value.as_ref().unwrap_or(&Value::Null);
     let from = || required(operation.from.as_deref(), "from");
     match operation.op.as_deref().unwrap_or("unknown") {
-        "add" => add("add", document, path()?, value.clone()),
-        "remove" => remove("remove", document, path()?).map(drop),
-        "replace" => replace(document, path()?, value),
+        "add" => {
+            account.deepen(path()?, value)?;
+            add("add", document, path()?, value.clone(), account)
+        }
+        "remove" => remove("remove", document, path()?, account).map(drop),
+        "replace" => {
+            account.deepen(path()?, value)?;
+            replace(document, path()?, value)
+        }
         "move" => {
-            let value = remove("move", document, from()?)?;
-            add("move", document, path()?, value)
+            let value = remove("move", document, from()?, account)?;
+            account.deepen(path()?, &value)?;
+            add("move", document, path()?, value, account)
         }
         "copy" => {
             let value = get("copy", document, from()?)?.cloned().unwrap_or_default();
-            *copied += value.to_string().len();
-            if *copied > MAX_COPIED {
-                return Err(Failure::Copied(*copied));
+            account.copied += value.to_string().len();
+            if account.copied > MAX_COPIED {
+                return Err(Failure::Copied(account.copied));
             }
-            add("copy", document, path()?, value)
+            account.deepen(path()?, &value)?;
+            add("copy", document, path()?, value, account)
         }
         "test" => test(document, path()?, value),
         other => Err(Failure::Malformed(format!("Unexpected kind: {other}"))),
@@ -138,13 +198,14 @@ fn get<'a>(op: &'static str, document: &'a mut Value, path: &str) -> Result<Opti
     Ok(found.filter(|value| !value.is_null()))
 }
 
-fn add(op: &'static str, document: &mut Value, path: &str, value: Value) -> Result<(), Failure> {
+fn add(op: &'static str, document: &mut Value, path: &str, value: Value, account: &mut Account) -> Result<(), Failure> {
     match parent(op, document, path)? {
         (Value::Object(members), key) => drop(members.insert(key, value)),
         (Value::Array(items), key) if key == "-" => items.push(value),
         (Value::Array(items), key) => {
             let bound = items.len() + 1;
             let place = index(&key, bound, bound).ok_or_else(|| Failure::Index(op, path.to_owned()))?;
+            account.work(items.len() - place)?;
             items.insert(place, value);
         }
         _ => return Err(Failure::Missing(op, path.to_owned())),
@@ -152,14 +213,15 @@ fn add(op: &'static str, document: &mut Value, path: &str, value: Value) -> Resu
     Ok(())
 }
 
-fn remove(op: &'static str, document: &mut Value, path: &str) -> Result<Value, Failure> {
+fn remove(op: &'static str, document: &mut Value, path: &str, account: &mut Account) -> Result<Value, Failure> {
     match parent(op, document, path)? {
         (Value::Object(members), key) => members
             .remove(&key)
             .ok_or_else(|| Failure::Missing(op, path.to_owned())),
         (Value::Array(items), key) => {
-            let place = index(&key, items.len(), items.len());
-            Ok(items.remove(place.ok_or_else(|| Failure::Index(op, path.to_owned()))?))
+            let place = index(&key, items.len(), items.len()).ok_or_else(|| Failure::Index(op, path.to_owned()))?;
+            account.work(items.len() - place)?;
+            Ok(items.remove(place))
         }
         _ => Err(Failure::Missing(op, path.to_owned())),
     }

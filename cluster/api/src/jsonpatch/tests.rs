@@ -133,3 +133,38 @@ fn copies_that_double_a_value_over_and_over_are_refused() {
     let why = apply(&mut object, &operations).expect_err("too much").to_string();
     assert!(why.contains("exceeding the limit"), "{why}");
 }
+
+#[test]
+fn nothing_is_made_that_nests_deeper_than_anybody_reads() {
+    let nested = |depth: usize| -> Value {
+        let text = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let at = |depth: usize| "/a".repeat(depth);
+    // One operation after another adds what each may.
+    assert!(patched(nested(1), json!([{"op": "add", "path": at(1), "value": nested(126)}])).is_some());
+    assert!(patched(nested(1), json!([{"op": "add", "path": at(1), "value": nested(127)}])).is_none());
+    assert!(
+        patched(
+            nested(100),
+            json!([{"op": "replace", "path": at(100), "value": nested(28)}])
+        )
+        .is_none()
+    );
+    assert!(patched(nested(100), json!([{"op": "copy", "from": "/a", "path": at(100)}])).is_none());
+    let swap = [
+        json!({"op": "add", "path": "/b", "value": {}}),
+        json!({"op": "move", "from": "/a", "path": "/b/a"}),
+        json!({"op": "move", "from": "/b", "path": "/a"}),
+    ];
+    let deepen: Vec<Value> = swap.iter().cloned().cycle().take(3000).collect();
+    assert!(patched(nested(1), Value::Array(deepen)).is_none());
+}
+
+#[test]
+fn a_long_list_is_not_shifted_ten_thousand_times() {
+    let list = json!({"a": vec![0; 100_000]});
+    let first = json!({"op": "remove", "path": "/a/0"});
+    assert!(patched(list.clone(), Value::Array(vec![first.clone(); 100])).is_some());
+    assert!(patched(list, Value::Array(vec![first; 10_000])).is_none());
+}
