@@ -30,6 +30,8 @@ mod encode;
 mod encrypt;
 mod extension;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod impersonate;

@@ -23,3 +23,14 @@ pub(crate) use definition::Definition;
 pub(crate) use definitions::CustomResourceDefinition;
 pub(crate) use install::Extensions;
 pub(crate) use jsonpath::JsonPath;
+
+/// Runs the rules of a schema over an instance.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn run_rules(
+    schema: &std::sync::Arc<strata_schema::structural::Structural>,
+    new: &serde_json::Value,
+    old: Option<&serde_json::Value>,
+    causes: &mut crate::strategy::Causes,
+) {
+    expressions::evaluate(&expressions::Compiled::of(schema), schema, new, old, causes);
+}

@@ -15,6 +15,8 @@ mod watch;
 pub(crate) use apply::{read_config, refused};
 pub(crate) use create::{Creation, create, create_object, match_namespace, random_suffix};
 pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use list_options::check as check_list_options;
 pub(crate) use options::{WriteOptions, field_manager};
 pub(crate) use patch::{patch, patch_value};
 pub(crate) use read::{ListQuery, find, get, list, list_page};
