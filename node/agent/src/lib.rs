@@ -10,7 +10,9 @@
 //! Start at [`Agent`]; then `planner.rs`, the pure function that decides, `worker.rs`, the
 //! actor that owns one pod, and `start.rs`, which carries the longer steps out.
 
+mod access;
 mod agent;
+mod cadvisor;
 mod container;
 mod context;
 mod dns;

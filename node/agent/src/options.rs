@@ -38,7 +38,7 @@ pub struct AgentOptions {
     pub cluster_domain: String,
     /// Makes the pod network once the node has been given its podCIDR.
     pub network: NetworkFactory,
-    /// Certificate of the agent's own API; its client certificate authority decides who may call.
+    /// Certificate of the agent's own API, and the authority whose client certificates are believed.
     pub tls: Arc<ServerTls>,
     /// Port of the agent's own API.
     pub listener: Arc<std::net::TcpListener>,

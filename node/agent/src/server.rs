@@ -1,7 +1,9 @@
-//! The agent's own API, which the API server calls: logs, exec, attach, port-forward, stats.
+//! The agent's own API, which the API server calls (logs, exec, attach, port-forward) and who collects figures.
 //! Paths and parameters are the upstream kubelet's.
 
 use crate::{
+    access::Access,
+    cadvisor,
     container::{POD_NAME, POD_NAMESPACE, POD_UID},
     context::Context,
     logs::{self, LogOptions},
@@ -26,6 +28,7 @@ const LOG_CHUNKS: usize = 64;
 #[derive(Clone)]
 pub struct Server {
     context: Arc<Context>,
+    access: Arc<Access>,
     pods: Informer<Pod>,
     raw: Informer<Arc<Object>>,
 }
@@ -37,33 +40,13 @@ impl Handler for Server {
     fn call(&self, request: Request<Incoming>, peer: Peer) -> BoxFuture<'static, Response<Body>> {
         let server = self.clone();
         Box::pin(async move {
-            let answer = match authorised(&peer) {
-                Ok(()) => server.route(request).await,
-                Err(refusal) => Err(refusal),
-            };
+            let (method, path, headers) = (request.method(), request.uri().path(), request.headers());
+            if let Err((status, why)) = server.access.check(method, path, headers, &peer).await {
+                return text(status, why);
+            }
+            let answer = server.route(request).await;
             answer.unwrap_or_else(|(status, why)| text(status, format!("{why}\n")))
         })
-    }
-}
-
-/// Only the API server's client certificate (group system:masters) is let in: whoever else
-/// wants something of a node asks the API, which authorises and audits.
-fn authorised(peer: &Peer) -> Result<(), Refusal> {
-    let unauthorized = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
-    let leaf = peer
-        .certificates
-        .as_ref()
-        .and_then(|chain| chain.first())
-        .ok_or_else(unauthorized)?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|_| unauthorized())?;
-    let master = certificate
-        .subject()
-        .iter_organization()
-        .any(|o| o.as_str() == Ok("system:masters"));
-    if master {
-        Ok(())
-    } else {
-        Err((StatusCode::FORBIDDEN, "Forbidden".to_owned()))
     }
 }
 
@@ -106,7 +89,13 @@ fn bad_request(what: impl ToString) -> Refusal {
 impl Server {
     /// `raw` shows the same pods as `pods`, whole.
     pub fn new(context: Arc<Context>, pods: Informer<Pod>, raw: Informer<Arc<Object>>) -> Self {
-        Self { context, pods, raw }
+        let access = Access::new(context.options.client.clone(), &context.options.node_name);
+        Self {
+            access: Arc::new(access),
+            context,
+            pods,
+            raw,
+        }
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
@@ -122,6 +111,7 @@ impl Server {
                 Ok(json(summary::stats(&self.context, &self.pods, whole).await))
             }
             ["metrics", "resource"] if reading => Ok(exposition(usage::exposition(&self.context).await)),
+            ["metrics", "cadvisor"] if reading => Ok(exposition(cadvisor::exposition(&self.context, &self.pods).await)),
             ["configz"] if reading => Ok(json(self.configz())),
             ["metrics"] => Ok(exposition(summary::metrics(&self.context, &self.pods))),
             ["containerLogs", namespace, pod, container] if reading => {

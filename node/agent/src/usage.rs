@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     fs, io,
-    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 use strata_engine::{ContainerStatus, Stats};
@@ -57,15 +56,17 @@ fn working_set(meminfo: &str) -> u64 {
 }
 
 /// One container at one moment.
-struct Sample {
-    container: ContainerStatus,
-    stats: Stats,
+pub struct Sample {
+    /// What it is.
+    pub container: ContainerStatus,
+    /// What it uses.
+    pub stats: Stats,
     /// Milliseconds since 1970.
-    at: u128,
+    pub at: u128,
 }
 
-/// The text of /metrics/resource.
-pub async fn exposition(context: &Arc<Context>) -> String {
+/// What every running container uses.
+pub async fn samples(context: &Context) -> Vec<Sample> {
     let mut samples = Vec::new();
     for container in summary::running(context) {
         // One that ends meanwhile simply has no figures.
@@ -74,6 +75,12 @@ pub async fn exposition(context: &Arc<Context>) -> String {
             samples.push(Sample { container, stats, at });
         }
     }
+    samples
+}
+
+/// The text of /metrics/resource.
+pub async fn exposition(context: &Context) -> String {
+    let samples = samples(context).await;
     let machine = machine();
     if let Err(error) = &machine {
         tracing::warn!(%error, "what the machine uses cannot be read");
@@ -86,7 +93,8 @@ fn millis() -> u128 {
     since.map_or(0, |since| since.as_millis())
 }
 
-fn seconds(nanos: u64) -> f64 {
+/// Nanoseconds as Prometheus has them.
+pub fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 

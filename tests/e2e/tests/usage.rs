@@ -52,3 +52,91 @@ spec:
     k.until("get apiservice v1beta1.metrics.k8s.io", |out| out.contains("Local"));
     k.ok("top node");
 }
+
+/// What a Prometheus or a metrics-server has: an account, its token, and the role that lets it scrape nodes.
+const SCRAPER: &str = r#"
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: scraper}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: stranger}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: scraper}
+rules:
+- {apiGroups: [""], resources: [nodes/metrics, nodes/stats, nodes/pods], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: scraper}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: scraper}
+subjects: [{kind: ServiceAccount, name: scraper, namespace: default}]
+"#;
+
+#[test]
+fn a_node_answers_those_whom_the_api_permits_and_nobody_else() {
+    let server = Server::start(&["--node-name", "here"]);
+    let k = server.kubectl();
+    k.apply(SCRAPER);
+    k.ok("run web --image=strata.local/hello");
+    k.ok("wait pod web --for=condition=Ready --timeout=60s");
+    let node = k.json("get node here");
+    let address = node["status"]["addresses"][0]["address"].as_str().expect("an address");
+    let port = &node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+    let authority = server.data_dir().join("pki/ca.crt");
+    let asking = |token: &str, path: &str| {
+        let bare = strata_e2e::Kubectl::new("/dev/null".into());
+        let authority = authority.display();
+        let token = if token.is_empty() {
+            String::new()
+        } else {
+            format!("--token={token}")
+        };
+        bare.run(&format!(
+            "--server=https://{address}:{port} --certificate-authority={authority} {token} get --raw {path}"
+        ))
+    };
+    let token = |account: &str| k.ok(&format!("create token {account}")).trim().to_owned();
+    let (scraper, stranger) = (token("scraper"), token("stranger"));
+
+    for (path, expected) in [
+        ("/metrics", "kubelet_running_pods 1"),
+        (
+            "/metrics/resource",
+            "container_cpu_usage_seconds_total{container=\"web\"",
+        ),
+        (
+            "/metrics/cadvisor",
+            "container_memory_working_set_bytes{container=\"web\",id=\"/",
+        ),
+        (
+            "/metrics/cadvisor",
+            "container_network_receive_bytes_total{container=\"\",id=\"/",
+        ),
+        ("/stats/summary", "\"podRef\""),
+        ("/pods", "\"kind\":\"PodList\""),
+    ] {
+        let run = asking(&scraper, path);
+        assert_eq!(run.code, 0, "{path}: {}", run.stderr);
+        assert!(
+            run.stdout.contains(expected),
+            "{path} has no {expected}:\n{}",
+            run.stdout
+        );
+    }
+    let elsewhere = asking(&scraper, "/configz");
+    let sentence = "Forbidden (user=system:serviceaccount:default:scraper, verb=get, resource=nodes, subresource(s)=[configz proxy])";
+    assert!(elsewhere.stderr.contains(sentence), "{elsewhere:?}");
+    let refused = asking(&stranger, "/metrics/cadvisor");
+    assert!(refused.stderr.contains("subresource(s)=[metrics])"), "{refused:?}");
+    for token in ["", "nonsense"] {
+        let unknown = asking(token, "/metrics");
+        assert!(
+            unknown.code != 0 && unknown.stderr.contains("Unauthorized"),
+            "{unknown:?}"
+        );
+    }
+}
