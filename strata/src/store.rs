@@ -5,17 +5,24 @@ use crate::{
     failure::{During, Outcome, fail},
     token,
 };
+use futures::StreamExt;
 use std::{
     fs::{File, OpenOptions},
     io::Write,
 };
 
-/// The state of a running server, which has the store.
+/// The state of a running server, which has the store; written as it comes.
 fn from_server(server: &DataDir, out: &mut File) -> Outcome {
     let (client, _) = token::connect(server)?;
-    let fetched = crate::runtime()?.block_on(client.get_path("/debug/store/snapshot", "*/*"));
-    out.write_all(&fetched.during("asking the server for its state")?)
-        .during("writing the backup")
+    crate::runtime()?.block_on(async {
+        let asking = "asking the server for its state";
+        let pieces = client.get_pieces("/debug/store/snapshot", "*/*").await;
+        let mut pieces = pieces.during(asking)?;
+        while let Some(piece) = pieces.next().await {
+            out.write_all(&piece.during(asking)?).during("writing the backup")?;
+        }
+        Ok(())
+    })
 }
 
 /// Carries the command out.

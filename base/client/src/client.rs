@@ -1,17 +1,19 @@
 //! The client: verbs on resources over whatever transport.
 
 use crate::{
-    ClientMetrics, DeleteOptions, Error, HttpsConfig, ListParams, ListRequest, ObjectList, Patch, Resource, Transport,
-    WatchRequest, WorkQueue, https, request,
+    ClientMetrics, DeleteOptions, Error, HttpsConfig, ListParams, ListRequest, ObjectList, Patch, Pieces, Resource,
+    Transport, WatchRequest, WorkQueue, https, request,
 };
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{StreamExt, stream::BoxStream};
 use http::Method;
 use serde_json::Value;
 use std::{sync::Arc, time::Instant};
 use strata_meta::{GroupVersion, Object, Reason, Revision, Status, WatchEvent};
 
 const JSON: &str = "application/json";
+/// What is read of a refusal at most.
+const REFUSAL_MAX: usize = 1 << 20;
 
 /// Speaks to one API server as one identity. Cloning is cheap.
 ///
@@ -190,6 +192,27 @@ impl Client {
             .body(Bytes::new())
             .map_err(|e| Error::Transport(format!("building the request: {e}")))?;
         successful(self.transport.send(request).await?)
+    }
+
+    /// The same of what need not fit into memory, piece by piece. Errors: a refusal; what breaks off later is an item.
+    pub async fn get_pieces(&self, path: &str, accept: &str) -> Result<Pieces, Error> {
+        let request = http::Request::builder()
+            .uri(path)
+            .header(http::header::ACCEPT, accept)
+            .body(Bytes::new())
+            .map_err(|e| Error::Transport(format!("building the request: {e}")))?;
+        let (parts, mut body) = self.transport.open(request).await?.into_parts();
+        if parts.status.is_success() {
+            return Ok(body);
+        }
+        let mut said = Vec::new();
+        while let Some(piece) = body.next().await.transpose()? {
+            said.extend_from_slice(&piece);
+            if said.len() > REFUSAL_MAX {
+                break;
+            }
+        }
+        Err(failure(parts.status, &said).into())
     }
 
     async fn call(

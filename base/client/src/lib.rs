@@ -36,4 +36,4 @@ pub use queue::WorkQueue;
 pub use reference::ObjectReference;
 pub use resource::{Resource, resources};
 pub use strata_meta as meta;
-pub use transport::{ListRequest, ObjectList, Transport, WatchRequest};
+pub use transport::{ListRequest, ObjectList, Pieces, Transport, WatchRequest};

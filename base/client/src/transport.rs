@@ -2,9 +2,16 @@
 
 use crate::{Error, ListParams, Resource};
 use bytes::Bytes;
-use futures::{future::BoxFuture, stream::BoxStream};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use std::sync::Arc;
 use strata_meta::{Object, Revision, WatchEvent};
+
+/// An answer as it comes; an `Err` item is its last.
+pub type Pieces = BoxStream<'static, Result<Bytes, Error>>;
 
 /// A way to reach an API server.
 ///
@@ -14,6 +21,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends one request, whose URI is path and query, and reads the whole answer.
     /// A failure status is an `Ok` response here; the client turns it into an [`Error`].
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, Error>>;
+
+    /// Sends one request and hands the answer out piece by piece, for what need not fit into memory.
+    fn open(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Pieces>, Error>> {
+        Box::pin(async move {
+            let whole = self.send(request).await?;
+            Ok(whole.map(|body| stream::once(async move { Ok(body) }).boxed()))
+        })
+    }
 
     /// Lists a resource.
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<ObjectList, Error>>;

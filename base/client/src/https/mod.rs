@@ -3,9 +3,13 @@
 pub mod encoded;
 mod frames;
 
-use crate::{Error, ListParams, ListRequest, ObjectList, Transport, WatchRequest, client, request};
+use crate::{Error, ListParams, ListRequest, ObjectList, Pieces, Transport, WatchRequest, client, request};
 use bytes::Bytes;
-use futures::{future::BoxFuture, stream::BoxStream};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -180,6 +184,10 @@ impl Transport for HttpsTransport {
         Box::pin(self.whole(request))
     }
 
+    fn open(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Pieces>, Error>> {
+        Box::pin(async move { Ok(self.head(request).await?.map(pieces)) })
+    }
+
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<ObjectList, Error>> {
         Box::pin(encoded::list(request, |get| self.head(get)))
     }
@@ -191,6 +199,26 @@ impl Transport for HttpsTransport {
         let send = move |get| async move { Ok(self.head(get).await?.map(Body::wrap)) };
         Box::pin(encoded::watch(request, send))
     }
+}
+
+/// A body as it comes; one that sends nothing for long counts as dead.
+fn pieces(body: Incoming) -> Pieces {
+    let next = |body: Option<Incoming>| async {
+        let mut body = body?;
+        loop {
+            let failure = match tokio::time::timeout(BODY_DEADLINE, body.frame()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => return Some((Ok(data), Some(body))),
+                    Err(_) => continue,
+                },
+                Ok(Some(Err(error))) => format!("reading the answer: {error}"),
+                Err(_) => format!("the answer was silent for {BODY_DEADLINE:?}"),
+            };
+            return Some((Err(Error::Transport(failure)), None));
+        }
+    };
+    stream::unfold(Some(body), next).boxed()
 }
 
 fn watch_path(request: &WatchRequest) -> String {
