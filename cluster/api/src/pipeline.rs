@@ -334,18 +334,24 @@ async fn bounded(
     let waiting = core.metrics.requests.waiting(is_read(call));
     let admitted = core.flow.admit(call, row.as_deref()).await;
     drop(waiting);
-    let admitted = admitted.inspect_err(|status| {
-        core.metrics.requests.terminated(call, row.as_deref(), status.code);
-    })?;
-    let mut admitted = admitted;
+    let mut admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(answer) => {
+            let code = answer.status().as_u16();
+            core.metrics.requests.terminated(call, row.as_deref(), code);
+            return Ok(*answer);
+        }
+    };
     // Nothing else bounds a level that lets everything through.
     let slot = match admitted.is_exempt() && !endless {
         false => None,
         true => {
             let slots = if is_read(call) { &core.reads } else { &core.writes };
             let turn = tokio::time::timeout(QUEUE_TIMEOUT, slots.clone().acquire_owned()).await;
-            let refused = || Status::too_many_requests("Too many requests, please try again later.", 1);
-            Some(turn.ok().and_then(Result::ok).ok_or_else(refused)?)
+            match turn.ok().and_then(Result::ok) {
+                Some(slot) => Some(slot),
+                None => return Ok(flow::too_many_requests(1)),
+            }
         }
     };
     let (outcome, seats) = flow::holding(

@@ -262,6 +262,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Whether objects or events that were there at its start are yet to be told.
+    pub(crate) fn is_beginning(&self) -> bool {
+        self.initial.is_some() || self.end.is_some() || !self.backlog.is_empty()
+    }
+
     /// What is there without waiting: the initial objects, then the events missed, then the queue.
     pub(crate) fn ready(&mut self) -> Option<Frame> {
         if let Some(iter) = &mut self.initial {

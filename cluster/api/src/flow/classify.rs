@@ -1,17 +1,12 @@
-//! Which requests a FlowSchema is about, and what has become of them.
+//! Which requests a FlowSchema is about.
 
-use super::level::{Level, Refusal};
+use super::{counted::Counters, level::Level};
 use crate::request::RequestInfo;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use std::{
-    fmt::Write as _,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
 };
 use strata_auth::{SERVICE_ACCOUNT_USER_PREFIX, UserInfo};
 
@@ -23,14 +18,6 @@ pub(super) struct Schema {
     pub(super) level: Arc<Level>,
     pub(super) spec: Spec,
     pub(super) counters: Arc<Counters>,
-}
-
-/// What has become of a schema's requests.
-#[derive(Default)]
-pub(super) struct Counters {
-    dispatched: AtomicU64,
-    rejected: [AtomicU64; 3],
-    waited_micros: AtomicU64,
 }
 
 /// flowcontrol.apiserver.k8s.io/v1 FlowSchemaSpec.
@@ -139,6 +126,12 @@ fn names_path(list: &[String], path: &str) -> bool {
 }
 
 impl Schema {
+    /// Tells a client how its request was classified.
+    pub(super) fn label(&self, headers: &mut HeaderMap) {
+        headers.insert("x-kubernetes-pf-flowschema-uid", self.uid.clone());
+        headers.insert("x-kubernetes-pf-prioritylevel-uid", self.level_uid.clone());
+    }
+
     /// Whether a request is one of these.
     pub(super) fn matches(&self, user: &UserInfo, info: &RequestInfo) -> bool {
         self.spec.rules.iter().any(|rule| {
@@ -177,79 +170,6 @@ impl Schema {
         self.name.hash(&mut hasher);
         self.distinguisher(user, info).hash(&mut hasher);
         hasher.finish()
-    }
-
-    /// Requests let in, refused at once, and refused after a wait.
-    pub(super) fn outcomes(&self) -> [u64; 3] {
-        let of = |refusal: Refusal| self.counters.rejected[refusal as usize].load(Ordering::Relaxed);
-        [
-            self.counters.dispatched.load(Ordering::Relaxed),
-            of(Refusal::QueueFull) + of(Refusal::ConcurrencyLimit),
-            of(Refusal::TimeOut),
-        ]
-    }
-
-    pub(super) fn dispatched(&self) {
-        self.counters.dispatched.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn rejected(&self, why: Refusal) {
-        self.counters.rejected[why as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn waited(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.counters.waited_micros.fetch_add(micros, Ordering::Relaxed);
-    }
-}
-
-/// Prometheus text under upstream's names.
-pub(super) fn render(schemas: &[Arc<Schema>], out: &mut String) {
-    let mut rows = |name: &str, kind: &str, value: &dyn Fn(&Schema) -> Vec<(String, String)>| {
-        let _ = writeln!(out, "# TYPE apiserver_flowcontrol_{name} {kind}");
-        for schema in schemas {
-            for (more, value) in value(schema) {
-                let _ = writeln!(
-                    out,
-                    "apiserver_flowcontrol_{name}{{flow_schema=\"{}\",priority_level=\"{}\"{more}}} {value}",
-                    schema.name, schema.level.name
-                );
-            }
-        }
-    };
-    rows("dispatched_requests_total", "counter", &|s| {
-        vec![(String::new(), s.counters.dispatched.load(Ordering::Relaxed).to_string())]
-    });
-    rows("rejected_requests_total", "counter", &|s| {
-        ["queue-full", "concurrency-limit", "time-out"]
-            .iter()
-            .zip(&s.counters.rejected)
-            .map(|(reason, n)| (*reason, n.load(Ordering::Relaxed)))
-            .filter(|(_, n)| *n > 0)
-            .map(|(reason, n)| (format!(",reason=\"{reason}\""), n.to_string()))
-            .collect()
-    });
-    rows("request_wait_duration_seconds_sum", "untyped", &|s| {
-        let seconds = s.counters.waited_micros.load(Ordering::Relaxed) as f64 / 1e6;
-        vec![(",execute=\"true\"".into(), seconds.to_string())]
-    });
-    for (name, read) in [("current_inqueue_requests", 0), ("current_executing_requests", 1)] {
-        let _ = writeln!(out, "# TYPE apiserver_flowcontrol_{name} gauge");
-        let mut seen: Vec<&str> = Vec::new();
-        for schema in schemas.iter().filter(|s| !s.level.is_exempt()) {
-            // Counted by level: a schema's part is not told apart.
-            if seen.contains(&schema.level.name.as_str()) {
-                continue;
-            }
-            seen.push(&schema.level.name);
-            let (waiting, executing) = schema.level.counts();
-            let value = if read == 0 { waiting.into() } else { executing };
-            let _ = writeln!(
-                out,
-                "apiserver_flowcontrol_{name}{{flow_schema=\"{}\",priority_level=\"{}\"}} {value}",
-                schema.name, schema.level.name
-            );
-        }
     }
 }
 

@@ -115,7 +115,7 @@ fn priority_level(level: &Arc<Level>, schemas: &[Arc<Schema>]) -> Vec<String> {
         .count();
     let own = schemas.iter().filter(|schema| schema.level.name == level.name);
     let [dispatched, rejected, timed_out] = own.fold([0; 3], |sum, schema| {
-        let one = schema.outcomes();
+        let one = schema.counters.outcomes();
         [sum[0] + one[0], sum[1] + one[1], sum[2] + one[2]]
     });
     vec![

@@ -1,6 +1,9 @@
 //! A priority level: its seats, and the queues of those who wait for them.
 
-use super::dump::About;
+use super::{
+    counted::{Counters, Running as Counted},
+    dump::About,
+};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -95,19 +98,37 @@ pub(crate) struct Seats {
     level: Arc<Level>,
     width: u32,
     number: u64,
+    counted: Option<Counted>,
 }
 
-/// What a level shows of itself.
-type Gauge = (&'static str, fn(&Level) -> i64);
-pub(super) const GAUGES: [Gauge; 6] = [
-    ("nominal_limit_seats", |l| l.nominal.load(Ordering::Relaxed).into()),
-    ("current_limit_seats", |l| l.limit.load(Ordering::Relaxed).into()),
-    ("lower_limit_seats", |l| l.bounds().0.into()),
-    ("upper_limit_seats", |l| l.bounds().1.into()),
-    ("current_executing_seats", |l| l.in_use.load(Ordering::Relaxed)),
-    ("demand_seats_high_watermark", |l| {
-        l.demand.load(Ordering::Relaxed).into()
-    }),
+/// What a level shows of itself: a name, what is measured, and how it is read.
+type Gauge = (&'static str, &'static str, fn(&Level) -> i64);
+pub(super) const GAUGES: [Gauge; 5] = [
+    (
+        "nominal_limit_seats",
+        "[BETA] Nominal number of execution seats configured for each priority level",
+        |l| l.nominal.load(Ordering::Relaxed).into(),
+    ),
+    (
+        "current_limit_seats",
+        "[ALPHA] current derived number of execution seats available to each priority level",
+        |l| l.limit.load(Ordering::Relaxed).into(),
+    ),
+    (
+        "lower_limit_seats",
+        "[ALPHA] Configured lower bound on number of execution seats available to each priority level",
+        |l| l.bounds().0.into(),
+    ),
+    (
+        "upper_limit_seats",
+        "[ALPHA] Configured upper bound on number of execution seats available to each priority level",
+        |l| l.bounds().1.into(),
+    ),
+    (
+        "demand_seats_high_watermark",
+        "[ALPHA] High watermark, over last adjustment period, of demand_seats",
+        |l| l.demand.load(Ordering::Relaxed).into(),
+    ),
 ];
 
 impl Level {
@@ -188,6 +209,7 @@ impl Level {
             level: self.clone(),
             width,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            counted: None,
         })
     }
 
@@ -198,6 +220,7 @@ impl Level {
         flow: u64,
         patience: Duration,
         about: &Arc<About>,
+        counters: &Arc<Counters>,
     ) -> Result<Seats, Refusal> {
         if !self.has_waiting.load(Ordering::Acquire)
             && let Some(seats) = self.try_take(width)
@@ -206,6 +229,7 @@ impl Level {
             return Ok(seats);
         }
         let (queue, number, mut turn) = self.enqueue(width, flow, about)?;
+        let _waiting = counters.queued(width, self.length(queue));
         // A client that goes away while it waits must not keep its place.
         let _place = Place(self, queue, number);
         // Seats may have come free before the queue was joined.
@@ -285,6 +309,12 @@ impl Level {
         Ok((at, number, turn))
     }
 
+    /// Those who wait in a queue.
+    fn length(&self, queue: usize) -> usize {
+        let queues = self.queues.lock().expect("no panic under this lock");
+        queues.list.get(queue).map_or(0, |queue| queue.waiting.len())
+    }
+
     /// Requests whose clients have gone while they waited.
     pub(super) fn cancelled(&self) -> u64 {
         self.cancelled.load(Ordering::Relaxed)
@@ -345,6 +375,11 @@ impl Level {
 }
 
 impl Seats {
+    /// Counts for as long as the seats are held.
+    pub(super) fn count(&mut self, counted: Counted) {
+        self.counted = Some(counted);
+    }
+
     /// Lets others have the seats until [`Seats::unpark`].
     pub(super) fn park(&self) {
         self.level.in_use.fetch_sub(self.width.into(), Ordering::AcqRel);
@@ -365,6 +400,9 @@ impl Seats {
         let more = i64::from(width) - i64::from(self.width);
         self.level.in_use.fetch_add(more, Ordering::AcqRel);
         self.width = width;
+        if let Some(counted) = &mut self.counted {
+            counted.widen(width);
+        }
         self
     }
 }
@@ -412,6 +450,10 @@ mod tests {
         Arc::default()
     }
 
+    fn counters() -> Arc<Counters> {
+        Arc::default()
+    }
+
     fn level(seats: u32, queuing: Option<(usize, usize, usize)>) -> Arc<Level> {
         let settings = Settings {
             exempt: false,
@@ -440,25 +482,35 @@ mod tests {
     #[tokio::test]
     async fn who_finds_no_seat_is_refused_or_waits_for_one() {
         let strict = level(1, None);
-        let held = strict.acquire(1, 0, Duration::ZERO, &about()).await.ok();
+        let held = strict.acquire(1, 0, Duration::ZERO, &about(), &counters()).await.ok();
         assert_eq!(
-            strict.acquire(1, 0, Duration::ZERO, &about()).await.err(),
+            strict.acquire(1, 0, Duration::ZERO, &about(), &counters()).await.err(),
             Some(Refusal::ConcurrencyLimit)
         );
         drop(held);
-        assert!(strict.acquire(1, 0, Duration::ZERO, &about()).await.is_ok());
+        assert!(
+            strict
+                .acquire(1, 0, Duration::ZERO, &about(), &counters())
+                .await
+                .is_ok()
+        );
 
         let queuing = level(1, Some((1, 1, 1)));
-        let held = queuing.acquire(1, 0, Duration::ZERO, &about()).await.ok();
+        let held = queuing.acquire(1, 0, Duration::ZERO, &about(), &counters()).await.ok();
         let second = {
             let level = queuing.clone();
-            tokio::spawn(async move { level.acquire(1, 0, Duration::from_secs(5), &about()).await.is_ok() })
+            tokio::spawn(async move {
+                level
+                    .acquire(1, 0, Duration::from_secs(5), &about(), &counters())
+                    .await
+                    .is_ok()
+            })
         };
         while queuing.counts().0 == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(
-            queuing.acquire(1, 0, Duration::ZERO, &about()).await.err(),
+            queuing.acquire(1, 0, Duration::ZERO, &about(), &counters()).await.err(),
             Some(Refusal::QueueFull)
         );
         drop(held);
@@ -469,9 +521,12 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_leaves_the_queue() {
         let level = level(1, Some((1, 1, 5)));
-        let _held = level.acquire(1, 0, Duration::ZERO, &about()).await.ok();
+        let _held = level.acquire(1, 0, Duration::ZERO, &about(), &counters()).await.ok();
         assert_eq!(
-            level.acquire(1, 0, Duration::from_millis(1), &about()).await.err(),
+            level
+                .acquire(1, 0, Duration::from_millis(1), &about(), &counters())
+                .await
+                .err(),
             Some(Refusal::TimeOut)
         );
         assert_eq!(level.counts().0, 0);
@@ -480,13 +535,16 @@ mod tests {
     #[tokio::test]
     async fn a_flow_with_many_requests_does_not_hold_up_one_with_few() {
         let level = level(1, Some((2, 1, 50)));
-        let held = level.acquire(1, 0, Duration::ZERO, &about()).await.ok();
+        let held = level.acquire(1, 0, Duration::ZERO, &about(), &counters()).await.ok();
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
         for n in 0..11u64 {
             // Ten of one flow, then one of another.
             let (level_, done, flow) = (level.clone(), done.clone(), u64::from(n == 10));
             tokio::spawn(async move {
-                let seats = level_.acquire(1, flow, Duration::from_secs(5), &about()).await.ok();
+                let seats = level_
+                    .acquire(1, flow, Duration::from_secs(5), &about(), &counters())
+                    .await
+                    .ok();
                 done.send(flow).unwrap();
                 drop(seats);
             });

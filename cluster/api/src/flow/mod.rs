@@ -7,6 +7,8 @@
 mod bootstrap;
 mod classify;
 mod config;
+mod counted;
+mod dropped;
 mod dump;
 mod level;
 mod parked;
@@ -14,19 +16,22 @@ mod share;
 
 pub(crate) use bootstrap::maintain;
 pub(crate) use level::{Level, Seats};
-pub(crate) use parked::{holding, parked};
+pub(crate) use parked::{holding, parked, take_seats};
 
-use crate::{cache::ResourceCache, core::Core, metrics::waits, pipeline::Call, registry::Row};
+use crate::{cache::ResourceCache, core::Core, encode::text_response, metrics::waits, pipeline::Call, registry::Row};
 use classify::Schema;
+use counted::Running;
+use dropped::Dropped;
 use dump::About;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Response, header::RETRY_AFTER};
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
 };
-use strata_meta::{Status, WatchEvent};
+use strata_http::Body;
+use strata_meta::WatchEvent;
+use strata_metrics::Page;
 use tokio::sync::{Notify, Semaphore};
 
 /// Seats of the whole server: upstream's reads and writes in flight.
@@ -53,6 +58,7 @@ pub(crate) struct Flow {
     objects: Mutex<config::Objects>,
     /// Told when objects have changed.
     pub(crate) changed: Notify,
+    dropped: Dropped,
     /// Room for requests that wait for somebody outside.
     pub(crate) parking: Arc<Semaphore>,
 }
@@ -70,6 +76,8 @@ pub(crate) struct Admitted {
     schema: Arc<Schema>,
     /// Held until dropped.
     seats: Option<Seats>,
+    /// Of a level that lets everything through, there are no seats to count by.
+    _counted: Option<Running>,
     /// Seats held on after the answer.
     after: Option<(u32, Duration)>,
 }
@@ -81,6 +89,7 @@ impl Flow {
             config: RwLock::default(),
             objects: Mutex::default(),
             changed: Notify::new(),
+            dropped: Dropped::default(),
             parking: Arc::new(Semaphore::new(parked::PARKED)),
         };
         flow.rebuild();
@@ -106,52 +115,56 @@ impl Flow {
         let objects = self.objects.lock().expect("no panic under this lock");
         let mut config = self.config.write().expect("no panic under this lock");
         *config = Arc::new(objects.config(&config));
+        self.dropped.retain(|level| config.levels.contains_key(level));
     }
 
     fn config(&self) -> Arc<Config> {
         self.config.read().expect("no panic under this lock").clone()
     }
 
-    /// Waits for the request's turn. Errors: 429 when there is no room, or not soon enough.
-    pub(crate) async fn admit(&self, call: &Call, row: Option<&Row>) -> Result<Admitted, Status> {
+    /// Waits for the request's turn. Errors: the answer when there is no room, or not soon enough.
+    pub(crate) async fn admit(&self, call: &Call, row: Option<&Row>) -> Result<Admitted, Box<Response<Body>>> {
         let config = self.config();
         let found = config
             .schemas
             .iter()
             .find(|schema| schema.matches(&call.user, &call.info));
-        let schema = found
-            .ok_or_else(|| Status::internal("no flow schema matches the request"))?
-            .clone();
+        // The mandatory objects are always there, and match everything.
+        let Some(schema) = found.cloned() else {
+            return Err(Box::new(text_response(500, "no flow schema matches the request\n")));
+        };
         let level = schema.level.clone();
+        let (counters, is_watch) = (schema.counters.clone(), call.info.verb == "watch");
         if level.is_exempt() {
-            schema.dispatched();
+            counters.estimated(1);
             return Ok(Admitted {
                 schema,
                 seats: None,
+                _counted: Some(counters.let_in(1, is_watch, None)),
                 after: None,
             });
         }
-        let (width, after) = width(call, row, &level);
+        let (width, after) = width(call, row, &schema);
+        counters.estimated(after.map_or(width, |(wide, _)| wide.max(width)));
         let about = Arc::new(About::new(&schema, call, width, after));
         let flow = schema.flow(&call.user, &call.info);
         let asked = Instant::now();
-        match level.acquire(width, flow, QUEUE_TIMEOUT, &about).await {
-            Ok(seats) => {
-                let waited = asked.elapsed();
-                waits::add(waited);
-                schema.dispatched();
-                schema.waited(waited);
+        match level.acquire(width, flow, QUEUE_TIMEOUT, &about, &counters).await {
+            Ok(mut seats) => {
+                waits::add(asked.elapsed());
+                seats.count(counters.let_in(width, is_watch, Some(asked)));
                 Ok(Admitted {
                     schema,
                     seats: Some(seats),
+                    _counted: None,
                     after,
                 })
             }
             Err(refusal) => {
-                schema.rejected(refusal);
-                let mut status = Status::too_many_requests("Too many requests, please try again later.", 1);
-                status.code = 429;
-                Err(status)
+                counters.refused(refusal, asked);
+                let mut response = too_many_requests(self.dropped.refuse(&level.name));
+                schema.label(response.headers_mut());
+                Err(Box::new(response))
             }
         }
     }
@@ -161,28 +174,25 @@ impl Flow {
         share::rebalance(self.config().levels.values());
     }
 
-    /// Prometheus text under upstream's names.
-    pub(crate) fn render(&self, out: &mut String) {
+    /// Shows the levels and what has become of requests, under upstream's names.
+    pub(crate) fn show(&self, page: &mut Page) {
         let config = self.config();
         let mut levels: Vec<&Arc<Level>> = config.levels.values().collect();
         levels.sort_by(|a, b| a.name.cmp(&b.name));
-        for (name, read) in level::GAUGES {
-            let _ = writeln!(out, "# TYPE apiserver_flowcontrol_{name} gauge");
-            for level in &levels {
-                let _ = writeln!(
-                    out,
-                    "apiserver_flowcontrol_{name}{{priority_level=\"{}\"}} {}",
-                    level.name,
-                    read(level)
-                );
-            }
-        }
-        classify::render(&config.schemas, out);
+        counted::show(&levels, &config.schemas, page);
     }
 }
 
+/// What is told who finds no room: to come again after so many seconds.
+pub(crate) fn too_many_requests(seconds: u64) -> Response<Body> {
+    let mut response = text_response(429, "Too many requests, please try again later.\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 /// The seats a request takes, and those it takes on after its answer.
-fn width(call: &Call, row: Option<&Row>, level: &Level) -> (u32, Option<(u32, Duration)>) {
+fn width(call: &Call, row: Option<&Row>, schema: &Schema) -> (u32, Option<(u32, Duration)>) {
+    let level = &schema.level;
     let Some(cache) = row.and_then(|row| row.cache.as_ref()) else {
         return (1, None);
     };
@@ -208,6 +218,8 @@ fn width(call: &Call, row: Option<&Row>, level: &Level) -> (u32, Option<(u32, Du
         }
         "create" | "update" | "patch" | "delete" if call.info.subresource != "token" => {
             let watchers = cache.watchers();
+            #[expect(clippy::cast_precision_loss, reason = "a number falls into a bucket")]
+            schema.counters.watchers.observe(watchers as f64);
             if watchers < WATCHERS_PER_SEAT {
                 return (1, None);
             }
@@ -230,8 +242,7 @@ fn average_bytes(cache: &ResourceCache) -> usize {
 impl Admitted {
     /// Tells the client how its request was classified.
     pub(crate) fn label(&self, headers: &mut HeaderMap) {
-        headers.insert("x-kubernetes-pf-flowschema-uid", self.schema.uid.clone());
-        headers.insert("x-kubernetes-pf-prioritylevel-uid", self.schema.level_uid.clone());
+        self.schema.label(headers);
     }
 
     /// Whether the level lets everything through, so that other bounds hold.

@@ -90,6 +90,11 @@ pub(crate) fn holding<F: Future>(
         .map(move |outcome| (outcome, held.state().seats.take()))
 }
 
+/// Takes the seats of the request that the task answers, to hold them for longer than until the answer begins.
+pub(crate) fn take_seats() -> Option<Seats> {
+    HELD.try_with(|held| held.state().seats.take()).ok().flatten()
+}
+
 /// Waits for somebody outside, parked.
 pub(crate) async fn parked<F: Future>(waiting: F) -> F::Output {
     struct Wait(Arc<Held>);

@@ -74,8 +74,8 @@ pub(crate) fn serve(call: &Call) -> Response<Body> {
     api_services(core, &mut page);
     process::show(&mut page);
     core.metrics.health.show(&mut page);
+    core.flow.show(&mut page);
     let mut text = page.finish();
-    core.flow.render(&mut text);
     if let Some(audit) = &core.audit {
         audit.render(&mut text);
     }

@@ -5,6 +5,7 @@ use crate::{
     cache::{Filter, Frame, ResourceCache, Start, Watch},
     core::Core,
     encode::FrameWriter,
+    flow::{Seats, take_seats},
     pipeline::{Call, RequestBody},
     registry::Row,
 };
@@ -83,11 +84,10 @@ pub(crate) async fn watch(
     let frames = match open_watch(&call.core, cache, filter, revision, initial, bookmarks).await {
         Ok(watch) => frames(call.core.clone(), (watch, view), writer, (seconds, scope), socket).boxed(),
         // Upstream opens the stream and says so in it.
-        Err(status) if status.is_expired() => {
+        Err(status) => {
             let told = writer.error(&status);
             stream::once(async move { Ok(told) }).boxed()
         }
-        Err(status) => return Err(status),
     };
     if socket {
         return Ok(over_socket(&mut request, frames, media == "application/json"));
@@ -112,6 +112,8 @@ struct Running {
     watch: Watch,
     view: View,
     writer: FrameWriter,
+    /// What the request holds in its priority level until its first events are written.
+    seats: Option<Seats>,
     /// Whether frames are sent one by one.
     alone: bool,
     // Asked for once: a timer and a place among those who wait, for each frame anew, cost more than the frame.
@@ -163,16 +165,24 @@ fn frames(
         watch,
         view,
         writer,
+        seats: take_seats(),
         alone,
         deadline: Box::pin(sleep(Duration::from_secs(seconds))),
     };
     stream::unfold(Some(Box::new(running)), |state| async move {
         let mut running = state?;
+        // Whoever asks for more has written what there was.
+        if !running.watch.is_beginning() {
+            running.seats = None;
+        }
         let frame = loop {
-            let frame = tokio::select! {
-                frame = running.watch.next() => frame?,
-                () = &mut running.deadline => return None,
-                () = &mut running.cancelled => return None,
+            let frame = match running.first() {
+                Some(frame) => frame,
+                None => tokio::select! {
+                    frame = running.watch.next() => frame?,
+                    () = &mut running.deadline => return None,
+                    () = &mut running.cancelled => return None,
+                },
             };
             if !running.writer.can_tell(&frame) {
                 return None;
@@ -191,6 +201,16 @@ fn frames(
 }
 
 impl Running {
+    /// The next of the first events, for which seats are held; gives them back when nothing is there to tell.
+    fn first(&mut self) -> Option<Frame> {
+        self.seats.as_ref()?;
+        let frame = self.watch.ready();
+        if frame.is_none() {
+            self.seats = None;
+        }
+        frame
+    }
+
     /// A frame and those that are ready behind it.
     fn piece(&mut self, first: Frame) -> Result<Bytes, Status> {
         let bytes = self.frame(first)?;
