@@ -1,12 +1,12 @@
 //! delete and deletecollection.
 
-use super::{ListQuery, WriteOptions, find, list_page, request_filter};
+use super::{WriteOptions, find, list_page, list_query, request_filter};
 use crate::{
     admission::{self, Operation, Request},
     cache::StoredForm,
     codec::{BodyMedia, body_media, read_body},
     core::{Core, WriteError},
-    encode::{ListMeta, list_response, object_response, value_response},
+    encode::{list_response, object_response, value_response},
     json,
     pipeline::Call,
     registry::Row,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_auth::UserInfo;
 use strata_http::Body;
-use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object, ObjectError, Status, Time};
+use strata_meta::{GroupKind, GroupResource, GroupVersionKind, Object, ObjectError, Revision, Status, Time};
 use strata_schema::protobuf;
 use strata_store::Expect;
 
@@ -397,11 +397,15 @@ pub(super) async fn finish_deletion(
 /// Removes every object that the selectors match.
 pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;
+    let mut query = list_query(call)?;
+    let newest = matches!(query.revision, None | Some(Revision(0)));
+    // Upstream deletes page by page, and a page of a revision is of exactly that.
+    query.exact |= !newest && call.query.get("resourceVersionMatch").is_empty();
+    let filter = request_filter(row, &call.info, &call.query)?;
     let options = DeleteOptions::read(call, body).await?;
     warn_of_orphans(call, row, &options);
-    let filter = request_filter(row, &call.info, &call.query)?;
     let wanted = filter.shown.clone();
-    let mut page = list_page(&call.core, call.core.stored(row)?, filter, ListQuery::default()).await?;
+    let mut page = list_page(&call.core, call.core.stored(row)?, filter, query).await?;
     if !wanted.is_empty() {
         page = page.shown(&call.core, row, &wanted).await?;
     }
@@ -426,9 +430,5 @@ pub(crate) async fn delete_collection(call: &mut Call, row: &Arc<Row>, body: Bod
     if row.converts_elsewhere() {
         deleted = row.present(&call.core, deleted).await?;
     }
-    let meta = ListMeta {
-        revision: page.meta.revision,
-        ..ListMeta::default()
-    };
-    list_response(row, &meta, form, call.include_object()?, deleted.into_iter())
+    list_response(row, &page.meta, form, call.include_object()?, deleted.into_iter())
 }

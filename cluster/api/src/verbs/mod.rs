@@ -19,7 +19,7 @@ pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object}
 pub(crate) use list_options::check as check_list_options;
 pub(crate) use options::{WriteOptions, field_manager};
 pub(crate) use patch::{patch, patch_value};
-pub(crate) use read::{ListQuery, find, get, list, list_page};
+pub(crate) use read::{ListQuery, find, get, list, list_page, list_query};
 pub(crate) use select::{Page, filter, parse_revision, request_filter};
 pub(crate) use shown::{ShownField, View};
 pub(crate) use update::{Change, Part, apply_change, check_address, update};

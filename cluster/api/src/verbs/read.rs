@@ -47,7 +47,8 @@ pub(crate) struct ListQuery {
     pub(crate) continue_token: String,
 }
 
-fn list_query(call: &Call) -> Result<ListQuery, Status> {
+/// What the query of a list or of a deletion of many says. Errors: 400, 422.
+pub(crate) fn list_query(call: &Call) -> Result<ListQuery, Status> {
     let query = &call.query;
     list_options::check(query, false)?;
     let matching = query.get("resourceVersionMatch");
@@ -112,8 +113,9 @@ pub(crate) async fn list_page(
         let (map, revision) = world(core, cache, &query).await?;
         (map, revision, None)
     } else {
-        let page = Page::decode(&query.continue_token)?;
-        let (map, revision) = continued(core, cache, &page)?;
+        let within = filter.namespace.as_deref();
+        let page = Page::decode(&query.continue_token, within)?;
+        let (map, revision) = continued(core, cache, &page, within).await?;
         (map, revision, Some(page))
     };
     let iter = match &page {
@@ -160,7 +162,8 @@ pub(crate) async fn list_page(
             usize::from(iter.any(|e| filter.matches(&e)))
         };
         if left > 0 {
-            meta.continue_token = Page::after(Some(revision), last.namespace(), last.name()).encode();
+            let next = Page::after(Some(revision), last.namespace(), last.name());
+            meta.continue_token = next.encode(filter.namespace.as_deref());
             meta.remaining = everything.then_some(left);
             cache.keep_snapshot(revision, map);
         }
@@ -218,19 +221,27 @@ async fn world(core: &Core, cache: &ResourceCache, query: &ListQuery) -> Result<
 }
 
 /// The objects a later page goes on with.
-fn continued(core: &Core, cache: &ResourceCache, page: &Page) -> Result<(Map, Revision), Status> {
+async fn continued(
+    core: &Core,
+    cache: &ResourceCache,
+    page: &Page,
+    within: Option<&str>,
+) -> Result<(Map, Revision), Status> {
     let Some(revision) = page.revision else {
         let snapshot = cache.snapshot();
         return Ok((snapshot.map, snapshot.revision));
     };
+    core.cache.progress().reach(revision).await?;
     let known = (revision >= core.cache.compacted())
         .then(|| cache.snapshot_at(revision))
         .flatten();
-    known.map(|map| (map, revision)).ok_or_else(|| expired_token(page))
+    known
+        .map(|map| (map, revision))
+        .ok_or_else(|| expired_token(page, within))
 }
 
 /// 410 with a token that goes on at the present revision.
-fn expired_token(page: &Page) -> Status {
+fn expired_token(page: &Page, within: Option<&str>) -> Status {
     let mut status = Status::expired(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
     );
@@ -238,7 +249,9 @@ fn expired_token(page: &Page) -> Status {
         revision: None,
         ..page.clone()
     };
-    status.metadata.insert("continue".into(), Value::String(fresh.encode()));
+    status
+        .metadata
+        .insert("continue".into(), Value::String(fresh.encode(within)));
     status
 }
 
@@ -259,9 +272,11 @@ mod tests {
     #[test]
     fn an_expired_token_comes_with_one_that_goes_on_now() {
         let page = Page::after(Some(Revision(7)), "n", "a");
-        let status = expired_token(&page);
+        let status = expired_token(&page, None);
         assert_eq!((status.code, status.reason), (410, strata_meta::Reason::Expired));
-        let fresh = status.metadata["continue"].as_str().map(Page::decode);
+        let fresh = status.metadata["continue"]
+            .as_str()
+            .map(|token| Page::decode(token, None));
         let expected = Page { revision: None, ..page };
         assert_eq!(fresh.and_then(Result::ok), Some(expected));
     }

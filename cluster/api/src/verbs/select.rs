@@ -140,20 +140,22 @@ impl Page {
         }
     }
 
-    /// The token that says so.
-    pub(crate) fn encode(&self) -> String {
-        let slash = if self.namespace.is_empty() { "" } else { "/" };
+    /// The token that says so; in a list of one namespace the key is relative to that.
+    pub(crate) fn encode(&self, within: Option<&str>) -> String {
         let token = Token {
             v: "meta.k8s.io/v1".into(),
             rv: self.revision.map_or(-1, |r| i64::try_from(r.0).unwrap_or(-1)),
-            start: format!("{}{slash}{}", self.namespace, self.name),
+            start: match (within, self.namespace.as_str()) {
+                (Some(_), _) | (None, "") => self.name.clone(),
+                (None, namespace) => format!("{namespace}/{}", self.name),
+            },
         };
         let json = serde_json::to_vec(&token).expect("texts and a number are always JSON");
         URL_SAFE_NO_PAD.encode(json)
     }
 
-    /// Reads a token. Errors: 400.
-    pub(crate) fn decode(text: &str) -> Result<Self, Status> {
+    /// Reads a token of a list of one namespace, or of all. Errors: 400.
+    pub(crate) fn decode(text: &str, within: Option<&str>) -> Result<Self, Status> {
         let invalid = |why: &dyn std::fmt::Display| {
             Status::bad_request(format_args!("invalid continue token: continue key is not valid: {why}"))
         };
@@ -171,7 +173,8 @@ impl Page {
         if token.start.is_empty() {
             return Err(invalid(&"encoded start key empty (version meta.k8s.io/v1)"));
         }
-        if token.start.split('/').any(|part| matches!(part, "." | "..")) || token.start.contains("//") {
+        let start = token.start.strip_prefix('/').unwrap_or(&token.start);
+        if start.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(invalid(&token.start));
         }
         if token.rv == 0 {
@@ -179,7 +182,10 @@ impl Page {
                 &"incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
             ));
         }
-        let (namespace, name) = token.start.split_once('/').unwrap_or(("", &token.start));
+        let (namespace, name) = match within {
+            Some(namespace) => (namespace, start),
+            None => start.split_once('/').unwrap_or(("", start)),
+        };
         Ok(Self {
             revision: u64::try_from(token.rv).ok().map(Revision),
             namespace: namespace.to_owned(),
@@ -221,14 +227,16 @@ mod tests {
 
     #[test]
     fn continue_tokens_come_back() {
-        for page in [
-            Page::after(Some(Revision(7)), "ns", "a"),
-            Page::after(None, "", "node-1"),
+        for (page, within) in [
+            (Page::after(Some(Revision(7)), "ns", "a"), None),
+            (Page::after(Some(Revision(7)), "ns", "a"), Some("ns")),
+            (Page::after(None, "", "node-1"), None),
         ] {
-            assert_eq!(Page::decode(&page.encode()).expect("own token"), page);
+            let token = page.encode(within);
+            assert_eq!(Page::decode(&token, within).expect("own token"), page);
         }
         for bad in ["x", "e30", "AAAA"] {
-            assert_eq!(Page::decode(bad).expect_err(bad).code, 400);
+            assert_eq!(Page::decode(bad, None).expect_err(bad).code, 400);
         }
     }
 }
