@@ -145,8 +145,9 @@ impl Labels {
     }
 }
 
-const FAULTS: [(&str, fn(&Stats) -> u64); 2] =
-    [("pgfault", |s| s.page_faults), ("pgmajfault", |s| s.major_page_faults)];
+/// A kind of page fault, and how many there were.
+type Fault = (&'static str, fn(&Stats) -> u64);
+const FAULTS: [Fault; 2] = [("pgfault", |s| s.page_faults), ("pgmajfault", |s| s.major_page_faults)];
 
 const FAMILIES: [Family; 12] = [
     Family {
@@ -169,7 +170,7 @@ const FAMILIES: [Family; 12] = [
         kind: "counter",
         help: "Cumulative count of memory allocation failures.",
         read: |seen| {
-            let line = |scope, (fault, read): &(&str, fn(&Stats) -> u64)| {
+            let line = |scope, (fault, read): &Fault| {
                 seen.used(&[("failure_type", fault), ("scope", scope)], |s| read(s) as f64)
             };
             let both = ["container", "hierarchy"].into_iter();
