@@ -47,8 +47,8 @@ pub fn address(text: &str) {
     for watch in [false, true] {
         let _ = verbs::check_list_options(&query, watch);
     }
-    if let Ok(page) = Page::decode(query.get("continue")) {
-        assert_eq!(Page::decode(&page.encode()).expect("own token"), page);
+    if let Ok(page) = Page::decode(query.get("continue"), None) {
+        assert_eq!(Page::decode(&page.encode(None), None).expect("own token"), page);
     }
 }
 

@@ -148,13 +148,52 @@ pub(super) static EVENTS_V1: Row = Row {
             ("reportingInstance", "reportingInstance"),
         ] {
             // Absent and empty are the same in these.
-            if !now.at(name).is_empty() || !was.at(name).is_empty() {
-                now.at(name).named(path).unchanged(causes, &was.at(name));
+            let (is, was) = (now.at(name), was.at(name));
+            match members_of(name) {
+                _ if is.is_empty() && was.is_empty() => {}
+                // It alone may be absent.
+                _ if name == "related" && !is.is_set() => is.named(path).unchanged(causes, &was),
+                [] => is.named(path).unchanged(causes, &was),
+                members => {
+                    let mut found = Vec::new();
+                    is.named(path).unchanged(&mut found, &was);
+                    causes.extend(
+                        found
+                            .iter()
+                            .map(|_| is.named(path).invalid_shown(whole(&is, members), "field is immutable")),
+                    );
+                }
             }
         }
     },
     ..EVENTS_CORE
 };
+
+/// The members of a structure in the order in which it is printed, each with its name in Go.
+fn members_of(name: &str) -> &'static [(&'static str, &'static str)] {
+    match name {
+        "involvedObject" | "related" => &[
+            ("Kind", "kind"),
+            ("Namespace", "namespace"),
+            ("Name", "name"),
+            ("UID", "uid"),
+            ("APIVersion", "apiVersion"),
+            ("ResourceVersion", "resourceVersion"),
+            ("FieldPath", "fieldPath"),
+        ],
+        "source" => &[("Component", "component"), ("Host", "host")],
+        _ => &[],
+    }
+}
+
+/// A structure as upstream prints its internal form, absent or not.
+fn whole(field: &Field<'_>, members: &[(&str, &str)]) -> String {
+    let each: Vec<String> = members
+        .iter()
+        .map(|(printed, name)| format!("{printed:?}:{}", Value::from(field.at(name).text())))
+        .collect();
+    format!("{{{}}}", each.join(","))
+}
 
 fn series(series: &Field<'_>, causes: &mut Causes) {
     if series.is_set() {
