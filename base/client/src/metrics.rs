@@ -6,8 +6,20 @@ use std::{
 };
 use strata_metrics::{Buckets, Counter, Family, Histogram, Kind, Page};
 
-/// Upstream's bounds of the times of work queues: from ten nanoseconds, each ten times the one before.
-const QUEUE: Buckets = Buckets::seconds(&[1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]);
+/// Upstream's bounds of the times of work queues: from ten nanoseconds, each ten times the one before as floats are
+/// multiplied, because dashboards compare them as texts.
+const QUEUE: Buckets = Buckets::seconds(&[
+    1e-8,
+    1e-7,
+    1e-6,
+    9.999999999999999e-6,
+    9.999999999999999e-5,
+    1e-3,
+    0.01,
+    0.1,
+    1.0,
+    10.0,
+]);
 const REQUEST: Buckets = Buckets::seconds(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0]);
 const SIZE: Buckets = Buckets::units(&[
     64.0,

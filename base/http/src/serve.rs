@@ -29,6 +29,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub trait Handler: Send + Sync + 'static {
     /// One request; the future may outlive nothing of the server.
     fn call(&self, request: http::Request<Incoming>, peer: Peer) -> BoxFuture<'static, http::Response<Body>>;
+
+    /// A connection ended before TLS was agreed on.
+    fn handshake_failed(&self) {}
 }
 
 /// Who is at the other end of a connection.
@@ -214,8 +217,14 @@ async fn serve_connection(
         () = cancel.cancelled() => return,
         result = tokio::time::timeout(limits.handshake_timeout, handshake(stream, &tls)) => match result {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
-            Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
+            Ok(Err(error)) => {
+                handler.handshake_failed();
+                return tracing::debug!(%address, %error, "TLS handshake failed");
+            }
+            Err(_) => {
+                handler.handshake_failed();
+                return tracing::debug!(%address, "TLS handshake timed out");
+            }
         },
     };
     let peer = peer_of(&stream, address, &tls);

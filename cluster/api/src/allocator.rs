@@ -4,6 +4,7 @@ use crate::{Error, json, registry::Row};
 use serde_json::{Value, json};
 use std::{collections::HashSet, hash::Hash, net::Ipv4Addr, ops::RangeInclusive, sync::Mutex};
 use strata_meta::{Object, Status, StatusCause, Uid, WatchEvent};
+use strata_metrics::{Counter, Kind, Page};
 
 /// Hands out addresses and ports; what is taken follows the stored services.
 pub(crate) struct ServiceAllocator {
@@ -11,6 +12,9 @@ pub(crate) struct ServiceAllocator {
     size: u32,
     ports: RangeInclusive<u16>,
     taken: Mutex<Taken>,
+    /// What was given out without being asked for by number, and by number.
+    addresses_given: [Counter; 2],
+    ports_given: [Counter; 2],
 }
 
 #[derive(Default)]
@@ -82,12 +86,37 @@ impl ServiceAllocator {
             size,
             ports,
             taken: Mutex::default(),
+            addresses_given: Default::default(),
+            ports_given: Default::default(),
         })
     }
 
     /// The address of the `kubernetes` service: the first of the range.
     pub(crate) fn first(&self) -> Ipv4Addr {
         Ipv4Addr::from(self.network + 1)
+    }
+
+    /// Shows what is taken and what is left, and how what is taken was come by.
+    pub(crate) fn show(&self, page: &mut Page) {
+        let (addresses, ports) = {
+            let taken = self.lock();
+            (taken.addresses.stored.len(), taken.ports.stored.len())
+        };
+        let cidr = format!("{}/{}", Ipv4Addr::from(self.network), self.size.leading_zeros() + 1);
+        let cidr = [("cidr", cidr.as_str())];
+        // Neither the network's own address nor its broadcast address.
+        let all = self.size as usize - 2;
+        let shown = ["allocated_ips", "available_ips"];
+        show("clusterip", &cidr, shown, (addresses, all), &self.addresses_given, page);
+        let shown = ["allocated_ports", "available_ports"];
+        show(
+            "nodeport",
+            &[],
+            shown,
+            (ports, self.ports.len()),
+            &self.ports_given,
+            page,
+        );
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -239,6 +268,7 @@ impl ServiceAllocator {
             ));
         }
         if self.lock().addresses.claim(address) {
+            self.addresses_given[1].inc();
             Ok(address)
         } else {
             Err("provided IP is already allocated".into())
@@ -257,6 +287,7 @@ impl ServiceAllocator {
                 .find(|a| taken.addresses.is_free(*a));
             if let Some(address) = free {
                 taken.addresses.claimed.insert(address);
+                self.addresses_given[0].inc();
                 return Ok(address);
             }
         }
@@ -304,7 +335,10 @@ impl ServiceAllocator {
             let again = own.iter().any(|(n, p)| *n == number && *p != protocol);
             if !again && !held.contains(&number) {
                 match self.this_port(number) {
-                    Ok(()) => claim.ports.push(number),
+                    Ok(()) => {
+                        self.ports_given[1].inc();
+                        claim.ports.push(number);
+                    }
                     Err(why) => causes.push(StatusCause::invalid(&format!("spec.ports[{i}].nodePort"), stated, why)),
                 }
             }
@@ -319,6 +353,7 @@ impl ServiceAllocator {
             }
             match self.any_port() {
                 Some(free) => {
+                    self.ports_given[0].inc();
                     claim.ports.push(free);
                     json::set(port, "nodePort", free);
                 }
@@ -363,6 +398,35 @@ struct GoList<'a>(&'a str);
 impl std::fmt::Debug for GoList<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "[{:?}]", self.0)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the text knows floats only")]
+fn show(
+    kind: &str,
+    labels: &[(&str, &str)],
+    names: [&str; 2],
+    (taken, all): (usize, usize),
+    given: &[Counter; 2],
+    page: &mut Page,
+) {
+    let prefix = format!("kube_apiserver_{kind}_allocator");
+    for (name, count) in names.into_iter().zip([taken, all.saturating_sub(taken)]) {
+        let name = format!("{prefix}_{name}");
+        page.section(&name, Kind::Gauge, "What services hold, and what is left.")
+            .sample(labels, count as f64);
+    }
+    let name = format!("{prefix}_allocation_total");
+    let mut section = page.section(
+        &name,
+        Kind::Counter,
+        "What services were given, asked for by number or not.",
+    );
+    for (scope, count) in ["dynamic", "static"].into_iter().zip(given) {
+        let labels: Vec<_> = labels.iter().copied().chain([("scope", scope)]).collect();
+        if count.get() > 0 {
+            section.sample(&labels, count.get() as f64);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the bytes of a body to a value of the expected kind.
 
-use crate::{registry::Row, schema::RowSchema, yaml};
+use crate::{metrics::waits, registry::Row, schema::RowSchema, yaml};
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
@@ -50,7 +50,11 @@ pub(crate) fn invalid_options(kind: &str, cause: StatusCause) -> Status {
 /// Reads a body. Errors: 413 above the limit, 400 when it breaks off.
 pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
     match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
+        Ok(collected) => {
+            let body = collected.to_bytes();
+            waits::body(body.len());
+            Ok(body)
+        }
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::failure(
             Reason::RequestEntityTooLarge,
             format_args!("Request entity too large: limit is {BODY_LIMIT}"),

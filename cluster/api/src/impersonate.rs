@@ -9,7 +9,6 @@ use crate::{
 use http::{HeaderMap, HeaderName};
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 use strata_auth::{
@@ -17,6 +16,7 @@ use strata_auth::{
     NODE_USER_PREFIX, SERVICE_ACCOUNT_USER_PREFIX, USER_ANONYMOUS, UserInfo,
 };
 use strata_meta::{Status, names::dns1123_subdomain};
+use strata_metrics::{Kind, Page};
 
 const EXTRA: &str = "impersonate-extra-";
 /// The claim of a service account's token about its node.
@@ -114,15 +114,13 @@ impl Impersonation {
         *attempts.entry((mode, decision)).or_default() += 1;
     }
 
-    /// Writes its counters in Prometheus' form.
-    pub(crate) fn render(&self, out: &mut String) {
+    /// Shows its counters.
+    pub(crate) fn show(&self, page: &mut Page) {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let metric = "apiserver_impersonation_attempts_total";
-        if !attempts.is_empty() {
-            let _ = writeln!(out, "# TYPE {metric} counter");
-        }
+        let mut section = page.section(metric, Kind::Counter, "What came of acting as somebody else.");
         for ((mode, decision), count) in attempts.iter() {
-            let _ = writeln!(out, "{metric}{{decision=\"{decision}\",mode=\"{mode}\"}} {count}");
+            section.sample(&[("decision", decision), ("mode", mode)], *count as f64);
         }
     }
 }

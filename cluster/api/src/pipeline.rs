@@ -130,6 +130,10 @@ impl From<RequestBody> for Body {
 pub(crate) struct HttpHandler(pub(crate) Arc<Core>);
 
 impl Handler for HttpHandler {
+    fn handshake_failed(&self) {
+        self.0.metrics.access.handshake_failed();
+    }
+
     fn call(&self, request: Request<hyper::body::Incoming>, peer: Peer) -> BoxFuture<'static, Response<Body>> {
         let core = self.0.clone();
         Box::pin(async move {
@@ -253,7 +257,7 @@ pub(crate) async fn serve(
         call.trail = audit.begin(&call, &request, &id).await;
     }
     let trail = call.trail.clone();
-    let (outcome, waited) = waits::within(audit::within(
+    let (outcome, waited, sent) = waits::within(audit::within(
         trail.clone(),
         bounded(&mut call, row.clone(), request, origin),
     ))
@@ -281,6 +285,7 @@ pub(crate) async fn serve(
     let took = started.elapsed();
     let requests = &call.core.metrics.requests;
     requests.answered(&call, row.as_deref(), code, size, (took, waited));
+    requests.sent(&call, row.as_deref(), sent);
     match trail {
         Some(trail) => trail.answer(&call, row.as_deref(), response).await,
         None => response,

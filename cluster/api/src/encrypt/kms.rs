@@ -11,12 +11,12 @@ use ring::rand::SystemRandom;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 use strata_http::{GrpcClient, GrpcStatus};
 use strata_meta::{Time, Uid};
+use strata_metrics::{Buckets, Histogram, Kind, Page};
 use strata_schema::protobuf::wire::{Reader, put_bytes};
 use strata_store::Error;
 use strata_task::{CancellationToken, DropGuard};
@@ -54,6 +54,12 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Opened sources remembered.
 const SOURCES: usize = 10_000;
 
+/// Upstream's bounds: from a tenth of a millisecond, each the double of the one before.
+const LATENCY: Buckets = Buckets::seconds(&[
+    0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.2048, 0.4096, 0.8192,
+    1.6384, 3.2768, 6.5536, 13.1072, 26.2144, 52.4288,
+]);
+
 /// One service.
 pub(super) struct Kms {
     name: String,
@@ -90,7 +96,7 @@ struct Probe {
 struct Counts {
     keys: BTreeMap<(&'static str, String), u64>,
     bad_keys: BTreeMap<&'static str, u64>,
-    calls: BTreeMap<(&'static str, &'static str), (u64, f64)>,
+    calls: BTreeMap<(&'static str, &'static str), Histogram>,
 }
 
 /// Where a service is and how long it may take.
@@ -347,9 +353,8 @@ impl Kms {
         let answer = self.client.call(&path, message, self.timeout).await;
         let code = answer.as_ref().err().map_or("OK", GrpcStatus::name);
         let mut counts = self.counts();
-        let (count, seconds) = counts.calls.entry((method, code)).or_default();
-        *count += 1;
-        *seconds += started.elapsed().as_secs_f64();
+        let times = counts.calls.entry((method, code));
+        times.or_insert_with(|| Histogram::new(LATENCY)).took(started.elapsed());
         answer
     }
 
@@ -406,31 +411,37 @@ impl Kms {
         Ok(plain)
     }
 
-    /// Writes its counters in Prometheus' form.
-    pub(super) fn render(&self, out: &mut String) {
+    /// Shows its counters.
+    pub(super) fn show(&self, page: &mut Page) {
         let counts = self.counts();
-        let name = &self.name;
+        let name = self.name.as_str();
+        let prefix = "apiserver_envelope_encryption";
+        let metric = format!("{prefix}_key_id_hash_total");
+        let mut section = page.section(&metric, Kind::Counter, "How often a key was put to use.");
         for ((direction, key), n) in &counts.keys {
-            let _ = writeln!(
-                out,
-                "apiserver_envelope_encryption_key_id_hash_total{{apiserver_id_hash=\"\",key_id_hash=\"{key}\",provider_name={name:?},transformation_type=\"{direction}\"}} {n}"
-            );
+            let labels = [
+                ("apiserver_id_hash", ""),
+                ("key_id_hash", key.as_str()),
+                ("provider_name", name),
+                ("transformation_type", direction),
+            ];
+            section.sample(&labels, *n as f64);
         }
+        let metric = format!("{prefix}_invalid_key_id_from_status_total");
+        let mut section = page.section(&metric, Kind::Counter, "Names of keys that cannot be such.");
         for (error, n) in &counts.bad_keys {
-            let _ = writeln!(
-                out,
-                "apiserver_envelope_encryption_invalid_key_id_from_status_total{{error=\"{error}\",provider_name={name:?}}} {n}"
-            );
+            section.sample(&[("error", error), ("provider_name", name)], *n as f64);
         }
-        for ((method, code), (n, seconds)) in &counts.calls {
-            let labels = format!(
-                "grpc_status_code=\"{code}\",method_name=\"/v2.KeyManagementService/{method}\",provider_name={name:?}"
-            );
-            let metric = "apiserver_envelope_encryption_kms_operations_latency_seconds";
-            let _ = writeln!(
-                out,
-                "{metric}_bucket{{{labels},le=\"+Inf\"}} {n}\n{metric}_sum{{{labels}}} {seconds}\n{metric}_count{{{labels}}} {n}"
-            );
+        let metric = format!("{prefix}_kms_operations_latency_seconds");
+        let mut section = page.section(&metric, Kind::Histogram, "How long the service took.");
+        for ((method, code), times) in &counts.calls {
+            let method = format!("/v2.KeyManagementService/{method}");
+            let labels = [
+                ("grpc_status_code", *code),
+                ("method_name", &method),
+                ("provider_name", name),
+            ];
+            section.histogram(&labels, times);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     },
     time::Duration,
 };
+use strata_metrics::{Kind, Page};
 use strata_store::Store;
 
 /// How often a changed file is looked for (upstream's).
@@ -112,21 +113,18 @@ impl Reload {
         Ok(true)
     }
 
-    /// Writes counters in Prometheus' form.
-    pub(crate) fn render(&self, out: &mut String) {
-        use std::fmt::Write;
-        self.store.encryption().render(out);
+    /// Shows counters.
+    pub(crate) fn show(&self, page: &mut Page) {
+        self.store.encryption().show(page);
         if !self.options.reload {
             return;
         }
         let metric = "apiserver_encryption_config_controller_automatic_reloads_total";
-        let (reloaded, refused) = (&self.reloaded, &self.refused);
-        let _ = writeln!(
-            out,
-            "# TYPE {metric} counter\n{metric}{{apiserver_id_hash=\"\",status=\"success\"}} {}\n{metric}{{apiserver_id_hash=\"\",status=\"failure\"}} {}",
-            reloaded.load(Ordering::Relaxed),
-            refused.load(Ordering::Relaxed)
-        );
+        let mut section = page.section(metric, Kind::Counter, "How often a changed configuration was read.");
+        for (status, count) in [("success", &self.reloaded), ("failure", &self.refused)] {
+            let labels = [("apiserver_id_hash", ""), ("status", status)];
+            section.sample(&labels, count.load(Ordering::Relaxed) as f64);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
 use crate::cache::prefix_of;
 use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc};
+use strata_metrics::Page;
 use strata_store::Error;
 
 /// What values are written with and may have been written with.
@@ -136,17 +137,9 @@ impl Encryption {
         ))
     }
 
-    /// Writes the services' counters in Prometheus' form.
-    pub(crate) fn render(&self, out: &mut String) {
-        if self.services.is_empty() {
-            return;
-        }
-        out.push_str(
-            "# TYPE apiserver_envelope_encryption_key_id_hash_total counter\n\
-             # TYPE apiserver_envelope_encryption_invalid_key_id_from_status_total counter\n\
-             # TYPE apiserver_envelope_encryption_kms_operations_latency_seconds histogram\n",
-        );
-        self.services.iter().for_each(|kms| kms.render(out));
+    /// Shows the services' counters.
+    pub(crate) fn show(&self, page: &mut Page) {
+        self.services.iter().for_each(|kms| kms.show(page));
     }
 }
 

@@ -268,8 +268,9 @@ async fn a_service_that_is_not_well_is_not_believed() {
         let why = says(change).await.unwrap_err();
         assert!(why.contains(sentence), "{why}");
     }
-    let mut metrics = String::new();
-    encryption.render(&mut metrics);
+    let mut page = strata_metrics::Page::default();
+    encryption.show(&mut page);
+    let metrics = page.finish();
     assert!(metrics.contains("invalid_key_id_from_status_total{error=\"empty\",provider_name=\"vault\"} 1"));
 }
 

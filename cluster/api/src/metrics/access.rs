@@ -32,6 +32,7 @@ pub(crate) struct Access {
     users: [(&'static str, Counter); 7],
     /// What was left of the certificates that callers showed.
     certificates: Histogram,
+    handshakes: Counter,
 }
 
 /// How often something came out how, and how long that took.
@@ -76,6 +77,7 @@ impl Access {
             ]
             .map(|name| (name, Counter::default())),
             certificates: Histogram::new(LIFETIMES),
+            handshakes: Counter::default(),
         }
     }
 
@@ -99,6 +101,11 @@ impl Access {
         self.certificates.observe(left as f64);
     }
 
+    /// A connection ended before TLS was agreed on.
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes.inc();
+    }
+
     /// A request was allowed, or nobody allowed it.
     pub(crate) fn authorized(&self, allowed: bool, took: Duration) {
         self.allowed.times[usize::from(!allowed)].took(took);
@@ -115,6 +122,12 @@ impl Access {
         for (name, count) in self.users.iter().filter(|(_, count)| count.get() > 0) {
             section.sample(&[("username", name)], count.get() as f64);
         }
+        let (name, help) = (
+            "apiserver_tls_handshake_errors_total",
+            "Connections that ended before TLS was agreed on.",
+        );
+        page.section(name, Kind::Counter, help)
+            .sample(&[], self.handshakes.get() as f64);
         if self.certificates.count() > 0 {
             let (name, help) = (
                 "apiserver_client_certificate_expiration_seconds",

@@ -4,6 +4,7 @@
 
 mod access;
 mod admission;
+pub(crate) mod expressions;
 mod health;
 mod process;
 mod requests;
@@ -11,6 +12,7 @@ mod storage;
 pub(crate) mod waits;
 
 pub(crate) use admission::{Asked, Conditioned};
+pub(crate) use expressions::DEFAULT;
 pub(crate) use storage::Seen;
 
 use crate::{
@@ -75,14 +77,17 @@ pub(crate) fn serve(call: &Call) -> Response<Body> {
     process::show(&mut page);
     core.metrics.health.show(&mut page);
     core.flow.show(&mut page);
+    core.services.show(&mut page);
+    expressions::show(&mut page);
+    version(&mut page);
+    core.authorizer.show(&mut page);
+    core.impersonation.show(&mut page);
+    if let Some(encryption) = &core.encryption {
+        encryption.show(&mut page);
+    }
     let mut text = page.finish();
     if let Some(audit) = &core.audit {
         audit.render(&mut text);
-    }
-    core.authorizer.render(&mut text);
-    core.impersonation.render(&mut text);
-    if let Some(encryption) = &core.encryption {
-        encryption.render(&mut text);
     }
     exposition(call, text)
 }
@@ -105,6 +110,18 @@ fn exposition(call: &Call, text: String) -> Response<Body> {
     let mut response = bytes_response(200, "text/plain", text.into(), form);
     response.headers_mut().insert(CONTENT_TYPE, media);
     response
+}
+
+/// Which version the API is of, and with which others it gets along.
+fn version(page: &mut Page) {
+    let labels = [
+        ("binary", "1.36.3"),
+        ("component", "kube"),
+        ("emulation", "1.36"),
+        ("min_compat", "1.35"),
+    ];
+    page.section("version_info", Kind::Gauge, "The version of the API.")
+        .sample(&labels, 1.0);
 }
 
 /// Which API servers there are besides, and whether they answer.

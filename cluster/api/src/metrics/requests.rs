@@ -21,6 +21,12 @@ const SERVICE_LEVEL: Buckets = Buckets::seconds(&[
     0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
 ]);
 const SIZES: Buckets = Buckets::units(&[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9]);
+/// Upstream's bounds: from 50 kB, each 100 kB more.
+const BODIES: Buckets = Buckets::units(&[
+    50e3, 150e3, 250e3, 350e3, 450e3, 550e3, 650e3, 750e3, 850e3, 950e3, 1050e3, 1150e3, 1250e3, 1350e3, 1450e3,
+    1550e3, 1650e3, 1750e3, 1850e3, 1950e3, 2050e3, 2150e3, 2250e3, 2350e3, 2450e3, 2550e3, 2650e3, 2750e3, 2850e3,
+    2950e3, 3050e3,
+]);
 /// Codes with a counter of their own; others share one.
 const CODES: [u16; 32] = [
     200, 201, 202, 204, 206, 101, 301, 302, 304, 307, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 415,
@@ -62,6 +68,7 @@ pub(crate) struct Requests {
     aborts: Family<6, Counter>,
     deprecated: Family<5, Gauge>,
     own: Family<4, Counter>,
+    bodies: Family<3, Histogram>,
     executing: InFlight,
     waiting: InFlight,
 }
@@ -217,9 +224,30 @@ impl Requests {
                 "Requests of the server to itself.",
                 [verb, group, resource, subresource],
             ),
+            bodies: Family::histograms(
+                "apiserver_request_body_size_bytes",
+                "Bytes of the bodies of requests.",
+                [group, resource, verb],
+                BODIES,
+            ),
             executing: InFlight::default(),
             waiting: InFlight::default(),
         }
+    }
+
+    /// The body of a request had so many bytes.
+    pub(crate) fn sent(&self, call: &Call, row: Option<&Row>, bytes: Option<usize>) {
+        let (Some(bytes), Some(row)) = (bytes, row) else { return };
+        let verb = match call.info.verb {
+            "deletecollection" => "delete_collection",
+            verb @ ("create" | "update" | "patch" | "delete") => verb,
+            _ => return,
+        };
+        let resource = &row.resource;
+        #[expect(clippy::cast_precision_loss, reason = "a size falls into a bucket")]
+        self.bodies
+            .with([&resource.group, &resource.resource, verb])
+            .observe(bytes as f64);
     }
 
     /// A request is being answered.
@@ -298,6 +326,7 @@ impl Requests {
     }
 
     pub(super) fn show(&self, page: &mut Page) {
+        self.bodies.show(page);
         self.series.each(|labels, series| {
             let mut section = page.section("apiserver_request_total", Kind::Counter, "Requests that were answered.");
             let mut labels = labels.to_vec();

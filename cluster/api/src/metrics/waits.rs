@@ -10,6 +10,7 @@ use std::{
 struct Waits {
     waited: Cell<Duration>,
     deadline: Cell<Option<Instant>>,
+    body: Cell<Option<usize>>,
 }
 
 tokio::task_local! {
@@ -23,6 +24,11 @@ pub(crate) fn add(time: Duration) {
     let _ = WAITS.try_with(|waits| waits.waited.set(waits.waited.get() + time));
 }
 
+/// Says how large the body was of the request that the task answers.
+pub(crate) fn body(bytes: usize) {
+    let _ = WAITS.try_with(|waits| waits.body.set(Some(bytes)));
+}
+
 /// Says until when the request that the task answers is answered.
 pub(crate) fn end_at(deadline: Instant) {
     let _ = WAITS.try_with(|waits| waits.deadline.set(Some(deadline)));
@@ -34,8 +40,9 @@ pub(crate) fn left() -> Option<Duration> {
     Some(deadline.saturating_duration_since(Instant::now()))
 }
 
-/// Answers a request; tells what it waited. (No `async fn`: that would hold the large future twice.)
-pub(crate) fn within<F: Future>(answering: F) -> impl Future<Output = (F::Output, Duration)> {
-    let told = answering.map(|output| (output, WAITS.with(|waits| waits.waited.get())));
+/// Answers a request; tells what it waited, and the size of its body if that was read. (No `async fn`: that would hold
+/// the large future twice.)
+pub(crate) fn within<F: Future>(answering: F) -> impl Future<Output = (F::Output, Duration, Option<usize>)> {
+    let told = answering.map(|output| WAITS.with(|waits| (output, waits.waited.get(), waits.body.get())));
     WAITS.scope(Waits::default(), told)
 }

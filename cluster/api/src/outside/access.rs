@@ -5,13 +5,13 @@ use crate::{
     admission::expressions::{Compiled, Wanted, compile, object},
     core::Core,
     json,
+    metrics::DEFAULT,
     webhook::ClientConfig,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +20,7 @@ use std::{
 };
 use strata_auth::{Attributes, Decision};
 use strata_cel::{Activation, DeclType, Env, Value as CelValue, limits::PER_CALL_LIMIT};
+use strata_metrics::{Histogram, Kind, Page};
 use strata_task::Backoff;
 
 /// How often a question is asked, and the pauses between (upstream's defaults).
@@ -71,7 +72,7 @@ pub(crate) struct AccessWebhook {
 
 #[derive(Default)]
 struct Counts {
-    asked: Mutex<BTreeMap<&'static str, (u64, f64)>>,
+    asked: Mutex<BTreeMap<&'static str, Histogram>>,
     failed_open: Mutex<BTreeMap<&'static str, u64>>,
     excluded: AtomicU64,
     failed_conditions: AtomicU64,
@@ -200,9 +201,8 @@ impl AccessWebhook {
             };
             {
                 let mut asked = lock(&self.counts.asked);
-                let (count, seconds) = asked.entry(result).or_default();
-                *count += 1;
-                *seconds += started.elapsed().as_secs_f64();
+                let times = asked.entry(result).or_insert_with(|| Histogram::new(DEFAULT));
+                times.took(started.elapsed());
             }
             match answer {
                 Ok(answer) => return Ok(answer),
@@ -213,36 +213,32 @@ impl AccessWebhook {
         unreachable!("the last attempt returns")
     }
 
-    /// Writes its counters in Prometheus' form.
-    pub(super) fn render(&self, out: &mut String) {
-        let name = &self.settings.name;
-        for (result, (count, seconds)) in lock(&self.counts.asked).iter() {
-            let labels = format!("name=\"{name}\",result=\"{result}\"");
-            let duration = "apiserver_authorization_webhook_duration_seconds";
-            let _ = writeln!(
-                out,
-                "apiserver_authorization_webhook_evaluations_total{{{labels}}} {count}\n{duration}_bucket{{{labels},le=\"+Inf\"}} {count}\n{duration}_sum{{{labels}}} {seconds}\n{duration}_count{{{labels}}} {count}"
-            );
+    /// Shows its counters.
+    pub(super) fn show(&self, page: &mut Page) {
+        let name = ("name", self.settings.name.as_str());
+        for (result, times) in lock(&self.counts.asked).iter() {
+            let labels = [name, ("result", *result)];
+            let metric = "apiserver_authorization_webhook_evaluations_total";
+            page.section(metric, Kind::Counter, "Round-trips to authorization webhooks.")
+                .sample(&labels, times.count() as f64);
+            let metric = "apiserver_authorization_webhook_duration_seconds";
+            page.section(metric, Kind::Histogram, "Request latency in seconds.")
+                .histogram(&labels, times);
         }
         for (result, count) in lock(&self.counts.failed_open).iter() {
-            let _ = writeln!(
-                out,
-                "apiserver_authorization_webhook_evaluations_fail_open_total{{name=\"{name}\",result=\"{result}\"}} {count}"
-            );
+            let metric = "apiserver_authorization_webhook_evaluations_fail_open_total";
+            page.section(metric, Kind::Counter, "Failures that counted as no opinion.")
+                .sample(&[name, ("result", result)], *count as f64);
         }
         for (metric, count) in [
-            ("match_condition_exclusions_total", &self.counts.excluded),
-            (
-                "match_condition_evaluation_errors_total",
-                &self.counts.failed_conditions,
-            ),
+            ("exclusions_total", &self.counts.excluded),
+            ("evaluation_errors_total", &self.counts.failed_conditions),
         ] {
             let count = count.load(Ordering::Relaxed);
+            let metric = format!("apiserver_authorization_match_condition_{metric}");
             if count > 0 {
-                let _ = writeln!(
-                    out,
-                    "apiserver_authorization_{metric}{{name=\"{name}\",type=\"Webhook\"}} {count}"
-                );
+                page.section(&metric, Kind::Counter, "What came of match conditions.")
+                    .sample(&[name, ("type", "Webhook")], count as f64);
             }
         }
     }

@@ -5,7 +5,6 @@ use crate::{core::Core, duration, webhook::from_kubeconfig};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -15,6 +14,7 @@ use std::{
 };
 use strata_auth::{Attributes, Authorizer, Decision, GROUP_MASTERS, NodeAuthorizer, Rbac};
 use strata_meta::names::dns1123_subdomain;
+use strata_metrics::{Kind as Shown, Page};
 
 /// How long answers hold when the configuration does not say.
 const AUTHORIZED: Duration = Duration::from_secs(300);
@@ -226,33 +226,33 @@ impl Authorization {
         Ok(true)
     }
 
-    /// Writes counters in Prometheus' form.
-    pub(crate) fn render(&self, out: &mut String) {
-        out.push_str("# TYPE apiserver_authorization_decisions_total counter\n");
+    /// Shows counters.
+    pub(crate) fn show(&self, page: &mut Page) {
         for member in self.members().iter() {
+            let help = "What each authorizer decided.";
+            let mut section = page.section("apiserver_authorization_decisions_total", Shown::Counter, help);
             for (decision, count) in [("allowed", &member.allowed), ("denied", &member.denied)] {
-                let (count, kind) = (count.load(Ordering::Relaxed), member.type_name());
+                let count = count.load(Ordering::Relaxed);
+                let labels = [
+                    ("decision", decision),
+                    ("name", member.name.as_str()),
+                    ("type", member.type_name()),
+                ];
                 if count > 0 {
-                    let _ = writeln!(
-                        out,
-                        "apiserver_authorization_decisions_total{{decision=\"{decision}\",name=\"{}\",type=\"{kind}\"}} {count}",
-                        member.name
-                    );
+                    section.sample(&labels, count as f64);
                 }
             }
             if let Kind::Webhook(webhook) = &member.kind {
-                webhook.render(out);
+                webhook.show(page);
             }
         }
         if self.file.is_some() {
             let metric = "apiserver_authorization_config_controller_automatic_reloads_total";
-            let (good, bad) = (&self.reloaded, &self.refused);
-            let _ = writeln!(
-                out,
-                "# TYPE {metric} counter\n{metric}{{apiserver_id_hash=\"\",status=\"success\"}} {}\n{metric}{{apiserver_id_hash=\"\",status=\"failure\"}} {}",
-                good.load(Ordering::Relaxed),
-                bad.load(Ordering::Relaxed)
-            );
+            let mut section = page.section(metric, Shown::Counter, "How often a changed configuration was read.");
+            for (status, count) in [("success", &self.reloaded), ("failure", &self.refused)] {
+                let labels = [("apiserver_id_hash", ""), ("status", status)];
+                section.sample(&labels, count.load(Ordering::Relaxed) as f64);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From the rules of a schema to programs.
 
-use std::sync::Arc;
+use crate::metrics::expressions;
+use std::{sync::Arc, time::Instant};
 use strata_cel::{Checked, DeclType, Env, Program, Type, limits};
 use strata_schema::structural::{Additional, Flags, Structural, Validation};
 
@@ -61,6 +62,7 @@ impl Compiled {
         let stated = schema.validations();
         let root = root || schema.is(Flags::EMBEDDED);
         let decl = (!stated.is_empty()).then(|| declaration(schema, root)).flatten();
+        let started = Instant::now();
         let rules = stated.iter().map(|validation| {
             let compiled = compile(validation, decl.as_ref());
             Rule {
@@ -70,6 +72,10 @@ impl Compiled {
                 uses_old: compiled.uses_old,
             }
         });
+        let rules: Vec<Rule> = rules.collect();
+        if !rules.is_empty() {
+            expressions::compiled(started);
+        }
         let some = |schema: &Arc<Structural>| {
             schema
                 .is(Flags::EXPRESSIONS)
@@ -77,7 +83,7 @@ impl Compiled {
         };
         let properties = schema.properties.iter().filter(|p| p.schema.is(Flags::EXPRESSIONS));
         Self {
-            rules: rules.collect(),
+            rules,
             properties: properties
                 .map(|p| (p.name.clone(), Self::below(&p.schema, false)))
                 .collect(),

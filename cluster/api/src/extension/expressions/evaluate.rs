@@ -1,9 +1,9 @@
 //! Running the rules over an instance.
 
 use super::compile::{Compiled, Rule};
-use crate::strategy::Causes;
+use crate::{metrics::expressions, strategy::Causes};
 use serde_json::Value as Json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use strata_cel::{Bindings, DeclType, ErrorKind, EvalError, Program, Value, limits};
 use strata_meta::StatusCause;
 use strata_schema::structural::{Flags, Kind, Shown, Structural, Validation};
@@ -106,7 +106,11 @@ impl Run<'_> {
         if new.is_null() || self.over {
             return;
         }
-        self.rules(compiled, schema, new, place);
+        if !compiled.rules.is_empty() {
+            let started = Instant::now();
+            self.rules(compiled, schema, new, place);
+            expressions::evaluated(started);
+        }
         match new {
             Json::Array(items) => {
                 let (Some(compiled), Some(below)) = (&compiled.items, &schema.items) else {
