@@ -57,9 +57,9 @@ pub use env::{Env, EnvBuilder, Library, TypeProvider};
 pub use error::{ErrorKind, EvalError};
 pub use escape::{escape, unescape};
 pub use eval::{Activation, Bindings};
-pub use functions::kubernetes::pattern;
 pub use functions::kubernetes::{
-    Authorizer, AuthorizerValue, Decision, Opaque, PathCheck, ResourceCheck, authorizer_type, resource_check_type,
+    Authorizer, AuthorizerValue, Decision, Opaque, PathCheck, ResourceCheck, authorizer_type, pattern, pattern_weight,
+    resource_check_type,
 };
 pub use issue::{Issue, Issues};
 pub use program::{Checked, Evaluation, Program};

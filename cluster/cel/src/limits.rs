@@ -26,6 +26,9 @@ pub(crate) const MAX_LIST: usize = 4 << 20;
 /// larger than what they cost to make.
 pub(crate) const MAX_COMPARED: u64 = 20_000_000;
 
+/// Largest the regular expressions of one expression may be together, their repetitions written out.
+pub(crate) const MAX_PATTERNS: u64 = 500_000;
+
 /// Longest expression, in code points.
 pub(crate) const MAX_CODE_POINTS: usize = 100_000;
 /// Deepest nesting of the syntax.

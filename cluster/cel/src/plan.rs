@@ -5,7 +5,8 @@ use crate::{
     actual::CostRule,
     ast::{Call, Expr, Fold, Kind, Literal, operator},
     env::TypeProvider,
-    functions::{Overload, standard},
+    functions::{Overload, kubernetes::compile_regex, standard},
+    limits::MAX_PATTERNS,
     program::Reference,
     value::{Key, List, Map, OwnedMap, Text},
 };
@@ -115,15 +116,17 @@ pub(crate) struct FoldStep {
 }
 
 /// Plans an expression; also says how many variables of loops it needs.
-pub(crate) fn plan(checked: &Checked) -> Result<(Step, usize), EvalError> {
+/// The steps, how many variables of loops there are at once, and the weight of all patterns.
+pub(crate) fn plan(checked: &Checked) -> Result<(Step, usize, u64), EvalError> {
     let mut planner = Planner {
         checked,
         scopes: Vec::new(),
         used: 0,
         most: 0,
+        patterns: 0,
     };
     let step = planner.plan(&checked.expr)?;
-    Ok((step, planner.most))
+    Ok((step, planner.most, planner.patterns))
 }
 
 #[derive(Clone)]
@@ -137,6 +140,7 @@ struct Planner<'c> {
     scopes: Vec<(Arc<str>, Local)>,
     used: usize,
     most: usize,
+    patterns: u64,
 }
 
 type Planned = Result<Step, EvalError>;
@@ -260,7 +264,7 @@ impl Planner<'_> {
             }
             "or" if target.is_some() => Step::OptionalOr(pair(args)?),
             "orValue" if target.is_some() => Step::OptionalOrValue(pair(args)?),
-            _ => return plain_call(function, overloads, args),
+            _ => return self.plain_call(function, overloads, args),
         })
     }
 
@@ -298,6 +302,48 @@ impl Planner<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    fn plain_call(&mut self, function: Arc<str>, overloads: Vec<&'static Overload>, mut args: Vec<Step>) -> Planned {
+        if let [Step::Constant(value)] = &args[..]
+            && CONVERSIONS.contains(&&*function)
+        {
+            let value = standard::invoke(&function, &overloads, std::slice::from_ref(value))?;
+            return Ok(Step::Constant(value));
+        }
+        let only = match &overloads[..] {
+            [only] => Some(&*only.id),
+            _ => None,
+        };
+        if only == Some("in_list")
+            && let [_, Step::Constant(Value::List(list))] = &args[..]
+            && let Some(set) = membership(list)
+        {
+            args.truncate(1);
+            return Ok(match args.pop() {
+                Some(value) if !set.is_empty() => Step::InSet(Box::new(value), set),
+                _ => Step::Constant(Value::Bool(false)),
+            });
+        }
+        let mut regex = None;
+        if matches!(&*function, "matches" | "find" | "findAll")
+            && let Some(Step::Constant(Value::String(pattern))) = args.get(1)
+        {
+            let compiled = compile_regex(pattern)?;
+            self.patterns = self.patterns.saturating_add(compiled.weight);
+            if self.patterns > MAX_PATTERNS {
+                return Err(EvalError::failed("the regular expressions are too large together"));
+            }
+            regex = Some(compiled.regex);
+        }
+        let cost = CostRule::of(&function, only.unwrap_or_default());
+        Ok(Step::Call(Box::new(CallStep {
+            function,
+            overloads,
+            args,
+            cost,
+            regex,
+        })))
     }
 
     fn slot(&mut self) -> usize {
@@ -425,43 +471,6 @@ const CONVERSIONS: [&str; 10] = [
     "type",
     "uint",
 ];
-
-fn plain_call(function: Arc<str>, overloads: Vec<&'static Overload>, mut args: Vec<Step>) -> Planned {
-    if let [Step::Constant(value)] = &args[..]
-        && CONVERSIONS.contains(&&*function)
-    {
-        let value = standard::invoke(&function, &overloads, std::slice::from_ref(value))?;
-        return Ok(Step::Constant(value));
-    }
-    let only = match &overloads[..] {
-        [only] => Some(&*only.id),
-        _ => None,
-    };
-    if only == Some("in_list")
-        && let [_, Step::Constant(Value::List(list))] = &args[..]
-        && let Some(set) = membership(list)
-    {
-        args.truncate(1);
-        return Ok(match args.pop() {
-            Some(value) if !set.is_empty() => Step::InSet(Box::new(value), set),
-            _ => Step::Constant(Value::Bool(false)),
-        });
-    }
-    let mut regex = None;
-    if matches!(&*function, "matches" | "find" | "findAll")
-        && let Some(Step::Constant(Value::String(pattern))) = args.get(1)
-    {
-        regex = Some(crate::functions::kubernetes::compile_regex(pattern)?);
-    }
-    let cost = CostRule::of(&function, only.unwrap_or_default());
-    Ok(Step::Call(Box::new(CallStep {
-        function,
-        overloads,
-        args,
-        cost,
-        regex,
-    })))
-}
 
 /// The elements, when all are scalars.
 fn membership(list: &List<'static>) -> Option<HashSet<Key>> {

@@ -59,9 +59,14 @@ impl Checked {
     /// Makes the expression ready to run. Errors: a literal in it can never be what it is used as,
     /// such as a regular expression that is none.
     pub fn program(&self) -> Result<Program, EvalError> {
-        let (step, locals) = with_room(self.deep, || plan(self))?;
+        let (step, locals, patterns) = with_room(self.deep, || plan(self))?;
         let deep = self.deep;
-        Ok(Program { step, locals, deep })
+        Ok(Program {
+            step,
+            locals,
+            patterns,
+            deep,
+        })
     }
 
     pub(crate) fn type_of(&self, id: Id) -> &Type {
@@ -86,6 +91,7 @@ pub struct Program {
     step: Step,
     /// How many variables of loops there are at once.
     locals: usize,
+    patterns: u64,
     deep: bool,
 }
 
@@ -99,6 +105,11 @@ pub struct Evaluation<'a> {
 }
 
 impl Program {
+    /// How large its regular expressions are together, as [`crate::pattern_weight`] has it.
+    pub fn pattern_weight(&self) -> u64 {
+        self.patterns
+    }
+
     /// Runs the expression, for at most `limit` units of cost.
     pub fn eval<'a>(&'a self, activation: &dyn Activation<'a>, limit: u64) -> Evaluation<'a> {
         self.eval_until(activation, limit, None)

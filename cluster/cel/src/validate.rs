@@ -4,7 +4,11 @@
 use crate::{
     Checked, Issues, Type,
     ast::{Call, Expr, Id, Kind, Literal},
-    functions::{format, kubernetes::compile_regex},
+    functions::{
+        format,
+        kubernetes::{compile_regex, pattern_weight},
+    },
+    limits::MAX_PATTERNS,
     value::{Duration, Timestamp},
 };
 
@@ -13,6 +17,7 @@ pub(crate) fn validate(source: &str, checked: &Checked) -> Result<(), Issues> {
     let mut validator = Validator {
         checked,
         issues: Issues::new(source),
+        patterns: 0,
     };
     validator.visit(&checked.expr, false);
     if validator.issues.is_empty() {
@@ -25,6 +30,8 @@ pub(crate) fn validate(source: &str, checked: &Checked) -> Result<(), Issues> {
 struct Validator<'c> {
     checked: &'c Checked,
     issues: Issues,
+    /// How large the regular expressions are so far.
+    patterns: u64,
 }
 
 impl Validator<'_> {
@@ -99,6 +106,17 @@ impl Validator<'_> {
         else {
             return;
         };
+        if let ("matches" | "find" | "findAll", Literal::String(pattern)) = (&*call.function, literal) {
+            let known = self.patterns;
+            self.patterns = known.saturating_add(pattern_weight(pattern));
+            if self.patterns > MAX_PATTERNS {
+                // It is said once, and nothing of that size is compiled.
+                if known <= MAX_PATTERNS {
+                    self.report(*id, "the regular expressions are too large together".to_owned());
+                }
+                return;
+            }
+        }
         let good = match (&*call.function, literal) {
             ("duration", Literal::String(text)) => Duration::parse(text).is_some(),
             ("timestamp", Literal::String(text)) => Timestamp::parse(text).is_some(),

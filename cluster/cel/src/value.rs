@@ -10,7 +10,7 @@ pub use list::List;
 pub use map::{Map, Record};
 pub use time::{Duration, Timestamp};
 
-pub(crate) use equal::{begin_looking, compare, equal, look, resume_looking};
+pub(crate) use equal::{begin_looking, compare, equal, look, look_at, resume_looking};
 pub(crate) use map::{Key, OwnedMap};
 
 use crate::{Type, functions::kubernetes::Opaque};

@@ -190,3 +190,21 @@ fn what_costs_little_to_make_cannot_be_made_without_end() {
     assert!(!run("sets.contains(lists.range(300000), lists.range(300000))"));
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn patterns_are_bounded_as_they_are_compiled() {
+    let begun = Instant::now();
+    // One that is only known in the run is compiled for every element.
+    for pattern in [r"(\\pL{30}){30}", r"([a-z]{31}[0-9]){31}", "a"] {
+        let source = format!("lists.range(300000).all(a, 'x'.matches(x.t.substring(0, 0) + '{pattern}') || true)");
+        assert!(!run_within(&source, limits::RUNTIME_COST_BUDGET), "{source}");
+    }
+    let literals = vec![r"'x'.matches('(\\pL{30}){30}')"; 2000].join(" || ");
+    assert!(!run(&literals));
+    for nested in ["((a{100}){100})", "(a{2}b{501}){2}", "((((a{9}){9}){9}){9})"] {
+        let why = strata_cel::pattern(nested).unwrap_err();
+        assert!(why.contains("invalid repeat count"), "{why}");
+    }
+    assert!(strata_cel::pattern("(a{10}b{99}){10}(c{0}){1000}").is_ok());
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
+}

@@ -12,8 +12,8 @@ pub use authorizer::{
     Authorizer, AuthorizerValue, Decision, PathCheck, ResourceCheck, authorizer_type, resource_check_type,
 };
 pub(crate) use named_format::Format;
-pub use regular::pattern;
 pub(crate) use regular::{call as regex_call, compile as compile_regex, with as with_regex};
+pub use regular::{pattern, pattern_weight};
 
 use super::{Row, row};
 use crate::{EvalError, Type, Value, env::Library::JsonPatch};

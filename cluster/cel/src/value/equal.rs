@@ -51,7 +51,12 @@ thread_local! {
 
 /// Counts a value that is looked at. Errors: that was one too many for a run.
 pub(crate) fn look() -> Result<(), EvalError> {
-    let looked = LOOKED.get() + 1;
+    look_at(1)
+}
+
+/// Counts so many at once.
+pub(crate) fn look_at(values: u64) -> Result<(), EvalError> {
+    let looked = LOOKED.get().saturating_add(values);
     LOOKED.set(looked);
     if looked > MAX_COMPARED {
         Err(EvalError::cost_limit())

@@ -1,9 +1,9 @@
 //! Regular expressions, which take time linear in the text.
 
 use super::super::{Row, row};
-use crate::{EvalError, Value, env::Library::Kubernetes};
+use crate::{ErrorKind, EvalError, Value, env::Library::Kubernetes, limits::MAX_PATTERNS, value::look_at};
 use regex::{Regex, RegexBuilder};
-use regex_syntax::ast::{self, Ast, Flag, FlagsItemKind, RepetitionKind, RepetitionRange, Visitor};
+use regex_syntax::ast::{self, Ast, ClassSetItem, Flag, FlagsItemKind, RepetitionKind, RepetitionRange, Visitor};
 
 /// Most memory a compiled pattern may take.
 const MAX_COMPILED: usize = 10 << 20;
@@ -36,35 +36,59 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A compiled pattern. `\d`, `\w`, `\s` and `\b` are ASCII, as RE2 has them.
-/// A pattern as expressions read it: RE2's syntax and meaning, bounded in size and depth. Errors: what is wrong with
-/// it, in the words of Go's `regexp`.
-pub fn pattern(text: &str) -> Result<Regex, String> {
-    compile(text).map_err(|error| error.message.into_owned())
+/// A pattern with how large it is once its repetitions are written out, in characters of the pattern: what compiling
+/// it takes in time and room.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    pub(crate) regex: Regex,
+    pub(crate) weight: u64,
 }
 
-pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
-    // What cannot be parsed as it is may still be a pattern once it is written for our matcher.
-    if let Ok(parsed) = ast::parse::ParserBuilder::new()
+/// A pattern as expressions read it: RE2's syntax and meaning, bounded in size and depth. `\d`, `\w`, `\s` and `\b` are
+/// ASCII, as RE2 has them. Errors: what is wrong with it, in the words of Go's `regexp`.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    compile(text)
+        .map(|pattern| pattern.regex)
+        .map_err(|error| error.message.into_owned())
+}
+
+/// How large a pattern is once its repetitions are written out, in characters; of what is no pattern, its length.
+pub fn pattern_weight(text: &str) -> u64 {
+    weigh(text).unwrap_or(text.len() as u64)
+}
+
+#[expect(clippy::result_large_err, reason = "made once for a pattern that is refused")]
+fn parsed(pattern: &str) -> Result<Ast, ast::Error> {
+    ast::parse::ParserBuilder::new()
         .nest_limit(MAX_NESTING)
         .build()
         .parse(pattern)
-    {
-        ast::visit(&parsed, Strict(pattern)).map_err(EvalError::failed)?;
+}
+
+/// Errors: what our matcher would take and RE2 does not.
+fn weigh(pattern: &str) -> Result<u64, EvalError> {
+    // What cannot be parsed as it is may still be a pattern once it is written for our matcher.
+    match parsed(pattern) {
+        Ok(parsed) => ast::visit(&parsed, Strict::new(pattern)).map_err(EvalError::failed),
+        Err(_) => Ok(pattern.len() as u64),
+    }
+}
+
+pub(crate) fn compile(pattern: &str) -> Result<Pattern, EvalError> {
+    let weight = weigh(pattern)?;
+    if weight > MAX_PATTERNS {
+        return Err(EvalError::failed("error parsing regexp: expression too large"));
     }
     let mut builder = RegexBuilder::new(&ascii_classes(pattern));
     builder.size_limit(MAX_COMPILED).nest_limit(MAX_NESTING);
-    builder.build().map_err(|_| EvalError::failed(refusal(pattern)))
+    let regex = builder.build().map_err(|_| EvalError::failed(refusal(pattern)))?;
+    Ok(Pattern { regex, weight })
 }
 
 /// What is wrong with a pattern, in the words of Go's `regexp`.
 fn refusal(pattern: &str) -> String {
     use regex_syntax::ast::ErrorKind;
-    let parsed = regex_syntax::ast::parse::ParserBuilder::new()
-        .nest_limit(MAX_NESTING)
-        .build()
-        .parse(pattern);
-    let Err(e) = parsed else {
+    let Err(e) = parsed(pattern) else {
         return "error parsing regexp: expression too large".to_owned();
     };
     let span = e.span();
@@ -151,46 +175,98 @@ fn escape(chars: &mut std::str::Chars<'_>, class: bool, out: &mut String) {
 }
 
 /// Refuses what our matcher would take and RE2 does not: repetitions of repetitions, counts beyond a
-/// thousand, flags of its own.
-struct Strict<'p>(&'p str);
+/// thousand, also of one count within another, flags of its own. Weighs the pattern by the way.
+struct Strict<'p> {
+    pattern: &'p str,
+    /// What is repeated, from the outermost in.
+    scopes: Vec<Scope>,
+}
+
+/// A part that is repeated as a whole.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// The largest product of counts within.
+    repeats: u64,
+    weight: u64,
+}
 
 /// Most repetitions that may be counted.
-const MAX_REPEAT: u32 = 1000;
+const MAX_REPEAT: u64 = 1000;
+/// A class of Unicode: hundreds of ranges, each of several bytes.
+const UNICODE_CLASS: u64 = 1000;
+/// A class of a few ranges.
+const CLASS: u64 = 10;
+
+impl<'p> Strict<'p> {
+    fn new(pattern: &'p str) -> Self {
+        let outermost = Scope { repeats: 1, weight: 1 };
+        Self {
+            pattern,
+            scopes: vec![outermost],
+        }
+    }
+
+    fn refuse(&self, what: &str, from: usize, to: usize) -> Result<(), String> {
+        let shown = self.pattern.get(from..to).unwrap_or_default();
+        Err(format!("error parsing regexp: {what}: `{shown}`"))
+    }
+
+    fn add(&mut self, weight: u64) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.weight = scope.weight.saturating_add(weight);
+        }
+    }
+}
+
+/// How often a part is repeated at most, where that is counted.
+fn counted(kind: &RepetitionKind) -> Option<u64> {
+    match kind {
+        RepetitionKind::Range(
+            RepetitionRange::Exactly(n) | RepetitionRange::AtLeast(n) | RepetitionRange::Bounded(_, n),
+        ) => Some(u64::from(*n)),
+        _ => None,
+    }
+}
 
 impl Visitor for Strict<'_> {
-    type Output = ();
+    type Output = u64;
     type Err = String;
 
-    fn finish(self) -> Result<(), String> {
-        Ok(())
+    fn finish(self) -> Result<u64, String> {
+        Ok(self.scopes.first().map_or(1, |scope| scope.weight))
     }
 
     fn visit_pre(&mut self, node: &Ast) -> Result<(), String> {
-        let refuse = |what: &str, from: usize, to: usize| {
-            let shown = self.0.get(from..to).unwrap_or_default();
-            Err(format!("error parsing regexp: {what}: `{shown}`"))
-        };
         let flags = match node {
             Ast::Repetition(outer) => {
                 let span = outer.op.span;
                 if let Ast::Repetition(inner) = &*outer.ast {
                     let from = inner.op.span.start.offset;
-                    return refuse("invalid nested repetition operator", from, span.end.offset);
+                    return self.refuse("invalid nested repetition operator", from, span.end.offset);
                 }
-                let most = match &outer.op.kind {
-                    RepetitionKind::Range(
-                        RepetitionRange::Exactly(n) | RepetitionRange::AtLeast(n) | RepetitionRange::Bounded(_, n),
-                    ) => *n,
-                    _ => 0,
-                };
-                if most > MAX_REPEAT {
-                    return refuse("invalid repeat count", span.start.offset, span.end.offset);
+                if counted(&outer.op.kind).is_some_and(|count| count > MAX_REPEAT) {
+                    return self.refuse("invalid repeat count", span.start.offset, span.end.offset);
                 }
+                self.scopes.push(Scope { repeats: 1, weight: 1 });
                 None
             }
             Ast::Flags(set) => Some(&set.flags),
-            Ast::Group(group) => group.flags(),
-            _ => None,
+            Ast::Group(group) => {
+                self.add(1);
+                group.flags()
+            }
+            Ast::ClassUnicode(_) => {
+                self.add(UNICODE_CLASS);
+                None
+            }
+            Ast::Dot(_) | Ast::ClassPerl(_) => {
+                self.add(CLASS);
+                None
+            }
+            _ => {
+                self.add(1);
+                None
+            }
         };
         let foreign = flags.filter(|flags| {
             let own = |item: &FlagsItemKind| {
@@ -205,9 +281,36 @@ impl Visitor for Strict<'_> {
             !flags.items.iter().all(|item| own(&item.kind))
         });
         match foreign {
-            Some(flags) => refuse("invalid or unsupported Perl syntax", 0, flags.span.end.offset),
+            Some(flags) => self.refuse("invalid or unsupported Perl syntax", 0, flags.span.end.offset),
             None => Ok(()),
         }
+    }
+
+    fn visit_post(&mut self, node: &Ast) -> Result<(), String> {
+        let Ast::Repetition(repetition) = node else {
+            return Ok(());
+        };
+        let Some(inner) = self.scopes.pop() else { return Ok(()) };
+        let times = counted(&repetition.op.kind);
+        let repeats = times.map_or(inner.repeats, |times| times * inner.repeats);
+        if repeats > MAX_REPEAT {
+            let span = repetition.op.span;
+            return self.refuse("invalid repeat count", span.start.offset, span.end.offset);
+        }
+        self.add(inner.weight.saturating_mul(times.unwrap_or(1).max(1)));
+        if let Some(outer) = self.scopes.last_mut() {
+            outer.repeats = outer.repeats.max(repeats);
+        }
+        Ok(())
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), String> {
+        self.add(match item {
+            ClassSetItem::Unicode(_) => UNICODE_CLASS,
+            ClassSetItem::Perl(_) | ClassSetItem::Range(_) | ClassSetItem::Ascii(_) => CLASS,
+            _ => 1,
+        });
+        Ok(())
     }
 }
 
@@ -222,13 +325,23 @@ fn quoted(chars: &mut std::str::Chars<'_>, out: &mut String) {
 /// A function with a pattern of its own.
 pub(crate) fn call<'a>(function: &str, args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
     match args.get(1) {
-        Some(Value::String(pattern)) => match compile(pattern) {
+        Some(Value::String(pattern)) => match compile_within_bounds(pattern) {
             Ok(regex) => with(function, &regex, args),
+            Err(e) if e.kind == ErrorKind::CostLimit => Err(e),
             Err(e) if function == "matches" => Err(e),
             Err(e) => Err(EvalError::failed(format!("Illegal regex: {e}"))),
         },
         _ => Err(EvalError::no_such_overload()),
     }
+}
+
+/// A pattern that is only known when it is run is compiled every time, which costs count for nothing: it counts among
+/// what a run may look at. Errors: that was one too many, or it is no pattern.
+fn compile_within_bounds(pattern: &str) -> Result<Regex, EvalError> {
+    const LEAST: u64 = 100;
+    const EACH: u64 = 4;
+    look_at(LEAST.saturating_add(EACH.saturating_mul(weigh(pattern)?)))?;
+    Ok(compile(pattern)?.regex)
 }
 
 /// A function with a pattern that is compiled already.
