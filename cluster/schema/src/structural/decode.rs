@@ -1,6 +1,6 @@
 //! Decoding of bodies of custom resources.
 
-use super::{Flags, Structural};
+use super::{Flags, Path, Structural};
 use crate::{Decoded, Error, decode_untyped, decode_value};
 use serde_json::{Number, Value};
 use strata_meta::GroupVersionKind;
@@ -16,7 +16,7 @@ impl Structural {
 
     /// Types the metadata of embedded resources. Errors: a sentence that begins with the place.
     pub fn read_embedded(&self, value: &mut Value) -> Result<(), String> {
-        let read = coerce_embedded(self, value, "", true, &mut Vec::new());
+        let read = coerce_embedded(self, value, &Path::ROOT, true, &mut Vec::new());
         read.map_err(|error| error.to_string())
     }
 
@@ -49,7 +49,7 @@ impl Structural {
         );
         self.prune_nulls(value);
         let mut unknown = Vec::new();
-        coerce_embedded(self, value, "", true, &mut unknown)?;
+        coerce_embedded(self, value, &Path::ROOT, true, &mut unknown)?;
         unknown.sort();
         strict.extend(unknown);
         Ok(strict)
@@ -80,7 +80,7 @@ pub fn decode_embedded_metadata(metadata: &mut Value) -> Result<Vec<String>, Err
 fn coerce_embedded(
     schema: &Structural,
     value: &mut Value,
-    path: &str,
+    path: &Path<'_>,
     root: bool,
     unknown: &mut Vec<String>,
 ) -> Result<(), Error> {
@@ -88,11 +88,7 @@ fn coerce_embedded(
         Value::Object(map) => {
             let embedded = schema.is(Flags::EMBEDDED) && !root;
             for (name, member) in map.iter_mut() {
-                let here = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
+                let here = path.member(name);
                 match name.as_str() {
                     "apiVersion" | "kind" if embedded && !member.is_string() => {
                         return Err(Error::Type(format!(
@@ -123,7 +119,7 @@ fn coerce_embedded(
                 return Ok(());
             };
             for (at, item) in items.iter_mut().enumerate() {
-                coerce_embedded(below, item, &format!("{path}[{at}]"), false, unknown)?;
+                coerce_embedded(below, item, &path.item(at), false, unknown)?;
             }
         }
         _ => {}

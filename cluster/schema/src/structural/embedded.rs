@@ -1,6 +1,6 @@
 //! Embedded resources: they say what they are.
 
-use super::{Flags, Structural};
+use super::{Flags, Path, Structural};
 use serde_json::Value;
 use strata_meta::StatusCause;
 
@@ -10,7 +10,7 @@ pub type CheckMetadata<'c> = &'c dyn Fn(&Value, &str, &mut Vec<StatusCause>);
 impl Structural {
     /// Problems of embedded resources. `check` looks at each one's metadata.
     pub fn check_embedded(&self, value: &Value, check: CheckMetadata<'_>, causes: &mut Vec<StatusCause>) {
-        walk(self, value, "", true, check, causes);
+        walk(self, value, &Path::ROOT, true, check, causes);
     }
 }
 
@@ -41,7 +41,7 @@ fn check_type(value: Option<&Value>, name: &str, field: &str, causes: &mut Vec<S
 fn walk(
     schema: &Structural,
     value: &Value,
-    path: &str,
+    path: &Path<'_>,
     root: bool,
     check: CheckMetadata<'_>,
     causes: &mut Vec<StatusCause>,
@@ -57,10 +57,9 @@ fn walk(
                 }
             }
             for (name, member) in map {
-                let here = match path {
-                    "" => name.clone(),
-                    _ if schema.property(name).is_some() => format!("{path}.{name}"),
-                    _ => format!("{path}[{name}]"),
+                let here = match path.is_root() || schema.property(name).is_some() {
+                    true => path.member(name),
+                    false => path.key(name),
                 };
                 if let Some(below) = schema.member(name) {
                     walk(below, member, &here, false, check, causes);
@@ -70,7 +69,7 @@ fn walk(
         Value::Array(items) => {
             let Some(below) = schema.items.as_deref() else { return };
             for (at, item) in items.iter().enumerate() {
-                walk(below, item, &format!("{path}[{at}]"), false, check, causes);
+                walk(below, item, &path.item(at), false, check, causes);
             }
         }
         _ => {}

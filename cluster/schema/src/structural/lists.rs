@@ -1,6 +1,6 @@
 //! Lists whose items may stand once only: sets and maps.
 
-use super::{Flags, Structural};
+use super::{Flags, Path, Structural};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use strata_meta::StatusCause;
@@ -8,18 +8,17 @@ use strata_meta::StatusCause;
 impl Structural {
     /// Items that occur twice where they may not.
     pub fn duplicates(&self, value: &Value, causes: &mut Vec<StatusCause>) {
-        walk(self, value, "", causes);
+        walk(self, value, &Path::ROOT, causes);
     }
 }
 
-fn walk(schema: &Structural, value: &Value, path: &str, causes: &mut Vec<StatusCause>) {
+fn walk(schema: &Structural, value: &Value, path: &Path<'_>, causes: &mut Vec<StatusCause>) {
     match value {
         Value::Object(map) => {
             for (name, member) in map {
-                let here = match (schema.property(name), path) {
-                    (Some(_), "") => name.clone(),
-                    (Some(_), _) => format!("{path}.{name}"),
-                    (None, _) => format!("{path}[{name}]"),
+                let here = match schema.property(name) {
+                    Some(_) => path.member(name),
+                    None => path.key(name),
                 };
                 if let Some(below) = schema.member(name) {
                     walk(below, member, &here, causes);
@@ -34,7 +33,7 @@ fn walk(schema: &Structural, value: &Value, path: &str, causes: &mut Vec<StatusC
             }
             if let Some(below) = schema.items.as_deref() {
                 for (at, item) in items.iter().enumerate() {
-                    walk(below, item, &format!("{path}[{at}]"), causes);
+                    walk(below, item, &path.item(at), causes);
                 }
             }
         }
@@ -50,14 +49,14 @@ fn keys_of(schema: &Structural, item: &Value) -> Value {
     Value::Object(members)
 }
 
-fn twice(keys: impl Iterator<Item = Value>, path: &str, causes: &mut Vec<StatusCause>) {
+fn twice(keys: impl Iterator<Item = Value>, path: &Path<'_>, causes: &mut Vec<StatusCause>) {
     let mut seen = HashSet::new();
     let mut told = HashSet::new();
     for (at, key) in keys.enumerate() {
         let text = key.to_string();
         if !seen.insert(text.clone()) && told.insert(text) {
             causes.push(StatusCause::duplicate(
-                &format!("{path}[{at}]"),
+                &path.item(at).to_string(),
                 super::validate::Shown(&key),
             ));
         }

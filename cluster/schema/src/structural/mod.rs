@@ -11,15 +11,19 @@ mod defaults;
 mod embedded;
 mod formats;
 mod intern;
+mod items;
 mod lists;
 mod node;
 mod parse;
+mod path;
 mod prune;
 mod validate;
 
 pub use decode::{decode_embedded_metadata, whole_numbers};
 pub use formats::supports as supports_format;
+pub use items::OldItems;
 pub use node::{Root, root as apply_root};
+pub use path::Path;
 pub use validate::{Shown, compiled_pattern};
 
 use serde_json::Value;
@@ -257,21 +261,6 @@ impl Structural {
             Kind::Number => "number",
             Kind::Boolean => "boolean",
         }
-    }
-
-    /// Whether two places of a list are the same item: where to find an item's old state.
-    pub fn same_item(&self, a: &Value, b: &Value) -> bool {
-        self.is(Flags::LIST_MAP)
-            && self.list_keys().iter().all(|key| {
-                let default = || {
-                    self.items
-                        .as_ref()
-                        .and_then(|items| items.property(key))
-                        .and_then(Structural::default_value)
-                };
-                let (a, b) = (a.get(key).or_else(default), b.get(key).or_else(default));
-                a == b
-            })
     }
 }
 

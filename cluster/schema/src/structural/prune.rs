@@ -6,14 +6,25 @@ use std::fmt::Write as _;
 
 const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
+/// Most text of the paths that are told, in bytes.
+const MAX_TOLD: usize = 1 << 20;
+
 /// A path that grows and shrinks with the walk.
 #[derive(Default)]
 pub(super) struct Walked {
     path: String,
     found: Vec<String>,
+    told: usize,
 }
 
 impl Walked {
+    fn tell(&mut self) {
+        if self.told <= MAX_TOLD {
+            self.told += self.path.len();
+            self.found.push(self.path.clone());
+        }
+    }
+
     fn key<T>(&mut self, key: &str, walk: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.path.len();
         if before > 0 {
@@ -73,7 +84,7 @@ fn prune(value: &mut Value, schema: Option<&Structural>, root: bool, walked: &mu
                     walked.key(key, |w| prune(member, others, false, w));
                 }
                 None => {
-                    walked.key(key, |w| w.found.push(w.path.clone()));
+                    walked.key(key, Walked::tell);
                     return false;
                 }
             }

@@ -7,7 +7,7 @@ mod schema;
 mod spec;
 
 pub(in crate::extension) use path::follow;
-pub(in crate::extension) use schema::below;
+pub(in crate::extension) use schema::{MAX_PATTERNS, TOO_MANY_PATTERNS, below};
 pub(in crate::extension) use spec::conformance;
 
 use super::controller::{FINALIZER, set_condition};

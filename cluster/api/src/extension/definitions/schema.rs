@@ -66,11 +66,33 @@ pub(in crate::extension) fn below(schema: &Value) -> impl Iterator<Item = (Strin
         .chain(list("anyOf"))
 }
 
-/// Problems of a version's `schema`. `unchanged` is whether it is as it was before an update.
-pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, causes: &mut Causes) {
+/// How large all regular expressions of a definition may be together, their repetitions written out: some ten times
+/// what the largest definitions in use have.
+pub(in crate::extension) const MAX_PATTERNS: u64 = 2_000_000;
+/// What is said of a definition that has more.
+pub(in crate::extension) const TOO_MANY_PATTERNS: &str =
+    "the regular expressions of the definition are too large together (try fewer or smaller repetition counts)";
+
+/// How large the patterns of a schema are.
+fn pattern_weight(schema: &Value) -> u64 {
+    let own = match json::text(schema, "pattern") {
+        "" => 0,
+        pattern => strata_cel::pattern_weight(pattern),
+    };
+    below(schema).fold(own, |sum, (_, part)| sum.saturating_add(pattern_weight(part)))
+}
+
+/// Problems of a version's `schema`. `unchanged` is whether it is as it was before an update; `patterns` is how large
+/// the regular expressions of the definition are so far.
+pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, patterns: &mut u64, causes: &mut Causes) {
     let field = holder.at("openAPIV3Schema");
     let schema = field.value();
     if !schema.is_object() {
+        return;
+    }
+    *patterns = patterns.saturating_add(pattern_weight(schema));
+    if *patterns > MAX_PATTERNS && !unchanged {
+        causes.push(StatusCause::forbidden(field.path(), TOO_MANY_PATTERNS));
         return;
     }
     let known = causes.len();
@@ -112,7 +134,7 @@ pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, causes
         causes.push(field.invalid_as("", why));
     }
     if causes.len() == known {
-        super::super::expressions::check_rules(schema, path, unchanged, causes);
+        super::super::expressions::check_rules(schema, path, unchanged, patterns, causes);
     }
 }
 

@@ -91,6 +91,7 @@ fn versions(spec: &Field<'_>, old: Option<&Value>, causes: &mut Causes) {
         common(&versions, "additionalPrinterColumns").is_some(),
         common(&versions, "selectableFields").is_some(),
     );
+    let mut patterns = 0;
     for (at, version) in versions.iter().enumerate() {
         let name = version.at("name");
         let problems = dns1035_label(name.text());
@@ -109,6 +110,7 @@ fn versions(spec: &Field<'_>, old: Option<&Value>, causes: &mut Causes) {
                 &version.at("schema").named(path),
                 status,
                 unchanged_schema(version, old),
+                &mut patterns,
                 causes,
             );
         }

@@ -1,12 +1,13 @@
 //! Whether the rules of a definition are right, and what they cost.
 
-use super::compile::{compile, declaration, fitting};
+use super::compile::{Compiler, declaration, fitting};
 use crate::{
-    extension::definitions::{below, follow, internal},
+    extension::definitions::{MAX_PATTERNS, TOO_MANY_PATTERNS, below, follow, internal},
     json,
     strategy::Causes,
 };
 use serde_json::Value;
+use std::cell::LazyCell;
 use strata_cel::limits;
 use strata_meta::StatusCause;
 use strata_schema::structural::{Shown, Structural};
@@ -25,6 +26,8 @@ const NAMED: usize = 4;
 #[derive(Default)]
 struct Total {
     cost: u64,
+    /// How large the regular expressions of the definition are.
+    patterns: u64,
     most: Vec<(u64, String)>,
 }
 
@@ -51,8 +54,15 @@ struct Place {
     no_old: Option<String>,
 }
 
-/// Problems of the rules of a schema and of all below it. `unchanged` is whether the schema is as it was.
-pub(in crate::extension) fn check_rules(schema: &Value, path: &str, unchanged: bool, causes: &mut Causes) {
+/// Problems of the rules of a schema and of all below it. `unchanged` is whether the schema is as it was, `patterns`
+/// how large the regular expressions of the definition are so far.
+pub(in crate::extension) fn check_rules(
+    schema: &Value,
+    path: &str,
+    unchanged: bool,
+    patterns: &mut u64,
+    causes: &mut Causes,
+) {
     let place = Place {
         path: path.to_owned(),
         resource: true,
@@ -64,8 +74,15 @@ pub(in crate::extension) fn check_rules(schema: &Value, path: &str, unchanged: b
     if causes.len() > known {
         return;
     }
-    let mut total = Total::default();
+    let mut total = Total {
+        patterns: *patterns,
+        ..Total::default()
+    };
     walk(schema, &place, unchanged, &mut total, causes);
+    *patterns = total.patterns;
+    if total.patterns > MAX_PATTERNS && !unchanged {
+        causes.push(StatusCause::forbidden(path, TOO_MANY_PATTERNS));
+    }
     if total.cost > limits::STATIC_ESTIMATED_CRD_COST_LIMIT {
         for (_, path) in &total.most {
             let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
@@ -78,8 +95,10 @@ pub(in crate::extension) fn check_rules(schema: &Value, path: &str, unchanged: b
 }
 
 fn forms(schema: &Value, path: &str, causes: &mut Causes) {
+    let structural = LazyCell::new(|| Structural::parse(schema));
     for (at, rule) in json::list(schema, "x-kubernetes-validations").iter().enumerate() {
-        form(rule, schema, &format!("{path}.x-kubernetes-validations[{at}]"), causes);
+        let path = format!("{path}.x-kubernetes-validations[{at}]");
+        form(rule, &|place| normal_path(&structural, place).is_some(), &path, causes);
     }
     for (step, below) in below(schema) {
         forms(below, &format!("{path}{step}"), causes);
@@ -131,9 +150,15 @@ fn rules(schema: &Value, place: &Place, unchanged: bool, total: &mut Total, caus
         return;
     };
     let times = place.times.unwrap_or_else(|| fitting(&decl));
+    let compiler = Compiler::new(Some(&decl));
     for (at, rule) in structural.validations().iter().enumerate() {
         let here = |name: &str| format!("{}.x-kubernetes-validations[{at}].{name}", place.path);
-        let compiled = compile(rule, Some(&decl));
+        // What is refused need not be compiled to the end.
+        if total.patterns > MAX_PATTERNS && !unchanged {
+            return;
+        }
+        let compiled = compiler.compile(rule);
+        total.patterns = total.patterns.saturating_add(compiled.pattern_weight());
         let stated = json::list(schema, "x-kubernetes-validations").get(at);
         let shown = Bare(stated.map_or_else(String::new, internal::rule));
         let mut costs = |name: &str, what: &str, limited: u64, counted: u64, causes: &mut Causes| {
@@ -201,8 +226,9 @@ fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
 pub(super) fn normal_path(schema: &Structural, path: &str) -> Option<String> {
     follow(schema, path, true).ok().map(|place| place.path)
 }
+
 /// What can be said of a rule without compiling it.
-fn form(rule: &Value, schema: &Value, path: &str, causes: &mut Causes) {
+fn form(rule: &Value, leads: &dyn Fn(&str) -> bool, path: &str, causes: &mut Causes) {
     let text = |name: &str| json::text(rule, name);
     let breaks = |text: &str| text.contains(['\n', '\r']);
     let at = |name: &str| format!("{path}.{name}");
@@ -248,7 +274,7 @@ fn form(rule: &Value, schema: &Value, path: &str, causes: &mut Causes) {
             "must not contain line breaks",
         ));
     }
-    if !place.is_empty() && normal_path(&Structural::parse(schema), place).is_none() {
+    if !place.is_empty() && !leads(place) {
         causes.push(StatusCause::invalid(&at("fieldPath"), place, "must be a valid path"));
     }
 }

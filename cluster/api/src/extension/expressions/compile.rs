@@ -1,7 +1,7 @@
 //! From the rules of a schema to programs.
 
 use crate::metrics::expressions;
-use std::{sync::Arc, time::Instant};
+use std::{cell::OnceCell, sync::Arc, time::Instant};
 use strata_cel::{Checked, DeclType, Env, Program, Type, limits};
 use strata_schema::structural::{Additional, Flags, Structural, Validation};
 
@@ -62,9 +62,10 @@ impl Compiled {
         let stated = schema.validations();
         let root = root || schema.is(Flags::EMBEDDED);
         let decl = (!stated.is_empty()).then(|| declaration(schema, root)).flatten();
+        let compiler = Compiler::new(decl.as_ref());
         let started = Instant::now();
         let rules = stated.iter().map(|validation| {
-            let compiled = compile(validation, decl.as_ref());
+            let compiled = compiler.compile(validation);
             Rule {
                 stated: validation.clone(),
                 program: compiled.program,
@@ -108,33 +109,58 @@ pub(super) fn fitting(decl: &DeclType) -> u64 {
     limits::MAX_REQUEST_SIZE_BYTES / (decl.min_serialized_size + 1)
 }
 
-/// Compiles a rule.
-pub(super) fn compile(rule: &Validation, decl: Option<&DeclType>) -> Compilation {
-    let failed = |why: String| Compilation {
-        program: Err(why),
-        cost: 0,
-        message: Ok(None),
-        uses_old: false,
-    };
-    let Some(decl) = decl else {
-        return failed("failed to convert to declType for CEL validation rules".into());
-    };
-    let env = environment(decl, rule.optional_old_self);
-    let checked = match env.compile(&rule.rule) {
-        Ok(checked) => checked,
-        Err(issues) => return failed(format!("compilation failed: {issues}")),
-    };
-    if *checked.output_type() != Type::Bool {
-        return failed("cel expression must evaluate to a bool".into());
+/// Compiles the rules of one place, which see the same variables.
+pub(super) struct Compiler<'d> {
+    decl: Option<&'d DeclType>,
+    /// Without and with an old value that may be absent. Each is as large as the schema.
+    environments: [OnceCell<Env>; 2],
+}
+
+impl<'d> Compiler<'d> {
+    /// For a place whose values are declared so.
+    pub(super) fn new(decl: Option<&'d DeclType>) -> Self {
+        let environments = Default::default();
+        Self { decl, environments }
     }
-    let program = checked
-        .program()
-        .map_err(|error| format!("program instantiation failed: {error}"));
-    Compilation {
-        cost: checked.estimated_cost(decl).max,
-        uses_old: checked.references("oldSelf"),
-        message: message(&env, rule, decl),
-        program,
+
+    /// Compiles a rule.
+    pub(super) fn compile(&self, rule: &Validation) -> Compilation {
+        let failed = |why: String| Compilation {
+            program: Err(why),
+            cost: 0,
+            message: Ok(None),
+            uses_old: false,
+        };
+        let Some(decl) = self.decl else {
+            return failed("failed to convert to declType for CEL validation rules".into());
+        };
+        let optional = rule.optional_old_self;
+        let env = self.environments[usize::from(optional)].get_or_init(|| environment(decl, optional));
+        let checked = match env.compile(&rule.rule) {
+            Ok(checked) => checked,
+            Err(issues) => return failed(format!("compilation failed: {issues}")),
+        };
+        if *checked.output_type() != Type::Bool {
+            return failed("cel expression must evaluate to a bool".into());
+        }
+        let program = checked
+            .program()
+            .map_err(|error| format!("program instantiation failed: {error}"));
+        Compilation {
+            cost: checked.estimated_cost(decl).max,
+            uses_old: checked.references("oldSelf"),
+            message: message(env, rule, decl),
+            program,
+        }
+    }
+}
+
+impl Compilation {
+    /// How large its regular expressions are.
+    pub(super) fn pattern_weight(&self) -> u64 {
+        let message = self.message.as_ref().ok().and_then(Option::as_ref);
+        let programs = self.program.iter().chain(message.map(|(program, _)| program));
+        programs.map(Program::pattern_weight).fold(0, u64::saturating_add)
     }
 }
 

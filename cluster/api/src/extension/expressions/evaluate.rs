@@ -3,10 +3,10 @@
 use super::compile::{Compiled, Rule};
 use crate::{metrics::expressions, strategy::Causes};
 use serde_json::Value as Json;
-use std::{sync::Arc, time::Instant};
+use std::{cell::OnceCell, sync::Arc, time::Instant};
 use strata_cel::{Bindings, DeclType, ErrorKind, EvalError, Program, Value, limits};
 use strata_meta::StatusCause;
-use strata_schema::structural::{Flags, Kind, Shown, Structural, Validation};
+use strata_schema::structural::{Flags, Kind, Path, Shown, Structural, Validation};
 
 /// Checks an instance, new or changed. What was wrong before and has not changed is let pass with a warning.
 pub(in crate::extension) fn evaluate(
@@ -19,12 +19,13 @@ pub(in crate::extension) fn evaluate(
     let mut run = Run {
         budget: limits::RUNTIME_COST_BUDGET,
         over: false,
+        told: 0,
         causes,
     };
     let place = Place {
-        path: String::new(),
+        path: Path::ROOT,
         old,
-        correlated: old,
+        compared: old.map(|old| Compared::new(new, old)),
         around: None,
     };
     run.walk(compiled, schema, new, &place);
@@ -42,12 +43,13 @@ pub(in crate::extension) fn check_default(schema: &Arc<Structural>, default: &Js
             let mut run = Run {
                 budget: limits::RUNTIME_COST_BUDGET,
                 over: false,
+                told: 0,
                 causes: &mut causes,
             };
             let place = Place {
-                path: String::new(),
+                path: Path::ROOT,
                 old,
-                correlated: None,
+                compared: None,
                 around: None,
             };
             run.walk(&compiled, schema, default, &place);
@@ -60,49 +62,70 @@ struct Run<'c> {
     budget: u64,
     /// Nothing is run any more.
     over: bool,
+    /// Bytes of the causes so far.
+    told: usize,
     causes: &'c mut Causes,
+}
+
+/// Most text of the causes of one object, in bytes. A rule may have a long message and fail for every item of a list.
+const MAX_TOLD: usize = 1 << 20;
+
+/// A value and what it was, compared at most once.
+struct Compared<'v> {
+    now: &'v Json,
+    before: &'v Json,
+    same: OnceCell<bool>,
+}
+
+impl<'v> Compared<'v> {
+    fn new(now: &'v Json, before: &'v Json) -> Self {
+        let same = OnceCell::new();
+        Self { now, before, same }
+    }
+
+    fn same(&self) -> bool {
+        *self.same.get_or_init(|| self.now == self.before)
+    }
 }
 
 /// Where the walk is.
 struct Place<'v> {
-    path: String,
+    path: Path<'v>,
     /// What `oldSelf` is.
     old: Option<&'v Json>,
-    /// The old value of this very place, where that can be told.
-    correlated: Option<&'v Json>,
-    /// The nearest place around that can: now and before.
-    around: Option<(&'v Json, &'v Json)>,
+    /// This very place and its old value, where that can be told.
+    compared: Option<Compared<'v>>,
+    /// The nearest place around where it can.
+    around: Option<&'v Compared<'v>>,
 }
 
 impl<'v> Place<'v> {
-    fn within(&self, path: String, here: &'v Json, old: Option<&'v Json>) -> Self {
+    fn within(&'v self, path: Path<'v>, new: &'v Json, old: Option<&'v Json>) -> Self {
+        let correlated = self.compared.as_ref().and(old);
         Self {
             path,
             old,
-            correlated: self.correlated.and(old),
-            around: match self.correlated {
-                Some(before) => Some((here, before)),
-                None => self.around,
-            },
+            compared: correlated.map(|old| Compared::new(new, old)),
+            around: self.compared.as_ref().or(self.around),
         }
     }
 
     /// Whether nothing here has changed.
-    fn unchanged(&self, new: &Json) -> bool {
-        match (self.correlated, self.around) {
-            (Some(old), _) => old == new,
-            (None, Some((now, before))) => now == before,
-            (None, None) => false,
-        }
+    fn unchanged(&self) -> bool {
+        self.compared.as_ref().or(self.around).is_some_and(Compared::same)
     }
 
-    fn field(&self) -> &str {
-        if self.path.is_empty() { "<nil>" } else { &self.path }
+    fn field(&self) -> String {
+        if self.path.is_root() {
+            "<nil>".to_owned()
+        } else {
+            self.path.to_string()
+        }
     }
 }
 
 impl Run<'_> {
-    fn walk<'v>(&mut self, compiled: &Compiled, schema: &Structural, new: &'v Json, place: &Place<'v>) {
+    fn walk(&mut self, compiled: &Compiled, schema: &Structural, new: &Json, place: &Place<'_>) {
         if new.is_null() || self.over {
             return;
         }
@@ -116,26 +139,26 @@ impl Run<'_> {
                 let (Some(compiled), Some(below)) = (&compiled.items, &schema.items) else {
                     return;
                 };
-                let before = place.old.and_then(Json::as_array);
+                let before = schema.old_items(place.old);
                 for (at, item) in items.iter().enumerate() {
-                    let same = |old: &&'v Json| schema.same_item(old, item);
-                    let old = before.and_then(|list| list.iter().find(same));
-                    let path = format!("{}[{at}]", place.path);
-                    self.walk(compiled, below, item, &place.within(path, new, old));
+                    let path = place.path.item(at);
+                    self.walk(compiled, below, item, &place.within(path, item, before.find(item)));
                 }
             }
             Json::Object(map) => {
                 for (name, member) in map {
                     let old = place.old.and_then(|old| old.get(name));
-                    let named = compiled.properties.iter().find(|(known, _)| **known == **name);
-                    if let (Some((_, compiled)), Some(below)) = (named, schema.property(name)) {
-                        let path = join(&place.path, name);
-                        self.walk(compiled, below, member, &place.within(path, new, old));
+                    // They are in the order of their names, as those of the schema are.
+                    let named = compiled.properties.binary_search_by(|(known, _)| (**known).cmp(name));
+                    if let (Ok(at), Some(below)) = (named, schema.property(name)) {
+                        let path = place.path.member(name);
+                        let compiled = &compiled.properties[at].1;
+                        self.walk(compiled, below, member, &place.within(path, member, old));
                     } else if let (Some(compiled), Some(below), None) =
                         (&compiled.additional, schema.others(), schema.property(name))
                     {
-                        let path = format!("{}[{name}]", place.path);
-                        self.walk(compiled, below, member, &place.within(path, new, old));
+                        let path = place.path.key(name);
+                        self.walk(compiled, below, member, &place.within(path, member, old));
                     }
                 }
             }
@@ -189,16 +212,30 @@ impl Run<'_> {
                     Some(program) => self.message(program, &variables, schema, place),
                     None => None,
                 };
-                let unchanged = !rule.uses_old && place.unchanged(new);
+                let unchanged = !rule.uses_old && place.unchanged();
                 if !self.over {
                     let detail = detail.unwrap_or_else(|| said(stated));
                     let mut cause = cause(stated, schema, new, place, &detail);
                     if unchanged {
                         cause.reason = crate::strategy::LET_PASS.into();
                     }
-                    self.causes.push(cause);
+                    self.tell(cause, place);
                 }
             }
+        }
+    }
+
+    /// Says what is wrong. Of more than can be told the rest is not, and nothing more is run once the object is refused.
+    fn tell(&mut self, cause: StatusCause, place: &Place<'_>) {
+        let let_pass = cause.reason == crate::strategy::LET_PASS;
+        self.told += cause.message.len() + cause.field.len();
+        if self.told <= MAX_TOLD {
+            self.causes.push(cause);
+        } else if !let_pass {
+            let field = place.path.to_string();
+            self.causes
+                .push(StatusCause::invalid(&field, "", "too many problems to tell them all"));
+            self.over = true;
         }
     }
 
@@ -263,7 +300,7 @@ impl Run<'_> {
         } else {
             schema.type_words()
         };
-        self.causes.push(StatusCause::invalid(place.field(), kind, why));
+        self.tell(StatusCause::invalid(&place.field(), kind, why), place);
     }
 }
 
@@ -283,13 +320,6 @@ fn bindings<'a>(
     })
 }
 
-fn join(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_owned(),
-        _ => format!("{path}.{name}"),
-    }
-}
-
 fn rule_text(rule: &Validation) -> &str {
     match rule.message.as_str() {
         "" => rule.rule.trim(),
@@ -307,8 +337,8 @@ fn said(rule: &Validation) -> String {
 fn cause(rule: &Validation, schema: &Structural, new: &Json, place: &Place<'_>, detail: &str) -> StatusCause {
     let below = super::check::normal_path(schema, &rule.field_path);
     let field = match below {
-        Some(below) if !below.is_empty() => join(&place.path, &below),
-        _ => place.field().to_owned(),
+        Some(below) if !below.is_empty() => place.path.member(&below).to_string(),
+        _ => place.field(),
     };
     let composite = matches!(schema.kind, Kind::Object | Kind::Array);
     match rule.reason.as_str() {

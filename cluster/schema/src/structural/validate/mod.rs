@@ -9,29 +9,29 @@ mod scalars;
 pub use outcome::Shown;
 pub use scalars::compiled_pattern;
 
-use super::{Additional, Flags, Kind, Rule, Structural};
+use super::{Additional, Flags, Kind, Path, Rule, Structural};
 use outcome::{Outcome, Problem};
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use strata_meta::StatusCause;
 
 impl Structural {
     /// What is wrong with a value. `old` is what it was, if it is an update.
     pub fn validate(&self, value: &Value, old: Option<&Value>, causes: &mut Vec<StatusCause>) {
-        let outcome = ratcheted(self, value, old, "");
+        let outcome = ratcheted(self, value, old, &Path::ROOT);
         causes.extend(outcome.problems.into_iter().map(Problem::into_cause));
     }
 }
 
-fn ratcheted(schema: &Structural, value: &Value, old: Option<&Value>, path: &str) -> Outcome {
+fn ratcheted(schema: &Structural, value: &Value, old: Option<&Value>, path: &Path<'_>) -> Outcome {
     let mut outcome = validate(schema, value, old, path);
     if !outcome.is_valid() && old == Some(value) {
-        outcome.problems.clear();
+        outcome.forgive();
     }
     outcome
 }
 
-fn validate(schema: &Structural, value: &Value, old: Option<&Value>, path: &str) -> Outcome {
+fn validate(schema: &Structural, value: &Value, old: Option<&Value>, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     outcome.merge(check_type(schema, value, path));
     if value.is_null() {
@@ -80,7 +80,7 @@ fn type_word(value: &Value) -> &'static str {
     }
 }
 
-fn check_type(schema: &Structural, value: &Value, path: &str) -> Outcome {
+fn check_type(schema: &Structural, value: &Value, path: &Path<'_>) -> Outcome {
     let words = schema.type_words();
     let mut outcome = Outcome::default();
     let either = schema.is(Flags::INT_OR_STRING);
@@ -124,7 +124,7 @@ fn check_type(schema: &Structural, value: &Value, path: &str) -> Outcome {
     outcome
 }
 
-fn check_enum(schema: &Structural, value: &Value, path: &str) -> Outcome {
+fn check_enum(schema: &Structural, value: &Value, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     for rule in &schema.rules {
         if let Rule::Enum(values) = rule
@@ -142,13 +142,12 @@ fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
 }
 
-fn list(schema: &Structural, items: &[Value], old: Option<&Value>, path: &str) -> Outcome {
+fn list(schema: &Structural, items: &[Value], old: Option<&Value>, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     if let Some(below) = &schema.items {
-        let before = old.and_then(Value::as_array);
+        let before = schema.old_items(old);
         for (at, item) in items.iter().enumerate() {
-            let old = before.and_then(|list| list.iter().find(|o| schema.same_item(o, item)));
-            outcome.merge(ratcheted(below, item, old, &format!("{path}[{at}]")));
+            outcome.merge(ratcheted(below, item, before.find(item), &path.item(at)));
         }
     }
     let size = items.len() as i64;
@@ -168,7 +167,7 @@ fn list(schema: &Structural, items: &[Value], old: Option<&Value>, path: &str) -
             _ => {}
         }
     }
-    if schema.is(Flags::UNIQUE) && items.iter().enumerate().any(|(at, item)| items[..at].contains(item)) {
+    if schema.is(Flags::UNIQUE) && items.iter().collect::<HashSet<_>>().len() < items.len() {
         let why = format!("{path} in body shouldn't contain duplicates");
         outcome.add(Problem::invalid(path, &Value::from(""), why));
     }
@@ -176,14 +175,7 @@ fn list(schema: &Structural, items: &[Value], old: Option<&Value>, path: &str) -
     outcome
 }
 
-fn join(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_owned(),
-        _ => format!("{path}.{name}"),
-    }
-}
-
-fn object(schema: &Structural, map: &Map<String, Value>, old: Option<&Value>, path: &str) -> Outcome {
+fn object(schema: &Structural, map: &Map<String, Value>, old: Option<&Value>, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let size = map.len() as i64;
     for rule in &schema.rules {
@@ -211,7 +203,7 @@ fn object(schema: &Structural, map: &Map<String, Value>, old: Option<&Value>, pa
             )),
             Additional::Of(below) => {
                 let old = old.and_then(|o| o.get(name));
-                outcome.merge(ratcheted(below, member, old, &format!("{path}.{name}")));
+                outcome.merge(ratcheted(below, member, old, &path.dotted(name)));
             }
             _ => {}
         }
@@ -219,25 +211,25 @@ fn object(schema: &Structural, map: &Map<String, Value>, old: Option<&Value>, pa
     for property in &schema.properties {
         let name = property.name.as_ref();
         let Some(member) = map.get(name) else { continue };
-        let meta = path.is_empty() && matches!(name, "apiVersion" | "kind");
+        let meta = path.is_root() && matches!(name, "apiVersion" | "kind");
         let old = old.filter(|_| !meta).and_then(|o| o.get(name));
-        outcome.merge(ratcheted(&property.schema, member, old, &join(path, name)));
+        outcome.merge(ratcheted(&property.schema, member, old, &path.member(name)));
     }
     required(schema, map, path, &mut outcome);
     outcome
 }
 
-fn required(schema: &Structural, map: &Map<String, Value>, path: &str, outcome: &mut Outcome) {
+fn required(schema: &Structural, map: &Map<String, Value>, path: &Path<'_>, outcome: &mut Outcome) {
     for rule in &schema.rules {
         let Rule::Required(names) = rule else { continue };
         let missing = |name: &&Arc<str>| !map.contains_key(name.as_ref());
         for name in names.iter().filter(missing) {
-            outcome.add(Problem::missing(&join(path, name)));
+            outcome.add(Problem::missing(&path.member(name)));
         }
     }
 }
 
-fn composites(schema: &Structural, value: &Value, old: Option<&Value>, path: &str) -> Outcome {
+fn composites(schema: &Structural, value: &Value, old: Option<&Value>, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let run = |schema: &Structural| validate(schema, value, old, path);
     let find = |pick: fn(&Rule) -> Option<&[Structural]>| schema.rules.iter().find_map(pick);
@@ -289,7 +281,7 @@ fn better(best: &mut Option<Outcome>, result: Outcome) {
     }
 }
 
-fn any_of(results: impl Iterator<Item = Outcome>, path: &str, outcome: &mut Outcome) {
+fn any_of(results: impl Iterator<Item = Outcome>, path: &Path<'_>, outcome: &mut Outcome) {
     let mut best = None;
     for result in results {
         if result.is_valid() {
@@ -306,7 +298,7 @@ fn any_of(results: impl Iterator<Item = Outcome>, path: &str, outcome: &mut Outc
     }
 }
 
-fn one_of(results: impl Iterator<Item = Outcome>, path: &str, outcome: &mut Outcome) {
+fn one_of(results: impl Iterator<Item = Outcome>, path: &Path<'_>, outcome: &mut Outcome) {
     let mut best = None;
     let mut valid: Vec<Outcome> = Vec::new();
     for result in results {

@@ -1,7 +1,7 @@
 //! Texts and numbers.
 
 use super::{
-    super::{Kind, Rule, Structural, formats},
+    super::{Kind, Path, Rule, Structural, formats},
     outcome::{Outcome, Problem, go_float},
 };
 use regex::Regex;
@@ -13,25 +13,38 @@ use std::{
 
 /// Compiled patterns are many times the size of their text: only some are kept.
 const PATTERNS: usize = 128;
+/// How large those are together, as they weigh. A weight is some hundred bytes.
+const WEIGHT: u64 = 1_000_000;
 
-static COMPILED: LazyLock<Mutex<HashMap<Box<str>, Regex>>> = LazyLock::new(Mutex::default);
+#[derive(Default)]
+struct Kept {
+    patterns: HashMap<Box<str>, Regex>,
+    weight: u64,
+}
+
+static COMPILED: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 
 /// A pattern, compiled. Errors: it is none, or is too large.
 pub fn compiled_pattern(pattern: &str) -> Result<Regex, String> {
-    let mut compiled = COMPILED.lock().expect("no panic under this lock");
-    if let Some(known) = compiled.get(pattern) {
+    const LOCK: &str = "no panic under this lock";
+    if let Some(known) = COMPILED.lock().expect(LOCK).patterns.get(pattern) {
         return Ok(known.clone());
     }
+    // Others need not wait while a large one is compiled.
     let made = strata_cel::pattern(pattern)?;
-    if compiled.len() == PATTERNS {
-        compiled.clear();
+    let weight = strata_cel::pattern_weight(pattern);
+    let mut kept = COMPILED.lock().expect(LOCK);
+    if kept.patterns.len() == PATTERNS || kept.weight + weight > WEIGHT {
+        *kept = Kept::default();
     }
-    compiled.insert(pattern.into(), made.clone());
+    if kept.patterns.insert(pattern.into(), made.clone()).is_none() {
+        kept.weight += weight;
+    }
     Ok(made)
 }
 
 /// As upstream: what is too long is not held to its pattern as well.
-pub(super) fn text(schema: &Structural, text: &str, path: &str) -> Outcome {
+pub(super) fn text(schema: &Structural, text: &str, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let turn = |rule: &Rule| match rule {
         Rule::MaxLength(_) => 0,
@@ -45,7 +58,7 @@ pub(super) fn text(schema: &Structural, text: &str, path: &str) -> Outcome {
     outcome
 }
 
-fn text_problem(rule: &Rule, text: &str, path: &str) -> Option<Problem> {
+fn text_problem(rule: &Rule, text: &str, path: &Path<'_>) -> Option<Problem> {
     let length = || text.chars().count() as i64;
     let why = match rule {
         Rule::MaxLength(most) if length() > *most => return Some(Problem::too_long(path, *most)),
@@ -60,7 +73,7 @@ fn text_problem(rule: &Rule, text: &str, path: &str) -> Option<Problem> {
     Some(Problem::invalid(path, &Value::from(text), why))
 }
 
-pub(super) fn format(schema: &Structural, text: &str, path: &str) -> Outcome {
+pub(super) fn format(schema: &Structural, text: &str, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     for rule in &schema.rules {
         if let Rule::Format(format) = rule
@@ -75,7 +88,7 @@ pub(super) fn format(schema: &Structural, text: &str, path: &str) -> Outcome {
 }
 
 /// As upstream: whole numbers are compared with what is whole of the bound.
-pub(super) fn number(schema: &Structural, number: &Number, path: &str) -> Outcome {
+pub(super) fn number(schema: &Structural, number: &Number, path: &Path<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let value = Value::Number(number.clone());
     let float = number.as_f64().unwrap_or(f64::NAN);
@@ -152,7 +165,7 @@ fn is_multiple(number: &Number, factor: f64) -> bool {
     (times - times.round()).abs() < 1e-9 * times.abs().max(1.0)
 }
 
-fn out_of_range(schema: &Structural, number: &Number, path: &str) -> Option<String> {
+fn out_of_range(schema: &Structural, number: &Number, path: &Path<'_>) -> Option<String> {
     let format = schema.rules.iter().find_map(|r| match r {
         Rule::Format(format) => Some(&**format),
         _ => None,
