@@ -116,7 +116,7 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, config: &Value, force: boo
     if write.manager == KUBECTL {
         last_applied::renew(&mut object, config);
     }
-    Ok(with_managed_fields(object, managers))
+    with_managed_fields(object, managers).map_err(|_| ApplyError::BadRequest("exceeded max depth".to_owned()))
 }
 
 /// Keeps account of a write that is no apply: what it changed is the writer's. `live` is the object
@@ -137,7 +137,7 @@ pub fn update(write: &Write<'_>, live: Option<&Value>, mut new: Value) -> Result
         return Err((why, new));
     }
     managers.cap();
-    Ok(with_managed_fields(new, managers))
+    with_managed_fields(new, managers).map_err(|object| ("exceeded max depth".to_owned(), object))
 }
 
 /// Whether the entries are such that the server could keep them. Errors: upstream's sentence.
@@ -219,14 +219,32 @@ fn without_managed_fields(mut object: Value) -> Value {
     object
 }
 
-fn with_managed_fields(mut object: Value, managers: Managers) -> Value {
-    if let (Some(entries), Some(metadata)) = (
-        managers.write(),
-        object.get_mut("metadata").and_then(Value::as_object_mut),
-    ) {
+/// Deepest nesting of an object that can be read again.
+const MAX_DEPTH: usize = 127;
+
+/// Errors: the entries nest deeper than the object they tell of, too deep to be read again; the object comes back
+/// without them.
+fn with_managed_fields(mut object: Value, managers: Managers) -> Result<Value, Value> {
+    let Some(entries) = managers.write() else {
+        return Ok(object);
+    };
+    // The object and its metadata are around them.
+    if !fits(&entries, MAX_DEPTH - 2) {
+        return Err(object);
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("managedFields".to_owned(), entries);
     }
-    object
+    Ok(object)
+}
+
+/// Whether a value nests no deeper than that.
+fn fits(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(|item| fits(item, depth - 1)),
+        Value::Object(members) => depth > 0 && members.values().all(|member| fits(member, depth - 1)),
+        _ => true,
+    }
 }
 
 /// The sentence and the causes of a refusal.
