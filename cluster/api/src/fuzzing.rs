@@ -98,3 +98,6 @@ pub fn instance(schema: &Arc<Structural>, object: &Value, old: Option<&Value>) -
             .collect(),
     )
 }
+
+#[cfg(test)]
+mod tests;
