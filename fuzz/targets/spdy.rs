@@ -1,4 +1,4 @@
-//! What a client may send on a SPDY connection.
+//! What a client may send on a SPDY connection; after a `c`, what a server may.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,14 +7,26 @@ use strata_http::spdy::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fuzz_target!(|data: &[u8]| {
+    let (client, data) = match data.strip_prefix(b"c") {
+        Some(frames) => (true, frames),
+        None => (false, data),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _entered = runtime.enter();
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let Ok(mut session) = Session::server(ours) else { return };
+        let session = match client {
+            true => Session::client(ours),
+            false => Session::server(ours),
+        };
+        let Ok(mut session) = session else { return };
+        let asked = if client { session.open(http::HeaderMap::new()).await.ok() } else { None };
         let (mut answers, mut questions) = tokio::io::split(theirs);
         let read = tokio::spawn(async move { answers.read_to_end(&mut Vec::new()).await });
         let serve = async {
+            if let Some(mut stream) = asked {
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
             while let Some(mut stream) = session.accept().await {
                 // A stream that the client broke off ends with an error, which is its affair.
                 let _ = stream.read_to_end(&mut Vec::new()).await;

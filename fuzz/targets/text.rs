@@ -1,4 +1,4 @@
-//! Selectors, quantities and times: what parses prints and parses to the same.
+//! Selectors, quantities, times, paths and queries: what parses prints and parses to the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,4 +17,5 @@ fuzz_target!(|text: &str| {
     if let Some(time) = Time::parse(text) {
         assert_eq!(Time::parse(&time.to_string()), Some(time));
     }
+    strata_api::fuzzing::address(text);
 });
