@@ -284,8 +284,7 @@ pub(crate) async fn serve(
     let (code, size) = (response.status().as_u16(), response.body().size_hint().lower());
     let took = started.elapsed();
     let requests = &call.core.metrics.requests;
-    requests.answered(&call, row.as_deref(), code, size, (took, waited));
-    requests.sent(&call, row.as_deref(), sent);
+    requests.answered(&call, row.as_deref(), code, (size, sent), (took, waited));
     match trail {
         Some(trail) => trail.answer(&call, row.as_deref(), response).await,
         None => response,
@@ -319,8 +318,7 @@ async fn bounded(
     let core = call.core.clone();
     let caller = call.user.clone();
     let limit = time_limit(&call.info, &call.query)?;
-    let request_of = (&call.info, &call.query);
-    let acting = match impersonated(&core, &caller, &call.headers, request_of).await {
+    let acting = match impersonated(&core, &caller, &call.headers, (&call.info, &call.query)).await {
         Ok(acting) => acting,
         Err(status) => return Ok(refused(&status, call)),
     };
@@ -342,8 +340,7 @@ async fn bounded(
     let mut admitted = match admitted {
         Ok(admitted) => admitted,
         Err(answer) => {
-            let code = answer.status().as_u16();
-            core.metrics.requests.terminated(call, row.as_deref(), code);
+            core.metrics.requests.terminated(call, row.as_deref(), 429);
             return Ok(*answer);
         }
     };
@@ -353,10 +350,10 @@ async fn bounded(
         true => {
             let slots = if is_read(call) { &core.reads } else { &core.writes };
             let turn = tokio::time::timeout(QUEUE_TIMEOUT, slots.clone().acquire_owned()).await;
-            match turn.ok().and_then(Result::ok) {
-                Some(slot) => Some(slot),
-                None => return Ok(flow::too_many_requests(1)),
-            }
+            let Some(slot) = turn.ok().and_then(Result::ok) else {
+                return Ok(flow::too_many_requests(1));
+            };
+            Some(slot)
         }
     };
     let (outcome, seats) = flow::holding(

@@ -236,7 +236,7 @@ impl Requests {
     }
 
     /// The body of a request had so many bytes.
-    pub(crate) fn sent(&self, call: &Call, row: Option<&Row>, bytes: Option<usize>) {
+    fn sent(&self, call: &Call, row: Option<&Row>, bytes: Option<usize>) {
         let (Some(bytes), Some(row)) = (bytes, row) else { return };
         let verb = match call.info.verb {
             "deletecollection" => "delete_collection",
@@ -287,15 +287,16 @@ impl Requests {
         }
     }
 
-    /// A request has been answered. Long ones are timed by [`Lasting`].
+    /// A request has been answered, with so many bytes to so many. Long ones are timed by [`Lasting`].
     pub(crate) fn answered(
         &self,
         call: &Call,
         row: Option<&Row>,
         code: u16,
-        size: u64,
+        (size, sent): (u64, Option<usize>),
         (took, excluded): (Duration, Duration),
     ) {
+        self.sent(call, row, sent);
         let Some(labels) = Labels::of(call, row) else { return };
         let series = self.series.with(labels.whole());
         match CODES.iter().position(|known| *known == code) {
