@@ -20,11 +20,10 @@ fuzz_target!(|data: &[u8]| {
             false => Session::server(ours),
         };
         let Ok(mut session) = session else { return };
-        let asked = if client { session.open(http::HeaderMap::new()).await.ok() } else { None };
         let (mut answers, mut questions) = tokio::io::split(theirs);
         let read = tokio::spawn(async move { answers.read_to_end(&mut Vec::new()).await });
         let serve = async {
-            if let Some(mut stream) = asked {
+            if client && let Ok(mut stream) = session.open(http::HeaderMap::new()).await {
                 let _ = stream.read_to_end(&mut Vec::new()).await;
             }
             while let Some(mut stream) = session.accept().await {

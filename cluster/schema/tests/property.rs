@@ -137,3 +137,22 @@ proptest! {
         prop_assert!(syntax_error(text.as_bytes()).is_none() == parsed.is_ok() || out_of_range, "{}", text);
     }
 }
+
+#[test]
+fn an_entry_without_a_manager_is_written_without_one() {
+    let gvk = GroupVersionKind::new("", "v1", "ConfigMap");
+    let kind = BuiltinKind::new(&gvk).expect("known");
+    let filter = Filter::without(&[]);
+    let write = Write {
+        kind: &kind,
+        manager: "m",
+        subresource: "",
+        filter: &filter,
+        now: Time::from_second(0),
+    };
+    let entry = json!({"operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:a": {}}}});
+    let sent =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"managedFields": [entry]}, "data": {"a": "b"}});
+    let written = apply::update(&write, Some(&sent), sent.clone()).expect("well formed");
+    assert_eq!(written["metadata"]["managedFields"][0], entry);
+}

@@ -184,7 +184,9 @@ fn entry(id: Id, managed: Managed) -> Value {
     entry.insert("apiVersion".to_owned(), managed.version.into());
     entry.insert("fieldsType".to_owned(), "FieldsV1".into());
     entry.insert("fieldsV1".to_owned(), managed.set.into_fields());
-    entry.insert("manager".to_owned(), id.manager.into());
+    if !id.manager.is_empty() {
+        entry.insert("manager".to_owned(), id.manager.into());
+    }
     entry.insert("operation".to_owned(), operation.into());
     if !id.subresource.is_empty() {
         entry.insert("subresource".to_owned(), id.subresource.into());
