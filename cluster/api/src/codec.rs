@@ -219,15 +219,20 @@ fn another_kind(wanted: &GroupVersionKind, identity: &Identity, bytes: &[u8]) ->
     Status::invalid(&stated, name, vec![cause])
 }
 
-/// Decodes what a patch made. Errors: 400, 422 as upstream gives for a patched object that does not decode.
+/// Decodes what a patch made; to what strict validation objects in it comes what it objected to in the patch.
+/// Errors: 400, 422 as upstream gives for a patched object that does not decode.
 pub(crate) fn decode_patched(
     schema: &RowSchema,
     gvk: &GroupVersionKind,
     value: Value,
-    validation: FieldValidation,
+    (validation, of_patch): (FieldValidation, &[String]),
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    finish(gvk, schema.decode_value(gvk, value), validation, warnings)
+    let decoded = schema.decode_value(gvk, value).map(|mut decoded| {
+        decoded.strict.splice(0..0, of_patch.iter().cloned());
+        decoded
+    });
+    finish(gvk, decoded, validation, warnings)
 }
 
 fn finish(

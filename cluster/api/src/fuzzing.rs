@@ -3,13 +3,15 @@
 //! Each takes bytes or JSON as a client may choose them, and panics when something that always holds does not.
 
 use crate::{
+    codec::FieldValidation,
     extension::{CustomResourceDefinition, run_rules},
     request::{Query, RequestInfo},
+    schema::RowSchema,
     strategy::{Causes, Strategy},
     verbs::{self, Page},
     yaml,
 };
-use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
+use http::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_meta::GroupVersionKind;
@@ -48,9 +50,8 @@ fn same(a: &Value, b: &Value) -> bool {
 
 /// Applies a patch of a media type to an object of a kind. The outcome is as deep as decoders read at most.
 pub fn patch(gvk: &GroupVersionKind, media: &'static str, bytes: &[u8], old: &Value) -> Option<Value> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    let new = verbs::patch_value(gvk, &headers, bytes, old).ok()?;
+    let body = (bytes, FieldValidation::Warn);
+    let new = verbs::patch_value(gvk, &RowSchema::Builtin, media, body, old, &mut Vec::new()).ok()?;
     let text = new.to_string();
     let again: Value = serde_json::from_str(&text).expect("what a patch made is JSON that can be read");
     assert!(same(&again, &new), "{again} was made of {new}");

@@ -14,14 +14,39 @@ const MAX_WORK: usize = 20_000_000;
 /// One operation as it was sent; whether it makes sense is seen when it is carried out. Written in the order of names.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Operation {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     from: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     op: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
+}
+
+impl Operation {
+    /// An operation of its JSON; what is no operation does nothing that succeeds.
+    pub fn from_value(mut value: Value) -> Self {
+        let mut take = |name: &str| value.as_object_mut().and_then(|members| members.remove(name));
+        let text = |value: Option<Value>| match value {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        Self {
+            from: text(take("from")),
+            op: text(take("op")),
+            path: text(take("path")),
+            value: take("value"),
+        }
+    }
+}
+
+/// Text, or nothing where something else stands.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(Some(text)),
+        _ => Ok(None),
+    }
 }
 
 /// A value that is null is there all the same.

@@ -12,7 +12,8 @@ use crate::{
     operations,
     registry::Row,
     request::{Query, RequestInfo},
-    review, subresource, usage, verbs,
+    review, subresource, usage,
+    verbs::{self, WRITE_TIMEOUT, ran_out},
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -390,11 +391,17 @@ async fn timed(
         return Ok(response);
     };
     let _count = core.metrics.requests.executing(is_read(call));
+    // A write is bounded by itself as well, and says so in other words.
+    let written = !is_read(call) && limit > WRITE_TIMEOUT;
+    let limit = if written { WRITE_TIMEOUT } else { limit };
     waits::end_at(Instant::now() + limit);
     match tokio::time::timeout(limit, authorised(call, row.clone(), request)).await {
         Ok(outcome) => outcome,
         Err(_) => {
             core.metrics.requests.terminated(call, row.as_deref(), 504);
+            if written {
+                return Err(ran_out());
+            }
             Err(Status::failure(
                 Reason::Timeout,
                 "Timeout: request did not complete within the allotted timeout",

@@ -4,12 +4,12 @@ use super::{
     Definition,
     definition::Names,
     install::{GROUP, PLURAL},
+    terminate::finish,
 };
 use crate::{
     core::Core,
     json,
-    registry::Row,
-    verbs::{Change, DeleteOptions, Part, apply_change, delete_object},
+    verbs::{Change, Part, apply_change},
 };
 use serde_json::{Value, json};
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -17,8 +17,6 @@ use strata_auth::{GROUP_MASTERS, UserInfo};
 use strata_meta::{Status, Time};
 use strata_task::CancellationToken;
 
-/// Held by definitions that have instances to be removed with them.
-pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// When something that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -86,7 +84,12 @@ fn look_at_others(core: &Core, group: &str, name: &str) {
 }
 
 /// Changes a definition on the server's own behalf.
-async fn write(core: &Arc<Core>, user: &UserInfo, name: &str, change: impl Fn(&mut Value)) -> Result<(), Status> {
+pub(super) async fn write(
+    core: &Arc<Core>,
+    user: &UserInfo,
+    name: &str,
+    change: impl Fn(&mut Value),
+) -> Result<(), Status> {
     let Some(row) = core.registry.get(GROUP, "v1", PLURAL) else {
         return Err(Status::internal("there are no definitions"));
     };
@@ -120,30 +123,36 @@ fn status_of(core: &Core, definition: &Definition, value: &Value) -> Value {
     let mut status = value["status"].clone();
     let wanted: Names = serde_json::from_value(value["spec"]["names"].clone()).unwrap_or_else(|_| Names::default());
     let accepted = definition.names.clone();
-    let (names, conflict) = names_to_accept(core, definition, &wanted, &accepted);
-    status["acceptedNames"] = names_value(&names);
-    let condition = match &conflict {
-        None => ("True", "NoConflicts", "no conflicts found".to_owned()),
-        Some((reason, message)) => ("False", *reason, message.clone()),
-    };
-    set_condition(&mut status, "NamesAccepted", condition.0, condition.1, &condition.2);
-    if !definition.established {
-        match conflict {
-            None => set_condition(
-                &mut status,
-                "Established",
-                "True",
-                "InitialNamesAccepted",
-                "the initial names have been accepted",
-            ),
-            Some(_) => set_condition(
+    if wanted != accepted {
+        let (names, conflict) = names_to_accept(core, definition, &wanted, &accepted);
+        status["acceptedNames"] = names_value(&names);
+        let (holds, reason, message) = match &conflict {
+            None => ("True", "NoConflicts", "no conflicts found"),
+            Some((reason, message)) => ("False", *reason, message.as_str()),
+        };
+        set_condition(&mut status, "NamesAccepted", holds, reason, message);
+        if conflict.is_some() && !has_condition(&status, "Established", None) {
+            set_condition(
                 &mut status,
                 "Established",
                 "False",
                 "NotAccepted",
                 "not all names are accepted",
-            ),
+            );
         }
+    }
+    if !definition.established && has_condition(&status, "NamesAccepted", Some("True")) {
+        set_condition(
+            &mut status,
+            "Established",
+            "True",
+            "InitialNamesAccepted",
+            "the initial names have been accepted",
+        );
+    }
+    // Whatever is accepted is structural: nobody says otherwise for long.
+    if let Some(conditions) = status["conditions"].as_array_mut() {
+        conditions.retain(|c| json::text(c, "type") != "NonStructuralSchema");
     }
     if let Some((holds, reason, message)) = super::definitions::conformance(value) {
         set_condition(
@@ -157,12 +166,19 @@ fn status_of(core: &Core, definition: &Definition, value: &Value) -> Value {
     status
 }
 
+/// Whether there is a condition of a kind, that holds or does not as wanted.
+fn has_condition(status: &Value, kind: &str, holds: Option<&str>) -> bool {
+    let mut conditions = json::list(status, "conditions").iter();
+    conditions.any(|c| json::text(c, "type") == kind && holds.is_none_or(|holds| json::text(c, "status") == holds))
+}
+
 type Conflict = Option<(&'static str, String)>;
 
 fn names_to_accept(core: &Core, own: &Definition, wanted: &Names, accepted: &Names) -> (Names, Conflict) {
     let (mut resources, mut kinds) = (HashSet::new(), HashSet::new());
+    // What it is known by itself is taken too: a short name that is its plural conflicts.
     for other in core.extensions.all() {
-        if other.group == own.group && other.object.name() != own.object.name() {
+        if other.group == own.group {
             let names = &other.names;
             resources.extend([names.plural.clone(), names.singular.clone()]);
             resources.extend(names.short_names.iter().cloned());
@@ -247,68 +263,4 @@ pub(crate) fn set_condition(status: &mut Value, kind: &str, holds: &str, reason:
         None => list.push(json!({"type": kind, "status": holds, "lastTransitionTime": now,
             "reason": reason, "message": message})),
     }
-}
-
-/// Removes the instances of a definition, and lets it go when none is left.
-async fn finish(core: &Arc<Core>, user: &UserInfo, definition: &Arc<Definition>) -> Result<(), Status> {
-    let value = definition.object.to_value().map_err(Status::internal)?;
-    if !json::list(&value, "metadata.finalizers").iter().any(|f| f == FINALIZER) {
-        return Ok(());
-    }
-    let name = definition.object.name();
-    let row = core
-        .registry
-        .rows()
-        .iter()
-        .find(|row| row.resource.group == definition.group && row.resource.resource == definition.names.plural)
-        .filter(|row| row.schema.is_custom())
-        .cloned();
-    if let Some(row) = row
-        && remove_instances(core, user, &row).await? > 0
-    {
-        return write(core, user, name, |new| {
-            set_condition(
-                &mut new["status"],
-                "Terminating",
-                "True",
-                "InstanceDeletionInProgress",
-                "CustomResource deletion is in progress",
-            );
-        })
-        .await;
-    }
-    write(core, user, name, |new| {
-        set_condition(
-            &mut new["status"],
-            "Terminating",
-            "False",
-            "InstanceDeletionCompleted",
-            "removed all instances",
-        );
-        let rest: Vec<Value> = json::list(new, "metadata.finalizers")
-            .iter()
-            .filter(|f| *f != FINALIZER)
-            .cloned()
-            .collect();
-        match rest.is_empty() {
-            true => drop(json::remove(new, "metadata.finalizers")),
-            false => json::set(new, "metadata.finalizers", rest),
-        }
-    })
-    .await
-}
-
-/// Deletes every instance; how many are held by finalizers of their own.
-async fn remove_instances(core: &Arc<Core>, user: &UserInfo, row: &Arc<Row>) -> Result<usize, Status> {
-    let cache = core.stored(row)?;
-    let objects: Vec<_> = cache.objects(None).collect();
-    for object in objects {
-        let options = DeleteOptions::default();
-        let (namespace, name) = (object.namespace(), object.name());
-        match delete_object(core, user, row, namespace, name, &options, &mut Vec::new()).await {
-            Err(status) if !status.is_not_found() => return Err(status),
-            _ => {}
-        }
-    }
-    Ok(cache.len())
 }

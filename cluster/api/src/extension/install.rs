@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, RwLock},
 };
 use strata_meta::{GroupResource, GroupVersionKind, WatchEvent};
+use strata_schema::Schema;
 use tokio::sync::mpsc;
 
 /// The group of definitions.
@@ -89,6 +90,8 @@ impl Extensions {
                 drop(definitions);
                 if definition.established {
                     install(core, &definition, before.as_deref());
+                } else if before.is_some_and(|before| before.established) {
+                    unserve(core, &definition);
                 }
             }
             Err(error) => tracing::error!(%name, %error, "a definition cannot be read and is not served"),
@@ -97,17 +100,33 @@ impl Extensions {
     }
 }
 
+/// Where instances are kept: beside those of a built-in kind of the same name, which no plural has a dot for.
 fn prefix(definition: &Definition) -> String {
-    prefix_of(&definition.group, &definition.names.plural)
+    let (group, plural) = (&definition.group, &definition.names.plural);
+    let mut builtin = Schema::builtin().kinds().iter();
+    match builtin.any(|kind| kind.group == group && kind.plural == plural) {
+        true => prefix_of(group, &format!("{plural}.custom")),
+        false => prefix_of(group, plural),
+    }
+}
+
+/// The row of the version that instances are stored in, whether it is served or not.
+pub(super) fn storage_row(core: &Core, definition: &Arc<Definition>) -> Option<Arc<Row>> {
+    let cache = core.cache.named(&prefix(definition))?;
+    let resource = GroupResource::new(&definition.group, &definition.names.plural);
+    Some(Arc::new(row(definition, definition.storage, &resource, &cache)))
 }
 
 fn withdraw(core: &Core, definition: &Definition) {
-    let (group, plural) = (&definition.group, &definition.names.plural);
-    core.registry.replace(
-        |row| !row.schema.is_custom() || row.resource != GroupResource::new(group, plural),
-        Vec::new(),
-    );
+    unserve(core, definition);
     core.cache.remove(&prefix(definition));
+}
+
+/// Takes the rows out; what is stored stays.
+fn unserve(core: &Core, definition: &Definition) {
+    let resource = GroupResource::new(&definition.group, &definition.names.plural);
+    core.registry
+        .replace(|row| !row.schema.is_custom() || row.resource != resource, Vec::new());
 }
 
 /// Puts the served versions into the registry, in place of what was there.
@@ -142,11 +161,17 @@ fn install(core: &Core, definition: &Arc<Definition>, before: Option<&Definition
         }
     };
     let resource = GroupResource::new(&definition.group, &definition.names.plural);
+    let present = core.registry.rows();
+    // Nobody takes the place of what is built in.
+    let taken = |version: &GroupVersionKind| {
+        let mut builtin = present.iter().filter(|row| !row.schema.is_custom());
+        builtin.any(|row| row.gvk.group == version.group && row.gvk.version == version.version)
+    };
     let versions = definition
         .versions
         .iter()
         .enumerate()
-        .filter(|(_, version)| version.served);
+        .filter(|(_, version)| version.served && !taken(&version.gvk));
     let rows = versions.map(|(at, _)| row(definition, at, &resource, &cache)).collect();
     core.registry
         .replace(|row| !row.schema.is_custom() || row.resource != resource, rows);

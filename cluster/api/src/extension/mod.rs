@@ -16,6 +16,7 @@ mod expressions;
 mod install;
 mod jsonpath;
 mod strategy;
+mod terminate;
 
 pub(crate) use columns::PrinterColumn;
 pub(crate) use custom::Custom;

@@ -97,8 +97,11 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
             (Some(scale), _) => account(&write, &live, scale.clone()),
             (None, Some(config)) => apply::apply(&write, Some(&live), config, force).map_err(refused)?,
             (None, None) => {
-                let patched = patch_value(&gvk(), &headers, &bytes, &live)?;
-                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), patched, options.validation, said)?;
+                let (media, mut strict) = (media_type(&headers), Vec::new());
+                let body = (&bytes[..], options.validation);
+                let patched = patch_value(&gvk(), &row.schema, media, body, &live, &mut strict)?;
+                let said_of = (options.validation, &strict[..]);
+                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), patched, said_of, said)?;
                 account(&write, &live, decoded)
             }
         };
@@ -113,6 +116,11 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     .await?;
     let value = row.view(&updated)?.to_value().map_err(Status::internal)?;
     Ok(value_response(200, &scale_of(row, &value), form))
+}
+
+fn media_type(headers: &http::HeaderMap) -> &str {
+    let stated = headers.get(http::header::CONTENT_TYPE);
+    stated.and_then(|v| v.to_str().ok()).unwrap_or("")
 }
 
 /// What the account of managers knows of scales.

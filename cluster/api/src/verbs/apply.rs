@@ -1,8 +1,8 @@
 //! Server-side apply (KEP-555).
 
 use super::{
-    Change, Creation, Part, WriteOptions, apply_change, create_object, find, options::field_manager,
-    update::check_patched_address,
+    Change, Creation, Part, WriteOptions, apply_change, create_object, deadline::Deadline, find,
+    options::field_manager, update::check_patched_address,
 };
 use crate::{
     codec::{FieldValidation, invalid_options},
@@ -19,9 +19,6 @@ use std::sync::Arc;
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, Reason, Status, StatusCause, StatusDetails, Time};
 use strata_schema::apply::{self, ApplyError, Write};
-
-/// Attempts when the object comes and goes between finding and writing it.
-const ATTEMPTS: usize = 5;
 
 /// Brings an object to what the caller's configuration says of it, or makes it.
 pub(super) async fn apply_patch(
@@ -52,7 +49,10 @@ pub(super) async fn apply_patch(
         row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     };
-    for _ in 0..ATTEMPTS {
+    let deadline = Deadline::begin();
+    // The object may come and go between finding and writing it.
+    loop {
+        deadline.check()?;
         if find(row, &namespace, &name).is_err() && part == Part::Main {
             let uid = json::text(&config, "metadata.uid");
             if !uid.is_empty() {
@@ -98,11 +98,6 @@ pub(super) async fn apply_patch(
             Ok(object) => return Ok(object_response(200, row, &object, form, call.include_object()?)),
         }
     }
-    Err(Status::conflict(
-        &row.resource,
-        &name,
-        "the object keeps coming and going",
-    ))
 }
 
 /// A configuration that names a revision holds for that one only.

@@ -1,6 +1,6 @@
 //! delete and deletecollection.
 
-use super::{WriteOptions, find, list_page, list_query, request_filter};
+use super::{WriteOptions, deadline::Deadline, find, list_page, list_query, request_filter};
 use crate::{
     admission::{self, Operation, Request},
     cache::StoredForm,
@@ -25,9 +25,6 @@ use strata_store::Expect;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Conflicts with other writers before a deletion gives up.
-const ATTEMPTS: usize = 16;
-
 /// metav1.DeleteOptions as far as the server acts on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeleteOptions {
@@ -40,6 +37,8 @@ pub(crate) struct DeleteOptions {
     /// Whether the policy is the background's, in so many words.
     pub(crate) background: bool,
     pub(crate) dry_run: bool,
+    /// Whether admission is passed by, for what the server removes of its own accord.
+    pub(crate) unasked: bool,
 }
 
 impl DeleteOptions {
@@ -66,6 +65,7 @@ impl DeleteOptions {
             foreground: policy == "Foreground",
             background: policy == "Background",
             dry_run: !json::list(value, "dryRun").is_empty(),
+            unasked: false,
         })
     }
 
@@ -176,12 +176,16 @@ pub(crate) async fn delete_object(
     warnings: &mut Vec<String>,
 ) -> Result<Deleted, Status> {
     let request = Request::new(core, user, row, Operation::Delete, (namespace, name)).dry(options.dry_run);
-    for _ in 0..ATTEMPTS {
+    let deadline = Deadline::begin();
+    loop {
+        deadline.check()?;
         let stored = find(row, namespace, name)?;
         let mut value = stored.to_value().map_err(Status::internal)?;
         check_preconditions(row, &stored, options)?;
-        admission::mutate(&request, None, Some(&value), warnings).await?;
-        admission::validate(&request, None, Some(&value), warnings).await?;
+        if !options.unasked {
+            admission::mutate(&request, None, Some(&value), warnings).await?;
+            admission::validate(&request, None, Some(&value), warnings).await?;
+        }
         let outcome = match mark(row, &mut value, options) {
             Mark::Remove if options.dry_run => return Ok(Deleted::Gone(stored)),
             Mark::Remove => {
@@ -225,11 +229,6 @@ pub(crate) async fn delete_object(
             Err(WriteError::Conflict(None)) => return Err(Status::not_found(&row.resource, name)),
         }
     }
-    Err(Status::conflict(
-        &row.resource,
-        name,
-        "the object has been modified; please apply your changes to the latest version and try again",
-    ))
 }
 
 /// What is told of a removed object when that is not its stored state.

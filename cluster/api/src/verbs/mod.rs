@@ -2,10 +2,12 @@
 
 mod apply;
 mod create;
+mod deadline;
 mod delete;
 mod list_options;
 mod options;
 mod patch;
+mod patch_body;
 mod read;
 mod select;
 mod shown;
@@ -14,11 +16,13 @@ mod watch;
 
 pub(crate) use apply::{read_config, refused};
 pub(crate) use create::{Creation, create, create_object, match_namespace, random_suffix};
+pub(crate) use deadline::{WRITE_TIMEOUT, ran_out};
 pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use list_options::check as check_list_options;
 pub(crate) use options::{WriteOptions, field_manager};
-pub(crate) use patch::{patch, patch_value};
+pub(crate) use patch::patch;
+pub(crate) use patch_body::patch_value;
 pub(crate) use read::{ListQuery, find, get, list, list_page, list_query};
 pub(crate) use select::{Page, filter, parse_revision, request_filter};
 pub(crate) use shown::{ShownField, View};

@@ -1,7 +1,7 @@
 //! update, and what it shares with patch.
 
 use super::{
-    Creation, WriteOptions, create::match_namespace, create_object, delete::finish_deletion, find,
+    Creation, WriteOptions, create::match_namespace, create_object, deadline::Deadline, delete::finish_deletion, find,
     options::field_manager,
 };
 use crate::{
@@ -40,9 +40,6 @@ pub(crate) enum Part {
     /// Anything: what the server itself does to an object on a client's behalf (binding, scale).
     Internal,
 }
-
-/// Conflicts with other writers that are answered by starting over, when the client named no revision.
-const ATTEMPTS: usize = 64;
 
 /// How long a writer who was overtaken waits for those before it.
 const TURN: Duration = Duration::from_secs(1);
@@ -157,7 +154,7 @@ fn check_name(value: &Value, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// Applies a change to the present state until it is written or refused. `make` is given the present state
+/// Applies a change to the present state until it is written or refused, or its time is over. `make` is given the present state
 /// as the row serves it, and makes the wanted one: decoded and defaulted.
 pub(crate) async fn apply_change(
     change: &Change<'_>,
@@ -165,7 +162,7 @@ pub(crate) async fn apply_change(
     mut make: impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
 ) -> Result<Arc<Object>, Status> {
     let core = change.core;
-    let mut attempt = 1;
+    let deadline = Deadline::begin();
     let mut turn = None;
     loop {
         let stored = find(change.row, change.namespace, change.name)?;
@@ -180,10 +177,10 @@ pub(crate) async fn apply_change(
                 return Err(status);
             }
             Err(Attempt::Overtaken { current, retry }) => {
-                if !retry || attempt >= ATTEMPTS {
+                if !retry {
                     return Err(outdated(change));
                 }
-                attempt += 1;
+                deadline.check()?;
                 // A turn is a courtesy: nobody waits long for one who is held up by a webhook.
                 if turn.is_none() {
                     turn = tokio::time::timeout(TURN, core.turn(&stored.key)).await.ok();

@@ -10,7 +10,7 @@ pub(in crate::extension) use path::follow;
 pub(in crate::extension) use schema::{MAX_PATTERNS, TOO_MANY_PATTERNS, below};
 pub(in crate::extension) use spec::conformance;
 
-use super::controller::{FINALIZER, set_condition};
+use super::{controller::set_condition, terminate::FINALIZER};
 use crate::{
     json,
     strategy::{Causes, Column, NAME_COLUMN, Strategy},
