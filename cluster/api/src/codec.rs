@@ -235,6 +235,22 @@ pub(crate) fn decode_patched(
     finish(gvk, decoded, validation, warnings)
 }
 
+/// What a patch made is still an object of its kind, where upstream's decoder looks. Errors: 400.
+pub(crate) fn check_patched(
+    schema: &RowSchema,
+    gvk: &GroupVersionKind,
+    value: &Value,
+    text: &str,
+) -> Result<(), Status> {
+    let same = |name: &str, wanted: &str| value.get(name).and_then(Value::as_str) == Some(wanted);
+    let unchanged = same("kind", &gvk.kind) && same("apiVersion", &gvk.api_version());
+    if unchanged || (value.is_object() && schema.is_custom()) {
+        return Ok(());
+    }
+    let identity = strata_schema::identify(text.as_bytes()).map_err(Status::bad_request)?;
+    check_identity(gvk, &identity, text.as_bytes())
+}
+
 fn finish(
     gvk: &GroupVersionKind,
     decoded: Result<Decoded, strata_schema::Error>,

@@ -10,7 +10,8 @@ use crate::{
     schema::RowSchema,
     strategy::age,
     verbs::{
-        Change, Part, WriteOptions, apply_change, check_address, field_manager, find, patch_value, read_config, refused,
+        Change, Part, WriteOptions, apply_change, check_address, field_manager, find, patch_value, read_config,
+        refused, undecodable,
     },
 };
 use http::Response;
@@ -101,7 +102,9 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
                 let body = (&bytes[..], options.validation);
                 let patched = patch_value(&gvk(), &row.schema, media, body, &live, &mut strict)?;
                 let said_of = (options.validation, &strict[..]);
-                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), patched, said_of, said)?;
+                let shown = patched.to_string();
+                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), patched, said_of, said)
+                    .map_err(|status| undecodable(&shown, status))?;
                 account(&write, &live, decoded)
             }
         };

@@ -18,7 +18,10 @@ use serde_json::Value;
 use std::sync::Arc;
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, Reason, Status, StatusCause, StatusDetails, Time};
-use strata_schema::apply::{self, ApplyError, Write};
+use strata_schema::{
+    apply::{self, ApplyError, Write},
+    structural::whole_numbers,
+};
 
 /// Brings an object to what the caller's configuration says of it, or makes it.
 pub(super) async fn apply_patch(
@@ -29,7 +32,11 @@ pub(super) async fn apply_patch(
 ) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let options = WriteOptions::read(call, "PatchOptions")?;
-    let config = read_config(call, &row.gvk, part == Part::Main, bytes, options.validation)?;
+    let mut config = read_config(call, &row.gvk, part == Part::Main, bytes, options.validation)?;
+    if row.schema.is_custom() {
+        // As items of a set 1 and 1.0 are one.
+        whole_numbers(&mut config);
+    }
     let manager = field_manager(call);
     let force = call.query.is_true("force");
     let subresource = call.info.subresource.clone();

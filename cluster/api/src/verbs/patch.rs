@@ -8,7 +8,7 @@ use super::{
     update::check_patched_address,
 };
 use crate::{
-    codec::{decode_patched, invalid_options, read_body},
+    codec::{check_patched, decode_patched, invalid_options, read_body},
     encode::object_response,
     json,
     pipeline::Call,
@@ -58,11 +58,11 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         let present = json::text(old, "metadata.resourceVersion").to_owned();
         let patch = body.as_ref().map_err(Clone::clone)?;
         let mut new = patch.apply(&row.schema, &row.gvk, old)?;
-        let whole = new.as_object().is_some_and(|m| m.contains_key("metadata"));
-        if !whole {
-            return Err(Status::bad_request("the patched object has no metadata"));
-        }
         let shown = patch.shown(&new);
+        if !patch.is_strategic() {
+            let identified = check_patched(&row.schema, &row.gvk, &new, &shown);
+            identified.map_err(|status| undecodable(&shown, status))?;
+        }
         // A patch that says nothing of the revision applies to whatever is there.
         if json::text(&new, "metadata.resourceVersion") == present {
             json::remove(&mut new, "metadata.resourceVersion");
@@ -93,7 +93,7 @@ fn unconverted(why: &str) -> Option<String> {
 }
 
 /// Upstream reports what a patch made undecodable as an invalid patch of nothing in particular.
-fn undecodable(shown: &str, status: Status) -> Status {
+pub(crate) fn undecodable(shown: &str, status: Status) -> Status {
     let why = match status.message.split_once(" cannot be handled as a ") {
         Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, why)| why),
         None => &status.message,
