@@ -14,7 +14,7 @@ pub(crate) use feeder::{key_of, load, prefix_of, run as feed, value_of};
 pub(crate) use fields::{FieldPath, Selectable, extract};
 pub(crate) use map::{Iter, Map};
 pub(crate) use progress::Progress;
-pub(crate) use resource::{ResourceCache, StoredForm, first_of};
+pub(crate) use resource::{RING_MAX, ResourceCache, StoredForm, first_of};
 pub(crate) use watch::{EventKind, FieldRef, Filter, Frame, Start, Watch};
 
 use std::{

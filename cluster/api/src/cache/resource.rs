@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 /// Events kept whatever their age.
 const RING_MIN: usize = 128;
 /// Events kept whatever happens.
-const RING_MAX: usize = 16 * 1024;
+pub(crate) const RING_MAX: usize = 16 * 1024;
 /// Age up to which events are kept between the two (upstream's watch cache keeps 75 s).
 const RING_AGE: Duration = Duration::from_secs(75);
 /// Snapshots kept for continue tokens; the oldest goes first.

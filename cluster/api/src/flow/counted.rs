@@ -220,7 +220,13 @@ pub(super) fn show(levels: &[&Arc<Level>], schemas: &[Arc<Schema>], page: &mut P
     }
     rows(&COUNTERS, schemas, page);
     rows(&GAUGES, schemas, page);
-    rows(&HISTOGRAMS, schemas, page);
+    for (name, help, read) in HISTOGRAMS {
+        let name = format!("{PREFIX}{name}");
+        let mut section = page.section(&name, Kind::Histogram, help);
+        for schema in schemas.iter().filter(|schema| read(&schema.counters).count() > 0) {
+            section.histogram(&labels(schema), read(&schema.counters));
+        }
+    }
     for (name, help, label, values, read) in PAIRS {
         let name = format!("{PREFIX}{name}");
         let mut section = page.section(&name, Kind::Histogram, help);

@@ -1,7 +1,10 @@
 //! The store as upstream's metrics of etcd know it, and the cache in front of it.
 
 use super::requests::LATENCY;
-use crate::{cache::ResourceCache, core::Core};
+use crate::{
+    cache::{RING_MAX, ResourceCache},
+    core::Core,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use strata_metrics::{Counter, Family, Histogram, Kind, Page};
 
@@ -31,6 +34,8 @@ pub(crate) struct Seen {
     pub(crate) terminated: Counter,
     /// Lists.
     pub(crate) lists: Counter,
+    /// Lists of the newest state.
+    pub(crate) newest: Counter,
     /// Objects that lists looked at.
     pub(crate) fetched: Counter,
     /// Objects that lists answered with.
@@ -147,6 +152,16 @@ fn show_objects(cache: &ResourceCache, applied: u64, page: &mut Page) {
         ),
     ] {
         page.section(name, Kind::Gauge, help).sample(&labels, value);
+    }
+    let help = "Events that the cache keeps for watches that begin in the past.";
+    page.section("watch_cache_capacity", Kind::Gauge, help)
+        .sample(&labels, RING_MAX as f64);
+    let newest = cache.seen().newest.get();
+    if newest > 0 {
+        let labels = [("fallback", "false"), labels[0], labels[1], ("success", "true")];
+        let help = "Lists of the newest state that the cache answered.";
+        page.section("apiserver_watch_cache_consistent_read_total", Kind::Counter, help)
+            .sample(&labels, newest as f64);
     }
     let named = match group {
         "" => resource.to_owned(),

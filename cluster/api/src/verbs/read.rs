@@ -215,6 +215,8 @@ async fn world(core: &Core, cache: &ResourceCache, query: &ListQuery) -> Result<
             let map = known.ok_or_else(|| Status::expired("The resourceVersion for the provided list is too old."))?;
             return Ok((map, revision));
         }
+    } else {
+        cache.seen().newest.inc();
     }
     let snapshot = cache.snapshot();
     Ok((snapshot.map, snapshot.revision))

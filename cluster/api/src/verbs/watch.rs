@@ -5,7 +5,7 @@ use crate::{
     cache::{Filter, Frame, ResourceCache, Start, Watch},
     core::Core,
     encode::FrameWriter,
-    flow::{Seats, take_seats},
+    flow::take_seats,
     pipeline::{Call, RequestBody},
     registry::Row,
 };
@@ -22,11 +22,16 @@ use strata_http::{
 };
 use strata_meta::{Revision, Status, Uid};
 use strata_metrics::Histogram;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep, timeout},
+};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// Upstream's `--min-request-timeout`: watches end after one to two times this.
 const WATCH_SECONDS: u64 = 1800;
+/// A client that takes its first events slower than this holds no seats for them any more.
+const LONGEST_BEGINNING: Duration = Duration::from_secs(15);
 /// Frames that are ready together leave together, up to this size.
 const PIECE: usize = 64 << 10;
 /// Bytes that say how long a frame in protobuf is.
@@ -113,7 +118,7 @@ struct Running {
     view: View,
     writer: FrameWriter,
     /// What the request holds in its priority level until its first events are written.
-    seats: Option<Seats>,
+    seats: Option<oneshot::Sender<()>>,
     /// Whether frames are sent one by one.
     alone: bool,
     // Asked for once: a timer and a place among those who wait, for each frame anew, cost more than the frame.
@@ -156,6 +161,7 @@ fn frames(
 ) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
     let gvk = &writer.row.gvk;
     let resource = &writer.row.resource.resource;
+    let seats = seats_of(&watch);
     let running = Running {
         sizes: core.metrics.storage.watched(&gvk.group, &gvk.version, resource),
         started: Instant::now(),
@@ -165,7 +171,7 @@ fn frames(
         watch,
         view,
         writer,
-        seats: take_seats(),
+        seats,
         alone,
         deadline: Box::pin(sleep(Duration::from_secs(seconds))),
     };
@@ -198,6 +204,18 @@ fn frames(
             Err(status) => Some((Ok(running.writer.error(&status)), None)),
         }
     })
+}
+
+/// Holds the seats of the request until the sender is dropped, if the watch has something to begin with.
+fn seats_of(watch: &Watch) -> Option<oneshot::Sender<()>> {
+    let seats = take_seats().filter(|_| watch.is_beginning())?;
+    let (sender, over) = oneshot::channel();
+    tokio::spawn(async move {
+        // Dropped or too late: it is over.
+        let _ = timeout(LONGEST_BEGINNING, over).await;
+        drop(seats);
+    });
+    Some(sender)
 }
 
 impl Running {
