@@ -90,6 +90,17 @@ fn a_long_name_with_many_places_below_it_is_not_written_for_each() {
 }
 
 #[test]
+fn a_long_name_in_a_definition_is_not_written_for_each_place_below_it() {
+    let named = |length: usize| {
+        let wide = (0..10_000).map(|n| (format!("p{n}"), json!({"type": "string"})));
+        let wide: serde_json::Map<String, Value> = wide.collect();
+        schema(json!({"type": "object", "properties": {"x".repeat(length): {"type": "object", "properties": wide}}}))
+    };
+    quick("a usual name", || definition(&named(1_000))).expect("it may be");
+    quick("a long name", || definition(&named(500_000))).expect_err("too long");
+}
+
+#[test]
 fn definitions_whose_patterns_grow_without_end_are_refused() {
     let patterns = |count: usize, pattern: &str| {
         let property = |n| {

@@ -82,6 +82,17 @@ fn pattern_weight(schema: &Value) -> u64 {
     below(schema).fold(own, |sum, (_, part)| sum.saturating_add(pattern_weight(part)))
 }
 
+/// Most text of the paths to all places of a schema, in bytes: each is written when its place is looked at, so that one
+/// long name with many places below it would be copied for all of them. The largest schemas in use have a tenth.
+const MAX_PATHS: usize = 32 << 20;
+
+/// The text of the paths to a place and all below it.
+fn path_weight(schema: &Value, path: usize) -> usize {
+    below(schema).fold(path, |sum, (step, part)| {
+        sum.saturating_add(path_weight(part, path + step.len()))
+    })
+}
+
 /// Problems of a version's `schema`. `unchanged` is whether it is as it was before an update; `patterns` is how large
 /// the regular expressions of the definition are so far.
 pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, patterns: &mut u64, causes: &mut Causes) {
@@ -93,6 +104,11 @@ pub(super) fn validate(holder: &Field<'_>, status: bool, unchanged: bool, patter
     *patterns = patterns.saturating_add(pattern_weight(schema));
     if *patterns > MAX_PATTERNS && !unchanged {
         causes.push(StatusCause::forbidden(field.path(), TOO_MANY_PATTERNS));
+        return;
+    }
+    if !unchanged && path_weight(schema, 0) > MAX_PATHS {
+        let why = "the paths to the places of the schema are too long together (try shorter names)";
+        causes.push(StatusCause::forbidden(field.path(), why));
         return;
     }
     let known = causes.len();
