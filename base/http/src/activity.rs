@@ -35,6 +35,11 @@ impl Activity {
         InUse(self.clone())
     }
 
+    /// Requests that are being answered.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// How long nothing has gone on; zero while something does.
     fn quiet(&self) -> Duration {
         if self.open.load(Ordering::Acquire) > 0 {

@@ -99,6 +99,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 256 << 10;
 /// HPACK's table (RFC 7541 section 4.2: 4,096 bytes unless agreed otherwise).
 const HEADER_TABLE: u32 = 4096;
+/// Streams from which on a connection waits for the others of them before it sends.
+const MANY_STREAMS: usize = 8;
 /// Unacknowledged data for this long ends a connection: the peer has gone without a word.
 const USER_TIMEOUT_MILLIS: u32 = 60_000;
 /// Wait after accept fails for want of descriptors, so that the loop does not spin.
@@ -320,7 +322,8 @@ async fn serve_http2(
         }
     };
     let mut end = pin!(end.fuse());
-    turn(outlet, |cx| {
+    let many = || activity.open() >= MANY_STREAMS;
+    turn(outlet, many, |cx| {
         if end.as_mut().poll(cx).is_ready() {
             connection.as_mut().graceful_shutdown();
         }

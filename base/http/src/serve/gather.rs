@@ -42,17 +42,30 @@ pub(super) fn gather<S>(stream: S) -> (Gathered<S>, Outlet<S>) {
 
 /// Drives a connection over the [`Gathered`] half, given as its poll, to its end.
 ///
+/// Streams of one connection that are told the same event are tasks that run one after another, and the first
+/// wakes the connection before the others have spoken. While there are `many` streams, what is gathered therefore
+/// waits until the tasks that were ready before have had their turn, and once more for as long as that brings more.
+///
 /// Errors: the connection's, or that what it wrote could not be sent.
 pub(super) async fn turn<S, E>(
     outlet: Outlet<S>,
+    many: impl Fn() -> bool,
     mut connection: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
 ) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let mut waited_with = 0;
     poll_fn(|cx| {
         let ended = connection(cx);
+        let unsent = locked(&outlet.0).unsent();
+        if ended.is_pending() && unsent > waited_with && many() {
+            waited_with = unsent;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        waited_with = 0;
         let sent = locked(&outlet.0).send(cx);
         match (ended, sent) {
             (Poll::Ready(result), _) => Poll::Ready(result.map_err(io::Error::other)),
@@ -84,6 +97,10 @@ impl<S: AsyncWrite + Unpin> Held<S> {
             self.gathered = Vec::new();
         }
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn unsent(&self) -> usize {
+        self.gathered.len() - self.sent
     }
 
     /// Waits until there is room to gather more.
@@ -161,14 +178,41 @@ mod tests {
         let mut reading = Box::pin(far.read_exact(&mut buffer));
         assert!(reading.as_mut().poll(&mut cx).is_pending());
         let mut turns = 0;
-        turn(outlet, |_| {
-            turns += 1;
-            Poll::Ready(Ok::<_, io::Error>(()))
-        })
+        turn(
+            outlet,
+            || false,
+            |_| {
+                turns += 1;
+                Poll::Ready(Ok::<_, io::Error>(()))
+            },
+        )
         .await
         .unwrap();
         reading.await.unwrap();
         assert_eq!((&buffer, turns), (b"one two ", 1));
+    }
+
+    #[tokio::test]
+    async fn what_many_streams_say_at_once_leaves_at_once() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let (mut gathered, outlet) = gather(near);
+        // Each turn of the connection finds that one more stream has spoken, as when a task for each runs in between.
+        let parts: [&[u8]; 3] = [b"one ", b"two ", b"three"];
+        let mut turns = 0;
+        let connection = tokio::spawn(turn(
+            outlet,
+            || true,
+            move |_| {
+                if let Some(part) = parts.get(turns) {
+                    assert!(write(&mut gathered, part).is_ready());
+                }
+                turns += 1;
+                Poll::<io::Result<()>>::Pending
+            },
+        ));
+        let mut buffer = [0; 64];
+        assert_eq!(far.read(&mut buffer).await.unwrap(), 13);
+        connection.abort();
     }
 
     #[tokio::test]
@@ -196,7 +240,7 @@ mod tests {
         let (mut gathered, outlet) = gather(near);
         drop(far);
         assert!(write(&mut gathered, b"lost").is_ready());
-        let ended = turn(outlet, |_| Poll::<io::Result<()>>::Pending).await;
+        let ended = turn(outlet, || false, |_| Poll::<io::Result<()>>::Pending).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }
