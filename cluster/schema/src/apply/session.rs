@@ -119,10 +119,17 @@ impl<'a> Session<'a> {
             time: last.as_ref().and_then(|last| last.time),
             set,
         };
+        // Most applies change values, not fields: whatever pruning would take out would come back as managed.
+        let same = |last: &Managed| last.version == managed.version && managed.set.covers(&last.set);
+        let nothing_lost = last.as_ref().is_none_or(same);
         managers.0.insert(id.clone(), managed);
-        let new = match last.filter(|last| !last.set.is_empty()) {
-            Some(last) => self.prune(merged, &managers, &last)?,
-            None => merged,
+        let new = match last {
+            Some(last) if !nothing_lost => self.prune(merged, &managers, &last)?,
+            Some(last) if cfg!(debug_assertions) && !last.set.is_empty() => {
+                debug_assert_eq!(self.prune(merged.clone(), &managers, &last).as_ref(), Ok(&merged));
+                merged
+            }
+            _ => merged,
         };
         self.take(live, &new, &mut managers, Some(&id), force)?;
         let changed = new != *live;

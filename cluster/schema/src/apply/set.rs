@@ -135,6 +135,11 @@ impl Set {
         Self(intersection(&self.0, &other.0))
     }
 
+    /// Whether every path of the other is here too.
+    pub(super) fn covers(&self, other: &Set) -> bool {
+        covers(&self.0, &other.0)
+    }
+
     /// Whether the two have a path in common.
     pub(super) fn meets(&self, other: &Set) -> bool {
         meets(&self.0, &other.0)
@@ -294,6 +299,15 @@ fn intersection(a: &Map<String, Value>, b: &Map<String, Value>) -> Map<String, V
     both
 }
 
+fn covers(all: &Map<String, Value>, part: &Map<String, Value>) -> bool {
+    part.iter().filter(|(step, _)| *step != SELF).all(|(step, theirs)| {
+        let (Some(Value::Object(mine)), Value::Object(theirs)) = (all.get(step), theirs) else {
+            return false;
+        };
+        (is_member(mine) || !is_member(theirs)) && covers(mine, theirs)
+    })
+}
+
 fn meets(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
     let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     few.iter().filter(|(step, _)| *step != SELF).any(|(step, mine)| {
@@ -360,6 +374,9 @@ mod tests {
         assert_eq!(all.intersection(&all), all);
         assert!(all.meets(&all) && !all.meets(&Set::default()));
         let labels = set(json!({"f:metadata": {"f:labels": {}}}));
+        assert!(all.covers(&all) && all.covers(&labels) && all.covers(&Set::default()) && !labels.covers(&all));
+        let inner = set(json!({"f:metadata": {"f:labels": {"f:a": {}}}}));
+        assert!(all.covers(&inner) && !labels.covers(&inner) && !inner.covers(&labels));
         assert_eq!(
             all.clone().difference(&labels).into_fields()["f:metadata"]["f:labels"],
             json!({"f:a": {}})
