@@ -42,7 +42,8 @@ pub enum Operation {
     Get,
     /// LIST of 500 config maps.
     List,
-    /// Server-side apply of a deployment, an annotation of which changes.
+    /// Server-side apply of a deployment, a label of which changes. (An annotation's change is a new generation, which
+    /// a controller answers with a write; the peer runs none.)
     Apply,
     /// POST of a custom resource whose schema has CEL rules.
     Custom,

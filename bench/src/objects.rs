@@ -87,7 +87,7 @@ pub fn applied(namespace: &str, name: &str, count: usize) -> (String, Bytes) {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}?fieldManager=bench&force=true");
     let object = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "annotations": {"example.com/build": count.to_string()}, "labels": {"app": name}},
+        "metadata": {"name": name, "labels": {"app": name, "build": count.to_string()}},
         "spec": {
             "replicas": 0, "paused": true,
             "selector": {"matchLabels": {"app": name}},
