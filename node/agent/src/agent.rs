@@ -9,6 +9,7 @@ use crate::{
     pod::Pod,
     pull::Puller,
     server::Server,
+    tries::Tries,
 };
 use serde::Deserialize;
 use std::{net::IpAddr, sync::Arc};
@@ -59,6 +60,7 @@ impl Agent {
             events,
             facts: facts.clone(),
             network: network.clone(),
+            tries: Tries::default(),
             options: options.clone(),
         });
         let tasks = TaskTracker::new();

@@ -5,6 +5,7 @@ use crate::{
     options::{AgentOptions, NetworkSlot, NodeFacts},
     pod::Pod,
     pull::Puller,
+    tries::Tries,
 };
 use std::sync::Arc;
 use strata_client::{EventRecorder, Informer, ObjectReference};
@@ -28,6 +29,8 @@ pub struct Context {
     pub services: Informer<Service>,
     /// The pod network, once there is one.
     pub network: NetworkSlot,
+    /// How probes go.
+    pub tries: Tries,
 }
 
 /// The pod, as an event is about it.

@@ -37,6 +37,7 @@ mod status;
 mod streams;
 mod subpath;
 mod summary;
+mod tries;
 mod usage;
 mod watcher;
 mod worker;

@@ -3,6 +3,7 @@
 use crate::{
     handler::{self, Target},
     pod::Probe,
+    tries::Tried,
 };
 use std::time::Duration;
 use strata_task::CancellationToken;
@@ -66,10 +67,17 @@ impl Tally {
 }
 
 /// Runs the probes of one container until it is cancelled: startup first, then the other two.
-pub async fn run(target: Target, started: Instant, cancel: CancellationToken, findings: mpsc::Sender<Finding>) {
+pub async fn run(
+    target: Target,
+    tried: Tried,
+    started: Instant,
+    cancel: CancellationToken,
+    findings: mpsc::Sender<Finding>,
+) {
+    let (target, tried) = (&target, &tried);
     let all = async {
         if let Some(probe) = &target.container.startup_probe
-            && !startup(&target, probe, started, &findings).await
+            && !startup((target, tried), probe, started, &findings).await
         {
             return;
         }
@@ -79,12 +87,12 @@ pub async fn run(target: Target, started: Instant, cancel: CancellationToken, fi
         }
         let liveness = async {
             if let Some(probe) = &target.container.liveness_probe {
-                liveness(&target, probe, started, &findings).await;
+                liveness((target, tried), probe, started, &findings).await;
             }
         };
         let readiness = async {
             match &target.container.readiness_probe {
-                Some(probe) => readiness(&target, probe, started, &findings).await,
+                Some(probe) => readiness((target, tried), probe, started, &findings).await,
                 None => {
                     // The receiver is gone only when the pod is, and then nobody needs to know.
                     let _ = findings.send(Finding::Ready(true)).await;
@@ -99,8 +107,12 @@ pub async fn run(target: Target, started: Instant, cancel: CancellationToken, fi
     }
 }
 
-async fn startup(target: &Target, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) -> bool {
-    let verdict = until_decided(target, probe, "Startup", started, findings).await;
+/// Where a probe acts and what its tries are counted in.
+type At<'p> = (&'p Target, &'p Tried);
+
+async fn startup(at: At<'_>, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) -> bool {
+    let target = at.0;
+    let verdict = until_decided(at, probe, "Startup", started, findings).await;
     if let Err(why) = &verdict {
         let text = format!(
             "Container {} failed startup probe, will be restarted",
@@ -113,7 +125,7 @@ async fn startup(target: &Target, probe: &Probe, started: Instant, findings: &mp
 }
 
 async fn until_decided(
-    target: &Target,
+    (target, tried): At<'_>,
     probe: &Probe,
     name: &'static str,
     started: Instant,
@@ -125,6 +137,7 @@ async fn until_decided(
     loop {
         tokio::time::sleep_until(next).await;
         let result = handler::run(target, &probe.handler, rhythm.timeout).await;
+        tried.count(name, result.is_ok());
         let decision = tally.decide(result.is_ok(), &rhythm);
         if let Err(why) = &result {
             let _ = findings.send(Finding::Failed(name, why.clone())).await;
@@ -137,9 +150,10 @@ async fn until_decided(
     }
 }
 
-async fn liveness(target: &Target, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) {
+async fn liveness(at: At<'_>, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) {
+    let target = at.0;
     let mut from = started;
-    while until_decided(target, probe, "Liveness", from, findings).await.is_ok() {
+    while until_decided(at, probe, "Liveness", from, findings).await.is_ok() {
         let rhythm = Rhythm::from(probe);
         // A success is no news; the next round begins a period later.
         from = (Instant::now() + rhythm.period)
@@ -158,7 +172,7 @@ async fn liveness(target: &Target, probe: &Probe, started: Instant, findings: &m
 /// default period) until a rollout may go on would be for nothing. Such extra tries are not told.
 const EAGER_PAUSE: Duration = Duration::from_millis(100);
 
-async fn readiness(target: &Target, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) {
+async fn readiness((target, tried): At<'_>, probe: &Probe, started: Instant, findings: &mpsc::Sender<Finding>) {
     let rhythm = Rhythm::from(probe);
     let mut tally = Tally::default();
     let (mut told, mut served) = (false, false);
@@ -170,6 +184,9 @@ async fn readiness(target: &Target, probe: &Probe, started: Instant, findings: &
         let decision = tally.decide(result.is_ok(), &rhythm);
         served |= result.is_ok();
         let regular = next >= due;
+        if regular || result.is_ok() {
+            tried.count("Readiness", result.is_ok());
+        }
         if let Err(why) = result
             && regular
             && findings.send(Finding::Failed("Readiness", why)).await.is_err()

@@ -112,6 +112,7 @@ impl Server {
             }
             ["metrics", "resource"] if reading => Ok(exposition(usage::exposition(&self.context).await)),
             ["metrics", "cadvisor"] if reading => Ok(exposition(cadvisor::exposition(&self.context, &self.pods).await)),
+            ["metrics", "probes"] if reading => Ok(exposition(self.context.tries.exposition())),
             ["configz"] if reading => Ok(json(self.configz())),
             ["metrics"] => Ok(exposition(summary::metrics(&self.context, &self.pods))),
             ["containerLogs", namespace, pod, container] if reading => {

@@ -97,7 +97,11 @@ impl Worker {
         let ip = self.sandbox.as_ref().map(|s| s.ip.as_str()).unwrap_or_default();
         let target = start::target(&self.context, &tracked.id, container, ip);
         let (findings, mut found) = mpsc::channel(8);
-        tokio::spawn(probe::run(target, Instant::now(), tracked.probes.clone(), findings));
+        let meta = &self.pod.metadata;
+        let tries = &self.context.tries;
+        let tried = tries.begin(&meta.namespace, &meta.name, meta.uid.as_str(), name);
+        let cancel = tracked.probes.clone();
+        tokio::spawn(probe::run(target, tried, Instant::now(), cancel, findings));
         let (letters, name, id) = (self.letters.clone(), name.to_owned(), tracked.id.clone());
         tokio::spawn(async move {
             while let Some(finding) = found.recv().await {
