@@ -4,14 +4,14 @@ use crate::{
     aggregate,
     audit::{self, Trail},
     core::Core,
-    discovery, duration,
+    discovery,
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     flow, health,
     impersonate::{forget, impersonated},
     metrics::waits,
     operations,
     registry::Row,
-    request::{Query, RequestInfo},
+    request::{Query, RequestInfo, time_limit},
     review, subresource, usage,
     verbs::{self, WRITE_TIMEOUT, ran_out},
 };
@@ -29,9 +29,6 @@ use std::{
 use strata_auth::{Authenticator, Unauthenticated, UserInfo};
 use strata_http::{Body, Handler, Peer};
 use strata_meta::{Reason, Status};
-
-/// Upstream's `--request-timeout`.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a request may wait for its turn; connections bound how many do.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -407,28 +404,6 @@ async fn timed(
                 "Timeout: request did not complete within the allotted timeout",
             ))
         }
-    }
-}
-
-/// How long an answer may take; nothing bounds what goes on for long. Errors: 400, before anybody looks who asks.
-fn time_limit(info: &RequestInfo, query: &Query) -> Result<Option<Duration>, Status> {
-    match info.is_long_running() {
-        true => Ok(None),
-        false => stated_timeout(query.get("timeout")).map(Some),
-    }
-}
-
-/// How long the client wants to wait, at most as long as anybody may. Errors: 400.
-fn stated_timeout(text: &str) -> Result<Duration, Status> {
-    match text {
-        "" | "0" => Ok(REQUEST_TIMEOUT),
-        _ => match duration::parse(text) {
-            Some(Duration::ZERO) => Ok(REQUEST_TIMEOUT),
-            Some(stated) => Ok(stated.min(REQUEST_TIMEOUT)),
-            None => Err(Status::bad_request(format_args!(
-                "invalid timeout specified in the request URL - time: invalid duration {text:?}"
-            ))),
-        },
     }
 }
 
