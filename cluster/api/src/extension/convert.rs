@@ -1,7 +1,13 @@
 //! Conversion by webhook (apiextensions.k8s.io ConversionReview).
 
 use super::{Definition, definition::Converter};
-use crate::{core::Core, flow, json, metrics::waits};
+use crate::{
+    core::Core,
+    flow, json,
+    metrics::waits,
+    validate::{Field, formats},
+    yaml,
+};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 use strata_meta::{GroupVersionKind, Reason, Status, Uid};
@@ -25,11 +31,7 @@ pub(super) async fn by_webhook(
         let (group, version) = json::text(o, "apiVersion").split_once('/').unwrap_or(("", ""));
         format!("{group}/{version}, Kind={}", json::text(o, "kind"))
     });
-    let failed = |why: String| {
-        let mut status = Status::failure(Reason::Unknown, format_args!("conversion webhook for {from} {why}"));
-        status.code = 500;
-        status
-    };
+    let failed = |why: String| told(format!("conversion webhook for {from} {why}"));
     let started = Instant::now();
     let metrics = &converting.core.metrics.admission;
     let converted = ask(converting, &objects, wanted).await;
@@ -46,14 +48,76 @@ pub(super) async fn by_webhook(
         return Err(failed(format!("returned {found} objects, expected {expected}")));
     }
     let mut list = Vec::with_capacity(objects.len());
-    for (at, (original, mut answer)) in objects.iter().zip(converted).enumerate() {
-        check(original, &answer, wanted)
-            .map_err(|why| failed(format!("returned invalid converted object at index {at}: {why}")))?;
-        restore_metadata(original, &mut answer)
-            .map_err(|why| failed(format!("returned invalid metadata in object at index {at}: {why}")))?;
+    for (original, mut answer) in objects.iter().zip(converted) {
+        // Upstream says this much and no more of what is no object at all.
+        let nothing = |why: &str| told(why.to_owned());
+        match &answer {
+            Value::Object(_) => {}
+            Value::Null => return Err(nothing("unexpected end of JSON input")),
+            other => {
+                let found = go_type(other, true);
+                let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+                return Err(nothing(&why));
+            }
+        }
+        check(original, &answer, wanted).map_err(|why| failed(format!("returned invalid object{why}")))?;
+        restore_metadata(original, &mut answer).map_err(|why| failed(format!("returned invalid metadata: {why}")))?;
         list.push(answer);
     }
     Ok(list)
+}
+
+/// 500, with a sentence and nothing else.
+fn told(why: String) -> Status {
+    let mut status = Status::failure(Reason::Unknown, why);
+    status.code = 500;
+    status
+}
+
+/// What Go calls the type of a value, or JSON its kind.
+fn go_type(value: &Value, json: bool) -> &'static str {
+    match (value, json) {
+        (Value::Null, true) => "null",
+        (Value::Null, false) => "<nil>",
+        (Value::Bool(_), _) => "bool",
+        (Value::Number(_), true) => "number",
+        (Value::Number(number), false) if number.is_f64() => "float64",
+        (Value::Number(_), false) => "int64",
+        (Value::String(_), _) => "string",
+        (Value::Array(_), true) => "array",
+        (Value::Array(_), false) => "[]interface {}",
+        (Value::Object(_), true) => "object",
+        (Value::Object(_), false) => "map[string]interface {}",
+    }
+}
+
+/// An answer as JSON. Errors: a sentence.
+fn read_review(bytes: &[u8]) -> Result<Value, String> {
+    if let Ok(review @ Value::Object(_)) = serde_json::from_slice(bytes) {
+        return Ok(review);
+    }
+    // YAML would do.
+    let document = yaml::read(bytes).map_err(|error| format!("yaml: {error}"))?;
+    match strata_schema::identify(document.value.to_string().as_bytes()) {
+        Ok(_) => Ok(document.value),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+/// Whether an answer is a review of the version that was asked in. Errors: a sentence.
+fn check_kind(answer: &Value, review: &str) -> Result<(), String> {
+    let (version, kind) = (json::text(answer, "apiVersion"), json::text(answer, "kind"));
+    if kind != "ConversionReview" && !kind.is_empty() {
+        return Err(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+        ));
+    }
+    match version.strip_prefix("apiextensions.k8s.io/") {
+        Some(found @ ("v1" | "v1beta1")) if found != review => Err(format!(
+            "converting ({found}.ConversionReview) to ({review}.ConversionReview): unknown conversion"
+        )),
+        _ => Ok(()),
+    }
 }
 
 async fn ask(converting: &Converting<'_>, objects: &[Value], wanted: &GroupVersionKind) -> Result<Vec<Value>, String> {
@@ -70,9 +134,26 @@ async fn ask(converting: &Converting<'_>, objects: &[Value], wanted: &GroupVersi
     });
     let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
     let core = converting.core;
-    let answer = Box::pin(flow::parked(core.webhooks.post(core, config, "", body.into(), TIMEOUT))).await;
-    let answer = answer.map_err(|e| e.to_string())?;
-    let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
+    let answer = Box::pin(flow::parked(core.webhooks.post(
+        core,
+        config,
+        "timeout=30s",
+        body.into(),
+        TIMEOUT,
+    )))
+    .await;
+    // It is the client's own limit that was met, and Go's client says so.
+    let answer = answer.map_err(|e| {
+        let why = e.to_string();
+        match why.strip_suffix(": context deadline exceeded") {
+            Some(begun) => {
+                format!("{begun}: net/http: request canceled (Client.Timeout exceeded while awaiting headers)")
+            }
+            None => why,
+        }
+    })?;
+    let mut answer = read_review(&answer)?;
+    check_kind(&answer, review)?;
     let (version, kind) = (json::text(&answer, "apiVersion"), json::text(&answer, "kind"));
     if review == "v1" && (version, kind) != ("apiextensions.k8s.io/v1", "ConversionReview") {
         let (group, version) = version.split_once('/').unwrap_or(("", version));
@@ -105,13 +186,16 @@ fn check(original: &Value, converted: &Value, wanted: &GroupVersionKind) -> Resu
     let found = json::text(converted, "apiVersion");
     if found != wanted.api_version() {
         return Err(format!(
-            "invalid groupVersion (expected {}, received {found})",
+            " at index 0: invalid groupVersion (expected {}, received {found})",
             wanted.api_version()
         ));
     }
     let found = json::text(converted, "kind");
     if found != wanted.kind {
-        return Err(format!("invalid kind (expected {}, received {found})", wanted.kind));
+        return Err(format!(
+            " at index 0: invalid kind (expected {}, received {found})",
+            wanted.kind
+        ));
     }
     for (path, what) in [
         ("metadata.name", "name"),
@@ -120,7 +204,7 @@ fn check(original: &Value, converted: &Value, wanted: &GroupVersionKind) -> Resu
     ] {
         let (before, after) = (json::text(original, path), json::text(converted, path));
         if before != after {
-            return Err(format!("must have the same {what}: {before} != {after}"));
+            return Err(format!(": must have the same {what}: {before} != {after}"));
         }
     }
     Ok(())
@@ -130,7 +214,10 @@ fn check(original: &Value, converted: &Value, wanted: &GroupVersionKind) -> Resu
 fn restore_metadata(original: &Value, converted: &mut Value) -> Result<(), String> {
     let answered = match converted.get_mut("metadata").map(Value::take) {
         Some(Value::Object(map)) => map,
-        Some(_) => return Err("invalid metadata in converted object".into()),
+        Some(other) => {
+            let found = go_type(&other, false);
+            return Err(format!("invalid metadata of type {found} in converted object"));
+        }
         None => return Err("missing metadata in converted object".into()),
     };
     let mut metadata = match original.get("metadata") {
@@ -143,14 +230,41 @@ fn restore_metadata(original: &Value, converted: &mut Value) -> Result<(), Strin
                 metadata.remove(name);
             }
             Some(Value::Object(map)) => {
-                if let Some((key, _)) = map.iter().find(|(_, v)| !v.is_string()) {
-                    return Err(format!("metadata.{name}[{key}] must be a string in converted object"));
+                if let Some((key, other)) = map.iter().find(|(_, v)| !v.is_string()) {
+                    let found = go_type(other, false);
+                    return Err(format!(
+                        "metadata.{name}[{key}] must be a string, but is {found} in converted object"
+                    ));
+                }
+                if metadata.get(name) != answered.get(name) {
+                    check_texts(name, map)?;
                 }
                 metadata.insert(name.to_owned(), Value::Object(map.clone()));
             }
-            Some(_) => return Err(format!("invalid metadata.{name} in converted object")),
+            Some(other) => {
+                let found = go_type(other, false);
+                return Err(format!("invalid metadata.{name} of type {found} in converted object"));
+            }
         }
     }
     converted["metadata"] = Value::Object(metadata);
     Ok(())
+}
+
+/// Changed labels and annotations are as they may be.
+fn check_texts(name: &str, map: &Map<String, Value>) -> Result<(), String> {
+    let mut causes = Vec::new();
+    let texts = Value::Object(map.clone());
+    let texts = Field::root(&texts);
+    // Upstream names the annotations so.
+    match name {
+        "labels" => formats::labels(&texts.named("metadata.labels"), &mut causes),
+        _ => formats::annotations(&texts.named("metadata.annotation"), &mut causes),
+    }
+    let sentences: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+    match sentences.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }

@@ -73,7 +73,7 @@ impl Custom {
             return Err(Status::internal("an object was to be shown before it was converted"));
         }
         let mut value = self.refreshed(object)?;
-        self.take_in(&mut value)?;
+        self.shape(&mut value)?;
         self.made(object.revision, &value)
     }
 
@@ -101,7 +101,7 @@ impl Custom {
             }
             let missing = || Status::internal("the conversion webhook lost an object");
             let mut value = converted.next().ok_or_else(missing)?;
-            self.take_in(&mut value)?;
+            self.shape(&mut value)?;
             shown.push(self.made(object.revision, &value)?);
         }
         Ok(shown)
@@ -138,15 +138,22 @@ impl Custom {
         Ok(value)
     }
 
-    /// Brings a converted value into this version's form.
+    /// Brings a converted value into this version's form, with its defaults.
     fn take_in(&self, value: &mut Value) -> Result<(), Status> {
+        self.shape(value)?;
+        self.structural().apply_defaults(value);
+        Ok(())
+    }
+
+    /// Brings a converted value into this version's form. What is read gets the defaults of the version it is stored
+    /// in, and no others.
+    fn shape(&self, value: &mut Value) -> Result<(), Status> {
         let schema = self.structural();
         let revision = value["metadata"].get("resourceVersion").cloned();
         schema.coerce(&self.version().gvk, value).map_err(Status::internal)?;
         if let Some(revision) = revision {
             value["metadata"]["resourceVersion"] = revision;
         }
-        schema.apply_defaults(value);
         Ok(())
     }
 

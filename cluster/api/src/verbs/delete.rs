@@ -143,6 +143,7 @@ pub(crate) async fn delete(call: &mut Call, row: &Arc<Row>, body: Body) -> Resul
             value_response(200, &success(&row.resource, &object), form)
         }
         Deleted::Gone(object) | Deleted::Pending(object) => {
+            let object = row.ready(&call.core, object).await?;
             object_response(200, row, &object, form, call.include_object()?)
         }
     })
@@ -182,6 +183,10 @@ pub(crate) async fn delete_object(
         let stored = find(row, namespace, name)?;
         let mut value = stored.to_value().map_err(Status::internal)?;
         check_preconditions(row, &stored, options)?;
+        if !options.unasked {
+            // Who cannot be shown it cannot delete it either (upstream reads it first).
+            row.ready(core, stored.clone()).await?;
+        }
         if !options.unasked {
             admission::mutate(&request, None, Some(&value), warnings).await?;
             admission::validate(&request, None, Some(&value), warnings).await?;
