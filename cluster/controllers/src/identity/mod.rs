@@ -5,6 +5,7 @@ mod account_tokens;
 mod bootstrap_tokens;
 mod request_cleaner;
 mod role_aggregation;
+mod token_cleaner;
 
 use crate::context::Context;
 use std::sync::Arc;
@@ -14,4 +15,5 @@ pub(crate) fn start(context: &Arc<Context>) {
     account_tokens::start(context);
     bootstrap_tokens::start(context);
     request_cleaner::start(context);
+    token_cleaner::start(context);
 }
