@@ -1,5 +1,6 @@
 //! The command line. One tree of types from which parser, help and completions derive.
 
+use crate::audit::AuditSettings;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::{net::IpAddr, path::PathBuf};
 
@@ -121,6 +122,9 @@ pub struct ServerArgs {
     /// How the API server is guarded and watched.
     #[command(flatten)]
     pub api: ApiSettings,
+    /// What is written down about requests.
+    #[command(flatten)]
+    pub audit: AuditSettings,
     /// Settings of the node.
     #[command(flatten)]
     pub node: NodeSettings,
@@ -133,21 +137,6 @@ pub struct ServerArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "API server")]
 pub struct ApiSettings {
-    /// An audit.k8s.io/v1 Policy: what is written down about which request.
-    #[arg(long)]
-    pub audit_policy_file: Option<PathBuf>,
-    /// Where it is written, one event a line; `-` is the standard output.
-    #[arg(long, requires = "audit_policy_file")]
-    pub audit_log_path: Option<PathBuf>,
-    /// Megabytes at which the audit log is begun anew.
-    #[arg(long, default_value_t = 100)]
-    pub audit_log_maxsize: u64,
-    /// Old audit logs that are kept; 0: all.
-    #[arg(long, default_value_t = 100)]
-    pub audit_log_maxbackup: usize,
-    /// Days that they are kept; 0: for ever.
-    #[arg(long, default_value_t = 366)]
-    pub audit_log_maxage: u64,
     /// An AuthenticationConfiguration: OpenID providers whose tokens are believed.
     #[arg(long)]
     pub authentication_config: Option<PathBuf>,
@@ -190,9 +179,6 @@ pub struct ApiSettings {
     /// Of how many HTTP/2 requests one is told to connect anew, to spread clients over servers; at most 0.02.
     #[arg(long, default_value_t = 0.0, value_parser = chance)]
     pub goaway_chance: f64,
-    /// A kubeconfig of the webhook that audit events are sent to.
-    #[arg(long, requires = "audit_policy_file")]
-    pub audit_webhook_config_file: Option<PathBuf>,
 }
 
 impl Cli {
@@ -224,7 +210,7 @@ fn flags(given: &ArgMatches) -> std::collections::BTreeMap<String, String> {
 }
 
 /// As Go reads durations.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     strata_api::parse_duration(text).ok_or_else(|| format!("invalid duration {text:?}"))
 }
 

@@ -1,4 +1,4 @@
-//! The API server's settings from files: audit, encryption, who else is asked.
+//! The API server's settings from files: encryption, who else is asked.
 
 use crate::{
     cli::ApiSettings,
@@ -8,7 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use strata_api::{AuditLog, AuditOptions, EncryptionOptions, OutsideOptions};
+use strata_api::{EncryptionOptions, OutsideOptions};
 use strata_auth::{FRONT_PROXY_CLIENT, RequestHeaders};
 
 fn read(path: &Path) -> Outcome<String> {
@@ -59,21 +59,4 @@ pub fn request_headers(settings: &ApiSettings) -> RequestHeaders {
         groups: settings.requestheader_group_headers.clone(),
         extra_prefixes: settings.requestheader_extra_headers_prefix.clone(),
     }
-}
-
-/// What is written down about requests.
-pub fn audit(settings: &ApiSettings) -> Outcome<Option<AuditOptions>> {
-    let Some(policy) = &settings.audit_policy_file else {
-        return Ok(None);
-    };
-    Ok(Some(AuditOptions {
-        policy: read(policy)?,
-        log: settings.audit_log_path.clone().map(|path| AuditLog {
-            path,
-            megabytes: settings.audit_log_maxsize,
-            backups: settings.audit_log_maxbackup,
-            days: settings.audit_log_maxage,
-        }),
-        webhook: settings.audit_webhook_config_file.as_deref().map(read).transpose()?,
-    }))
 }

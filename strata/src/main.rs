@@ -4,6 +4,7 @@
 //! Start at [`run`].
 
 mod addons;
+mod audit;
 mod cgroups;
 mod check;
 mod cli;

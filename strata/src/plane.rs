@@ -78,7 +78,7 @@ pub async fn start(
     let options = ApiOptions {
         agent_identity: Some(agent_identity),
         front_proxy: Some(front_proxy),
-        audit: guard::audit(&args.api)?,
+        audit: args.audit.options()?,
         usage: !args.no_controllers,
         flags: args.flags.clone(),
         log_filter: Some(log_filter),

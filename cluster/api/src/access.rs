@@ -3,23 +3,17 @@
 use crate::{
     cache::{Cache, ResourceCache, prefix_of},
     core::Core,
+    json, legacy_tokens,
     request::{Query, RequestInfo},
 };
 use std::sync::Arc;
 use strata_auth::{
-    Attributes, Authorizer, BOOTSTRAP_SECRET_PREFIX, BootstrapToken, BoundKind, BoundState, Decision, GROUP_MASTERS,
-    TokenLookup, UserInfo,
+    Attributes, BOOTSTRAP_SECRET_PREFIX, BootstrapToken, BoundKind, BoundState, Decision, KeptToken, TokenLookup,
+    UserInfo,
 };
 use strata_meta::{FieldSelector, ObjectMeta, Selector, Status};
 
 impl Core {
-    /// Whether a request from inside the process may be made, by those who answer from memory. Errors: 403.
-    pub(crate) fn authorize(&self, user: &UserInfo, info: &RequestInfo, query: &Query) -> Result<(), Status> {
-        let selectors = Selectors::of(info, query);
-        let attributes = selectors.attributes(user, info);
-        refusal(&attributes, &self.authorizer.authorize(&attributes))
-    }
-
     /// Whether the request may be made. Errors: 403.
     pub(crate) async fn authorize_request(
         &self,
@@ -31,15 +25,18 @@ impl Core {
         self.require(&selectors.attributes(user, info)).await
     }
 
-    /// Why the request may or may not be made, as the audit log has it.
-    pub(crate) fn decision_reason(&self, user: &UserInfo, info: &RequestInfo, query: &Query) -> String {
+    /// The same, and why, as the audit log has it.
+    pub(crate) async fn judge_request(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+        query: &Query,
+    ) -> (Result<(), Status>, String) {
         let selectors = Selectors::of(info, query);
         let attributes = selectors.attributes(user, info);
-        match self.authorizer.authorize(&attributes) {
-            Decision::Allow if user.is_in(GROUP_MASTERS) => String::new(),
-            Decision::Allow => self.rbac.reason(&attributes).unwrap_or_default(),
-            refused => refused.reason().to_owned(),
-        }
+        let verdict = self.authorizer.judge(self, &attributes).await;
+        let reason = verdict.reason(self, &attributes);
+        (refusal(&attributes, &verdict.decision), reason)
     }
 
     /// Whether the user may also create what an update would. Errors: 403.
@@ -159,14 +156,24 @@ impl TokenLookup for Lookup {
         })
     }
 
-    fn secret_holds(&self, namespace: &str, secret: &str, token: &str) -> bool {
+    fn kept_token(&self, namespace: &str, secret: &str, account: &str, token: &str) -> Option<KeptToken> {
         use base64::{Engine, engine::general_purpose::STANDARD};
-        let found = self.secrets.as_ref().and_then(|s| s.get(namespace, secret));
-        let Some(Ok(value)) = found.filter(|s| !s.deleting).map(|s| s.to_value()) else {
-            return false;
-        };
-        let held = STANDARD.decode(crate::json::text(&value, "data.token"));
-        held.is_ok_and(|held| strata_auth::constant_time_eq(&held, token.as_bytes()))
+        let found = self.secrets.as_ref()?.get(namespace, secret).filter(|s| !s.deleting)?;
+        let value = found.to_value().ok()?;
+        let held = STANDARD.decode(json::text(&value, "data.token"));
+        let label = |name: &str| found.label(name).unwrap_or("").to_owned();
+        let owner = self.accounts.as_ref().and_then(|a| a.get(namespace, account));
+        let owner = owner
+            .and_then(|owner| owner.to_value().ok())
+            .unwrap_or(serde_json::Value::Null);
+        let mut named = json::list(&owner, "secrets").iter();
+        Some(KeptToken {
+            uid: found.uid.clone(),
+            holds: held.is_ok_and(|held| strata_auth::constant_time_eq(&held, token.as_bytes())),
+            is_invalid: !label(legacy_tokens::INVALID_SINCE).is_empty(),
+            last_used: label(legacy_tokens::LAST_USED),
+            is_generated: named.any(|reference| json::text(reference, "name") == secret),
+        })
     }
 
     fn bootstrap_token(&self, id: &str) -> Option<BootstrapToken> {

@@ -125,7 +125,9 @@ pub(crate) fn decode_body(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    decode_as(&RowSchema::Builtin, gvk, media, bytes, validation, warnings)
+    let value = decode_as(&RowSchema::Builtin, gvk, media, bytes, validation, warnings)?;
+    crate::audit::brought(&RowSchema::Builtin, gvk, &value);
+    Ok(value)
 }
 
 /// Decodes a body into an object of a row. Errors: as [`decode_body`], and 415 for what has no protobuf form.
@@ -139,7 +141,9 @@ pub(crate) fn decode_row(
     if row.schema.is_custom() && media == BodyMedia::Protobuf {
         return Err(unsupported_media(&["application/json", "application/yaml"]));
     }
-    decode_as(&row.schema, &row.gvk, media, bytes, validation, warnings)
+    let value = decode_as(&row.schema, &row.gvk, media, bytes, validation, warnings)?;
+    crate::audit::brought(&row.schema, &row.gvk, &value);
+    Ok(value)
 }
 
 fn decode_as(
@@ -209,6 +213,8 @@ fn decode_as(
 /// A custom resource that says it is of another kind of its group is refused as one of that kind.
 fn another_kind(wanted: &GroupVersionKind, identity: &Identity, bytes: &[u8]) -> Status {
     let body: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let decoded = GroupVersionKind::new(&wanted.group, &wanted.version, &identity.kind);
+    crate::audit::brought(&RowSchema::Builtin, &decoded, &body);
     let stated = GroupKind {
         group: wanted.group.clone(),
         kind: identity.kind.clone(),

@@ -58,7 +58,7 @@ impl InProcess {
         Ok(pipeline::serve(core, user, request.map(RequestBody::Memory), Origin::Process).await)
     }
 
-    fn authorised(
+    async fn authorised(
         &self,
         verb: &'static str,
         resource: Resource,
@@ -83,14 +83,16 @@ impl InProcess {
             ..RequestInfo::default()
         };
         let query = Query::single("fieldSelector", fields);
-        self.core.authorize(&self.user, &info, &query)?;
+        self.core.authorize_request(&self.user, &info, &query).await?;
         Ok(row)
     }
 
     async fn list_objects(&self, request: ListRequest) -> Result<ObjectList, Status> {
         let params = &request.params;
         let namespace = request.namespace.as_deref().filter(|n| !n.is_empty());
-        let row = self.authorised("list", request.resource, namespace, &params.field_selector)?;
+        let row = self
+            .authorised("list", request.resource, namespace, &params.field_selector)
+            .await?;
         let cache = self.core.stored(&row)?;
         let filter = filter(
             &row,
@@ -123,7 +125,9 @@ impl InProcess {
         request: WatchRequest,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Error>>, Status> {
         let namespace = request.namespace.as_deref().filter(|n| !n.is_empty());
-        let row = self.authorised("watch", request.resource, namespace, &request.field_selector)?;
+        let row = self
+            .authorised("watch", request.resource, namespace, &request.field_selector)
+            .await?;
         let cache = self.core.stored(&row)?;
         let filter = filter(
             &row,

@@ -33,11 +33,13 @@ mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod health;
+mod identify;
 mod identity;
 mod impersonate;
 mod inprocess;
 mod json;
 mod jsonpatch;
+mod legacy_tokens;
 mod metrics;
 mod openapi;
 mod operations;
@@ -64,7 +66,7 @@ mod webhook;
 mod yaml;
 mod zpages;
 
-pub use audit::{AuditLog, AuditOptions};
+pub use audit::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, AuditTruncate, AuditWebhook};
 pub use duration::parse as parse_duration;
 pub use encrypt::EncryptionOptions;
 pub use health::GIT_VERSION;

@@ -7,7 +7,9 @@ use crate::{
     discovery,
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     flow, health,
+    identify::{authenticate, forget_token},
     impersonate::{forget, impersonated},
+    legacy_tokens,
     metrics::waits,
     operations,
     registry::Row,
@@ -17,16 +19,13 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
-    header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL},
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
 use http_body::Body as _;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use strata_auth::{Authenticator, Unauthenticated, UserInfo};
+use strata_auth::{Notes, UserInfo};
 use strata_http::{Body, Handler, Peer};
 use strata_meta::{Reason, Status};
 
@@ -140,7 +139,14 @@ impl Handler for HttpHandler {
                 request.extensions_mut().insert(audit::Source(peer.address));
             }
             let started = Instant::now();
-            let believed = authenticate(&core, request.headers(), &peer).await;
+            let mut notes = Notes::default();
+            let believed = authenticate(&core, request.headers(), &peer, &mut notes).await;
+            if let Some(used) = notes.used.take() {
+                legacy_tokens::mark(&core, &used).await;
+            }
+            if notes != Notes::default() {
+                request.extensions_mut().insert(notes);
+            }
             let name = believed.as_ref().ok().map(|user| user.name.as_str());
             core.metrics.access.authenticated(name, started);
             if name.is_some()
@@ -166,46 +172,16 @@ impl Handler for HttpHandler {
                     let query = Query::parse(request.uri().query().unwrap_or(""));
                     let info = RequestInfo::new(request.method(), &Query::decode_path(request.uri().path()), &query);
                     let status = time_limit(&info, &query).err().unwrap_or_else(Status::unauthorized);
+                    let id = audit_id(request.headers());
+                    if let Some(audit) = &core.audit {
+                        audit.refused(&info, &request, &id, &status).await;
+                    }
                     let mut refused = failure_response(&status, request.headers());
-                    stamp(refused.headers_mut(), audit_id(request.headers()));
+                    stamp(refused.headers_mut(), id);
                     refused
                 }
             }
         })
-    }
-}
-
-/// Pages that cannot set headers say their token among the subprotocols, which others are told.
-fn forget_token(headers: &mut HeaderMap) {
-    let Some(offered) = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|v| v.to_str().ok()) else {
-        return;
-    };
-    let others: Vec<&str> = offered
-        .split(',')
-        .map(str::trim)
-        .filter(|protocol| !protocol.starts_with("base64url.bearer.authorization.k8s.io."))
-        .collect();
-    match HeaderValue::from_str(&others.join(", ")) {
-        Ok(left) if !left.is_empty() => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, left)),
-        _ => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
-    }
-}
-
-/// Who sends a request; those who know tokens besides the server are asked when it does not know one.
-async fn authenticate(core: &Core, headers: &HeaderMap, peer: &Peer) -> Result<Arc<UserInfo>, Unauthenticated> {
-    let refused = match core.authenticator.authenticate(headers, peer) {
-        Err(refused @ Unauthenticated::Token(_)) if core.outside.knows_tokens() => refused,
-        known => return known,
-    };
-    let Ok(Some(token)) = Authenticator::bearer_token(headers) else {
-        return Err(refused);
-    };
-    match core.outside.token(core, &token, core.authenticator.audiences()).await {
-        Ok((user, _)) => Ok(user),
-        Err(why) => {
-            tracing::debug!(why, "nobody else knows the token");
-            Err(refused)
-        }
     }
 }
 
@@ -247,12 +223,26 @@ pub(crate) async fn serve(
             .get(&call.info.group, &call.info.version, &call.info.resource),
         false => None,
     };
+    if let Some(notes) = request.extensions().get::<Notes>() {
+        call.warnings
+            .extend(notes.warnings.iter().map(|warning| (*warning).to_owned()));
+    }
     call.warnings.extend(row.as_ref().and_then(|row| row.deprecation()));
     call.is_custom = row.as_ref().is_some_and(|row| row.schema.is_custom());
     let id = audit_id(&call.headers);
     let core = call.core.clone();
     if let Some(audit) = &core.audit {
-        call.trail = audit.begin(&call, &request, &id).await;
+        // Upstream looks at the time a client grants before it looks at the client.
+        call.trail = match time_limit(&call.info, &call.query) {
+            Err(status) => {
+                audit.refused(&call.info, &request, &id, &status).await;
+                None
+            }
+            Ok(_) => match audit.begin(&call, &request, &id).await {
+                Ok(trail) => trail,
+                Err(audit::Untold) => return untold(&request, id),
+            },
+        };
     }
     let trail = call.trail.clone();
     let (outcome, waited, sent) = waits::within(audit::within(
@@ -284,9 +274,18 @@ pub(crate) async fn serve(
     let requests = &call.core.metrics.requests;
     requests.answered(&call, row.as_deref(), code, (size, sent), (took, waited));
     match trail {
-        Some(trail) => trail.answer(&call, row.as_deref(), response).await,
+        Some(trail) => trail.answer(&call, response).await,
         None => response,
     }
+}
+
+/// As upstream refuses a request whose arrival cannot be told where it must be.
+fn untold(request: &Request<RequestBody>, id: HeaderValue) -> Response<Body> {
+    let uri = request.uri().path_and_query().map_or("", |p| p.as_str());
+    let why = format!("Internal Server Error: {uri:?}: failed to store audit event\n");
+    let mut response = text_response(500, why);
+    stamp(response.headers_mut(), id);
+    response
 }
 
 /// What every answer carries.
@@ -424,21 +423,20 @@ async fn authorised(
         return Ok(not_found());
     }
     let started = Instant::now();
-    let allowed = call.core.authorize_request(&call.user, &call.info, &call.query).await;
+    let allowed = match &call.trail {
+        None => call.core.authorize_request(&call.user, &call.info, &call.query).await,
+        Some(trail) => {
+            let (allowed, reason) = call.core.judge_request(&call.user, &call.info, &call.query).await;
+            let decision = if allowed.is_ok() { "allow" } else { "forbid" };
+            trail.annotate("authorization.k8s.io/decision", decision);
+            trail.annotate("authorization.k8s.io/reason", &reason);
+            allowed
+        }
+    };
     call.core.metrics.access.authorized(allowed.is_ok(), started.elapsed());
-    if let Some(trail) = &call.trail {
-        let decision = if allowed.is_ok() { "allow" } else { "forbid" };
-        trail.annotate("authorization.k8s.io/decision", decision);
-        let reason = call.core.decision_reason(&call.user, &call.info, &call.query);
-        trail.annotate("authorization.k8s.io/reason", &reason);
-    }
     if let Err(status) = allowed {
         return Ok(refused(&status, call));
     }
-    let request = match call.trail.clone() {
-        Some(trail) => trail.take_body(call, row.as_deref(), request).await?,
-        None => request,
-    };
     if let Some(remote) = call.core.aggregator.of(&call.info.path) {
         return aggregate::forward(call, &remote, request).await;
     }
@@ -522,10 +520,15 @@ fn routed(call: &Call) -> Result<(), Status> {
 }
 
 async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>) -> Result<Response<Body>, Status> {
-    if let Some(custom) = row.schema.custom() {
-        call.warnings.extend(custom.version().deprecation.clone());
-    }
+    let custom = row
+        .schema
+        .custom()
+        .and_then(|custom| custom.version().deprecation.clone());
     let sub = call.info.subresource.clone();
+    if (custom.is_some() || row.deprecation().is_some()) && (sub.is_empty() || row.subresource(&sub).is_some()) {
+        audit::note("k8s.io/deprecated", "true");
+    }
+    call.warnings.extend(custom);
     if !sub.is_empty() {
         let unknown = || match row.schema.is_custom() {
             true => Status::not_found(&row.resource, &call.info.name),

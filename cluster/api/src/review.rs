@@ -4,16 +4,16 @@ use crate::{
     admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
     encode::value_response,
-    json,
+    json, legacy_tokens,
     pipeline::Call,
     registry::Row,
     tracking,
-    verbs::{WriteOptions, field_manager},
+    verbs::{WriteOptions, field_manager, match_namespace},
 };
 use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use strata_auth::{Attributes, Decision, TokenError, UserInfo};
+use strata_auth::{Attributes, Decision, Notes, TokenError, UserInfo};
 use strata_http::Body;
 use strata_meta::{FieldSelector, GroupKind, GroupResource, LabelSelector, Selector, Status, StatusCause, Time};
 
@@ -28,6 +28,7 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let bytes = read_body(body).await?;
     let mut value = decode_body(&row.gvk, media, &bytes, FieldValidation::Ignore, &mut call.warnings)?;
     row.schema.apply_defaults(&row.gvk, &mut value);
+    match_namespace(&mut value, &call.info.namespace)?;
     value = tracking::account_review(&row.gvk, &field_manager(call), "", value);
     let place = (
         call.info.namespace.clone(),
@@ -157,7 +158,7 @@ fn check_subject(row: &Row, value: &Value, namespace: &str) -> Result<(), Status
 async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> Result<(), Status> {
     let resource = json::get(value, "spec.resourceAttributes").cloned();
     let path = json::get(value, "spec.nonResourceAttributes").cloned();
-    let decision = match (&resource, &path) {
+    let (decision, reason) = match (&resource, &path) {
         (Some(r), None) => {
             let (fields, labels) = (field_requirements(r), label_requirements(r));
             let attributes = Attributes {
@@ -172,7 +173,7 @@ async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> R
                 label_selector: labels.as_ref(),
                 ..Attributes::of(user)
             };
-            call.core.authorizer.decide(&call.core, &attributes).await
+            judged(call, &attributes).await
         }
         (None, Some(p)) => {
             let attributes = Attributes {
@@ -181,7 +182,7 @@ async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> R
                 is_resource: false,
                 ..Attributes::of(user)
             };
-            call.core.authorizer.decide(&call.core, &attributes).await
+            judged(call, &attributes).await
         }
         _ => {
             let mut causes = Vec::new();
@@ -193,11 +194,17 @@ async fn access(call: &Call, row: &Row, value: &mut Value, user: &UserInfo) -> R
     if matches!(decision, Decision::Deny(_)) {
         json::set(&mut status, "denied", true);
     }
-    if !decision.reason().is_empty() {
-        json::set(&mut status, "reason", decision.reason());
+    if !reason.is_empty() {
+        json::set(&mut status, "reason", reason);
     }
     json::set(value, "status", status);
     Ok(())
+}
+
+async fn judged(call: &Call, attributes: &Attributes<'_>) -> (Decision, String) {
+    let verdict = call.core.authorizer.judge(&call.core, attributes).await;
+    let reason = verdict.reason(&call.core, attributes);
+    (verdict.decision, reason)
 }
 
 fn label_requirements(resource: &Value) -> Option<Selector> {
@@ -270,7 +277,7 @@ fn untold(why: &TokenError) -> String {
     }
 }
 
-async fn token(call: &Call, value: &mut Value) -> Result<(), Status> {
+async fn token(call: &mut Call, value: &mut Value) -> Result<(), Status> {
     let text = json::text(value, "spec.token");
     if text.is_empty() {
         return Err(Status::bad_request(
@@ -287,7 +294,17 @@ async fn token(call: &Call, value: &mut Value) -> Result<(), Status> {
     } else {
         asked
     };
-    let status = match call.core.authenticator.token(text, &wanted) {
+    let mut notes = Notes::default();
+    let known = call.core.authenticator.token(text, &wanted, &mut notes);
+    for (key, said) in &notes.annotations {
+        crate::audit::note(key, said);
+    }
+    call.warnings
+        .extend(notes.warnings.iter().map(|warning| (*warning).to_owned()));
+    if let Some(used) = &notes.used {
+        legacy_tokens::mark(&call.core, used).await;
+    }
+    let status = match known {
         Ok((user, audiences)) => json!({"authenticated": true, "user": user, "audiences": audiences}),
         Err(why) => {
             let outside = &call.core.outside;

@@ -58,6 +58,7 @@ impl ApiServer {
         let revision = cache::load(&*server.core.store, &server.core.cache).await?;
         server.follow(revision);
         server.keep_time();
+        server.tasks.spawn(Audit::run(server.core.clone()));
         bootstrap::run(&server.core).await?;
         server
             .tasks
@@ -70,12 +71,12 @@ impl ApiServer {
         server.background(aggregate::keep(server.core.clone()));
         server.background(flow::keep(server.core.clone()));
         server.background(identity::keep(server.core.clone()));
+        server.background(crate::legacy_tokens::keep(server.core.clone()));
         let core = server.core.clone();
         server.background(async move { core.authorizer.run().await });
         if let Some(encryption) = server.core.encryption.clone() {
             server.background(async move { encryption.run().await });
         }
-        server.tasks.spawn(Audit::run(server.core.clone()));
         tracing::info!(revision = revision.0, "API server ready");
         Ok(server)
     }

@@ -1,6 +1,6 @@
 //! Who sent a request: client certificates, service account tokens, bootstrap tokens.
 
-use crate::{BootstrapToken, BoundRef, Claims, RequestHeaders, TokenError, TokenIssuer, UserInfo};
+use crate::{BootstrapToken, BoundRef, Claims, KeptToken, Notes, RequestHeaders, TokenError, TokenIssuer, UserInfo};
 use http::{HeaderMap, header::AUTHORIZATION};
 use std::{fmt, sync::Arc};
 use strata_http::Peer;
@@ -39,10 +39,10 @@ pub trait TokenLookup: Send + Sync {
     /// The object of that name; `namespace` is `""` for nodes.
     fn find(&self, kind: BoundKind, namespace: &str, name: &str) -> Option<BoundState>;
 
-    /// Whether a secret that is not being deleted holds this service account token.
-    fn secret_holds(&self, namespace: &str, secret: &str, token: &str) -> bool {
-        let _ = (namespace, secret, token);
-        false
+    /// What a secret that is not being deleted says of this token of an account.
+    fn kept_token(&self, namespace: &str, secret: &str, account: &str, token: &str) -> Option<KeptToken> {
+        let _ = (namespace, secret, account, token);
+        None
     }
 
     /// The bootstrap token with that id, from its Secret (see [`BootstrapToken::from_secret`]).
@@ -119,7 +119,12 @@ impl Authenticator {
 
     /// Who sent a request: as a front proxy says, by certificate, else by bearer token, else anonymous. What is presented and not believed
     /// is an error.
-    pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<Arc<UserInfo>, Unauthenticated> {
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: &Peer,
+        notes: &mut Notes,
+    ) -> Result<Arc<UserInfo>, Unauthenticated> {
         if let Some(user) = self.proxies.as_ref().and_then(|proxies| proxies.user(headers, peer)) {
             return Ok(Arc::new(user));
         }
@@ -130,7 +135,7 @@ impl Authenticator {
             return Ok(user);
         }
         match bearer_token(headers)? {
-            Some(token) => Ok(Arc::new(self.token(&token, &self.audiences)?.0)),
+            Some(token) => Ok(Arc::new(self.token(&token, &self.audiences, notes)?.0)),
             None => Ok(Arc::new(UserInfo::anonymous())),
         }
     }
@@ -141,7 +146,12 @@ impl Authenticator {
     }
 
     /// Who holds a token that is for one of the wanted audiences, and for which of them (TokenReview).
-    pub fn token(&self, token: &str, wanted: &[String]) -> Result<(UserInfo, Vec<String>), TokenError> {
+    pub fn token(
+        &self,
+        token: &str,
+        wanted: &[String],
+        notes: &mut Notes,
+    ) -> Result<(UserInfo, Vec<String>), TokenError> {
         if let Some(id) = BootstrapToken::id_of(token) {
             let known = self.lookup.bootstrap_token(id).ok_or(TokenError::Signature)?;
             known.verify(token, Time::now())?;
@@ -160,22 +170,35 @@ impl Authenticator {
                 wanted: wanted.to_vec(),
             });
         }
-        if claims.is_kept_in_secret() {
-            let kubernetes = &claims.kubernetes;
-            self.check(
-                BoundKind::ServiceAccount,
-                &kubernetes.namespace,
-                &kubernetes.service_account,
-                now,
-            )?;
-            let secret = kubernetes.secret.as_ref().map_or("", |s| s.name.as_str());
-            if !self.lookup.secret_holds(&kubernetes.namespace, secret, token) {
-                return Err(TokenError::Invalidated("Token has been invalidated".into()));
+        match claims.is_kept_in_secret() {
+            true => self.check_secret(&claims, token, now, notes)?,
+            false => {
+                self.check_bindings(&claims, now)?;
+                notes.of_age(&claims, now);
             }
-        } else {
-            self.check_bindings(&claims, now)?;
         }
         Ok((user_of(&claims), audiences))
+    }
+
+    fn check_secret(&self, claims: &Claims, token: &str, now: Time, notes: &mut Notes) -> Result<(), TokenError> {
+        let invalid = |why: &str| Err(TokenError::Invalidated(why.to_owned()));
+        let kubernetes = &claims.kubernetes;
+        let (namespace, account) = (kubernetes.namespace.as_str(), &kubernetes.service_account);
+        let secret = kubernetes.secret.as_ref().map_or("", |s| s.name.as_str());
+        let Some(kept) = self.lookup.kept_token(namespace, secret, &account.name, token) else {
+            return invalid("Token has been invalidated");
+        };
+        if !kept.holds {
+            return invalid("Token does not match server's copy");
+        }
+        self.check(BoundKind::ServiceAccount, namespace, account, now)?;
+        if notes.of_secret(namespace, secret, &kept, now) {
+            return Ok(());
+        }
+        invalid(&format!(
+            "the token in secret {namespace}/{secret} for service account {namespace}/{} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to temporarily allow use of this token",
+            account.name
+        ))
     }
 
     fn check_bindings(&self, claims: &Claims, now: Time) -> Result<(), TokenError> {
@@ -196,17 +219,27 @@ impl Authenticator {
     fn check(&self, kind: BoundKind, namespace: &str, bound: &BoundRef, now: Time) -> Result<(), TokenError> {
         let state = self.lookup.find(kind, namespace, &bound.name);
         let invalid = |why: String| Err(TokenError::Invalidated(why));
+        let (name, is_account) = (&bound.name, kind == BoundKind::ServiceAccount);
         match state {
-            None if kind == BoundKind::ServiceAccount => {
-                invalid(format!("service account {namespace}/{} not found", bound.name))
-            }
+            None if is_account => invalid(format!("serviceaccounts {name:?} not found")),
             None => invalid("service account token has been invalidated".into()),
-            Some(state) if state.uid != bound.uid => invalid(format!(
-                "{kind:?} UID ({}) does not match claim ({})",
-                state.uid, bound.uid
-            )),
+            Some(state) if state.uid != bound.uid => {
+                let (what, claim) = match kind {
+                    BoundKind::ServiceAccount => ("service account", "claim"),
+                    BoundKind::Pod => ("pod", "service account pod ref claim"),
+                    BoundKind::Secret => ("secret", "service account secret ref claim"),
+                    BoundKind::Node => ("node", "service account node ref claim"),
+                };
+                invalid(format!(
+                    "{what} UID ({}) does not match {claim} ({})",
+                    state.uid, bound.uid
+                ))
+            }
             Some(BoundState { deletion: Some(at), .. }) if now.seconds_since(at) > DELETION_LEEWAY_SECONDS => {
-                invalid(format!("{kind:?} {:?} has been deleted", bound.name))
+                match is_account {
+                    true => invalid(format!("service account {namespace}/{name} has been deleted")),
+                    false => invalid("service account token has been invalidated".into()),
+                }
             }
             Some(_) => Ok(()),
         }
@@ -227,7 +260,9 @@ fn user_of(claims: &Claims) -> UserInfo {
     }
     if let Some(node) = &kubernetes.node {
         add("authentication.kubernetes.io/node-name", &node.name);
-        add("authentication.kubernetes.io/node-uid", node.uid.as_str());
+        if !node.uid.as_str().is_empty() {
+            add("authentication.kubernetes.io/node-uid", node.uid.as_str());
+        }
     }
     user
 }

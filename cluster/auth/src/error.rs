@@ -47,7 +47,7 @@ pub enum TokenError {
     #[error("token is malformed: {0}")]
     Malformed(&'static str),
     /// The signature is not ours.
-    #[error("token signature is not valid")]
+    #[error("go-jose/go-jose: error in cryptographic primitive")]
     Signature,
     /// It was valid once.
     #[error("service account token has expired")]
@@ -56,7 +56,11 @@ pub enum TokenError {
     #[error("service account token is not valid yet")]
     NotYetValid,
     /// It is for somebody else.
-    #[error("token audiences {found:?} is invalid for the target audiences {wanted:?}")]
+    #[error(
+        "token audiences {} is invalid for the target audiences {}",
+        listed(found),
+        listed(wanted)
+    )]
     Audience {
         /// Whom it is for.
         found: Vec<String>,
@@ -66,4 +70,10 @@ pub enum TokenError {
     /// What it is bound to is gone.
     #[error("{0}")]
     Invalidated(String),
+}
+
+/// Texts as Go lists them.
+fn listed(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+    format!("[{}]", quoted.join(" "))
 }

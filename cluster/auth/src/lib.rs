@@ -16,6 +16,7 @@ mod files;
 mod join;
 mod kubeconfig;
 mod node;
+mod notes;
 mod rbac;
 mod renew;
 mod request;
@@ -35,6 +36,7 @@ pub use join::{
 };
 pub use kubeconfig::{kubeconfig, merge_kubeconfig, remove_from_kubeconfig};
 pub use node::NodeAuthorizer;
+pub use notes::{KeptToken, Notes, UsedSecret};
 pub use rbac::{PolicyRule, Rbac, aggregate, compact, uncovered};
 pub use renew::keep_renewed;
 pub use request::{RequestedNames, certificate_request};

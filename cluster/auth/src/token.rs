@@ -37,8 +37,13 @@ const CACHE_ENTRIES: usize = 1024;
 pub struct BoundRef {
     /// The name.
     pub name: String,
-    /// The identity.
+    /// The identity; empty for the node of a pod that is not registered.
+    #[serde(default, skip_serializing_if = "is_unknown")]
     pub uid: Uid,
+}
+
+fn is_unknown(uid: &Uid) -> bool {
+    uid.as_str().is_empty()
 }
 
 /// What a token is asked to say.
@@ -343,7 +348,7 @@ impl TokenIssuer {
         }
         let signed = &token.as_bytes()[..header.len() + 1 + payload.len()];
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
-            .verify(signed, &decode(signature)?)
+            .verify(signed, &decoded_signature(signature)?)
             .map_err(|_| TokenError::Signature)?;
         let payload = decode(payload)?;
         let claims = match serde_json::from_slice::<LegacyClaims>(&payload) {
@@ -381,6 +386,14 @@ impl TokenIssuer {
             "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
         })
     }
+}
+
+/// The bytes of a signature; one that only has bits to spare is a wrong signature, not a wrong form.
+fn decoded_signature(text: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|why| match why {
+        base64::DecodeError::InvalidLastSymbol(..) => TokenError::Signature,
+        _ => TokenError::Malformed("not base64url"),
+    })
 }
 
 fn check_time(claims: &Claims, now: Time) -> Result<(), TokenError> {

@@ -140,7 +140,7 @@ impl Canon {
 }
 
 /// Entries of managers stand in the order of their seconds, which differs from run to run; conflicts and what is wrong
-/// with custom resources in that of a Go map.
+/// with custom resources and their definitions in that of a Go map.
 fn sort_what_has_no_order(members: &mut serde_json::Map<String, Value>) {
     if let Some(Value::Array(entries)) = members.get_mut("managedFields") {
         let key = |entry: &Value| ["manager", "operation", "apiVersion", "subresource"].map(|m| entry[m].to_string());
@@ -149,7 +149,7 @@ fn sort_what_has_no_order(members: &mut serde_json::Map<String, Value>) {
     let Some(details) = members.get_mut("details") else {
         return;
     };
-    let custom = details["group"] == "example.com";
+    let custom = details["group"] == "example.com" || details["kind"] == "CustomResourceDefinition";
     let Some(Value::Array(causes)) = details.get_mut("causes") else {
         return;
     };

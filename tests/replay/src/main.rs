@@ -1,11 +1,12 @@
 //! `strata-replay`: the recorded requests of `requests/`, sent to kube-apiserver and to Strata in one run, and every
-//! difference of the answers.
+//! difference of the answers and of what the audit logs say of them.
 //!
 //! For: showing that no client can tell the two apart. Not for: speed, or what happens without a request.
 //! Answers may differ only at the field paths of `allowed.txt`. Start at [`script::Request`] for what is sent and
 //! [`canonical::Canon`] for what is masked.
 
 mod answer;
+mod audit;
 mod canonical;
 mod compare;
 mod openapi;
@@ -17,7 +18,7 @@ use canonical::Canon;
 use clap::Parser;
 use compare::Allowed;
 use script::{Request, Variables};
-use serde_json::Value;
+use serde_json::{Value, json};
 use servers::{Process, Server};
 use std::{
     path::{Path, PathBuf},
@@ -60,6 +61,12 @@ pub struct Options {
     pub shown: usize,
 }
 
+impl Options {
+    fn shows(&self, request: &Request) -> bool {
+        self.show.as_ref().is_some_and(|part| request.title.contains(part))
+    }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -93,10 +100,14 @@ impl Side {
         }
     }
 
-    async fn answer(&mut self, request: &Request) -> Outcome<Value> {
-        let filled = request.filled(&self.variables)?;
+    /// The answer, and what the audit log calls the request.
+    async fn answer(&mut self, number: usize, request: &Request) -> Outcome<(Value, String)> {
+        let mut filled = request.filled(&self.variables)?;
         let began = Instant::now();
+        let mut attempt = 0;
         let raw = loop {
+            attempt += 1;
+            filled.named(&audit::name(number, attempt));
             let answer = send::send(&self.server, &filled).await;
             let raw = answer.unwrap_or_else(|why| serde_json::json!({"failed": why.to_string()}));
             if request.is_awaited(&raw) || began.elapsed() > PATIENCE {
@@ -105,7 +116,7 @@ impl Side {
             tokio::time::sleep(LOOK_AGAIN).await;
         };
         self.variables.save(request, &raw);
-        Ok(self.canon.mask(raw))
+        Ok((self.canon.mask(raw), audit::name(number, attempt)))
     }
 }
 
@@ -125,38 +136,75 @@ async fn replay(options: &Options) -> Outcome<usize> {
         script.extend(script::read(&file)?.into_iter().map(|request| (name.clone(), request)));
     }
     if "openapi documents".contains(&options.only) {
-        let index = upstream.answer(&openapi::index()).await?;
+        let index = upstream.answer(0, &openapi::index()).await?.0;
         let documents = openapi::requests(&index).into_iter();
         script.extend(documents.map(|request| ("openapi documents".to_owned(), request)));
     }
-    for (name, request) in script {
-        let (theirs, ours) = (upstream.answer(&request).await?, strata.answer(&request).await?);
+    let mut pairs = Vec::new();
+    for (number, (name, request)) in script.iter().enumerate() {
+        let (theirs, their_name) = upstream.answer(number + 1, request).await?;
+        let (ours, our_name) = strata.answer(number + 1, request).await?;
+        pairs.push((their_name, our_name));
         sent += 1;
-        if options.show.as_ref().is_some_and(|s| request.title.contains(s)) {
+        if options.shows(request) {
             println!("{}\nupstream: {theirs:#}\nstrata: {ours:#}", request.title);
         }
-        let found = compare::differences(&theirs, &ours);
-        let found: Vec<_> = found.into_iter().filter(|d| !allowed.covers(&d.path)).collect();
-        if found.is_empty() {
-            continue;
-        }
-        different += 1;
-        println!("{name}: {} ({} {})", request.title, request.method, request.path);
-        for difference in found.iter().take(options.shown) {
-            println!("    {difference}");
-        }
-        if found.len() > options.shown {
-            println!("    … {} more", found.len() - options.shown);
-        }
+        different += usize::from(tell(options, &mut allowed, (name, request), (&theirs, &ours)));
     }
+    let unheard = heard(options, &mut allowed, &script, (&mut upstream, &mut strata), &pairs).await?;
     for path in allowed.unused() {
         println!("allowed but not seen: {path}");
     }
     println!(
-        "golden: {sent} requests, {} equal, {different} differ",
+        "golden: {sent} requests, {} equal, {different} differ; in the audit log {unheard} differ",
         sent - different
     );
+    Ok(different + unheard)
+}
+
+/// Of how many requests the audit logs tell differently.
+async fn heard(
+    options: &Options,
+    allowed: &mut Allowed,
+    script: &[(String, Request)],
+    (upstream, strata): (&mut Side, &mut Side),
+    pairs: &[(String, String)],
+) -> Outcome<usize> {
+    let (mut theirs, mut ours) = audit::read(&upstream.server.audit, &strata.server.audit, pairs).await?;
+    let mut different = 0;
+    for ((name, request), (their_name, our_name)) in script.iter().zip(pairs) {
+        let theirs = json!({"audit": theirs.remove(their_name).unwrap_or_default()});
+        let ours = json!({"audit": ours.remove(our_name).unwrap_or_default()});
+        let (mut theirs, ours) = (upstream.canon.mask(theirs), strata.canon.mask(ours));
+        audit::lost(&mut theirs["audit"], &ours["audit"]);
+        if options.shows(request) {
+            println!("{}\nupstream: {theirs:#}\nstrata: {ours:#}", request.title);
+        }
+        different += usize::from(tell(options, allowed, (name, request), (&theirs, &ours)));
+    }
     Ok(different)
+}
+
+/// Prints where two values differ and may not; whether they do.
+fn tell(
+    options: &Options,
+    allowed: &mut Allowed,
+    (file, request): (&str, &Request),
+    (theirs, ours): (&Value, &Value),
+) -> bool {
+    let mut found = compare::differences(theirs, ours);
+    found.retain(|difference| !allowed.covers(&difference.path));
+    if found.is_empty() {
+        return false;
+    }
+    println!("{file}: {} ({} {})", request.title, request.method, request.path);
+    for difference in found.iter().take(options.shown) {
+        println!("    {difference}");
+    }
+    if found.len() > options.shown {
+        println!("    … {} more", found.len() - options.shown);
+    }
+    true
 }
 
 fn files(folder: &Path, only: &str) -> Outcome<Vec<PathBuf>> {

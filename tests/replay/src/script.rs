@@ -19,6 +19,9 @@ use crate::Outcome;
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};
 
+/// The header with a request's name in the audit log.
+const AUDIT_ID: &str = "audit-id";
+
 /// One request.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -92,6 +95,14 @@ impl Request {
             *value = variables.fill(value)?;
         }
         Ok(filled)
+    }
+
+    /// Gives the request a name in the audit log, unless it has one of its own.
+    pub fn named(&mut self, name: &str) {
+        self.headers.retain(|(header, _)| header != AUDIT_ID);
+        if self.header(AUDIT_ID, "").is_none() {
+            self.headers.push((AUDIT_ID.to_owned(), name.to_owned()));
+        }
     }
 
     /// Whether an answer is the one that is waited for.

@@ -29,6 +29,8 @@ pub struct Server {
     pub anonymous: ClientTls,
     /// The range of services.
     pub services: String,
+    /// The audit log.
+    pub audit: PathBuf,
 }
 
 /// A process of ours; ended and waited for when dropped.
@@ -68,7 +70,7 @@ impl Drop for Process {
 
 /// Starts Strata's API alone.
 pub async fn strata(options: &Options, work: &Path) -> Outcome<(Server, Process)> {
-    let (data, port) = (work.join("strata"), free_port()?);
+    let (data, port, audit) = (work.join("strata"), free_port()?, work.join("strata-audit.log"));
     let mut command = Command::new(&options.strata);
     command.args([
         "--log",
@@ -80,6 +82,7 @@ pub async fn strata(options: &Options, work: &Path) -> Outcome<(Server, Process)
         "--no-controllers",
     ]);
     command.args(["--port", &port.to_string(), "--data-dir"]).arg(&data);
+    command.args(audited(options, &audit));
     let mut process = Process::start(&mut command, &work.join("strata.log"))?;
     let kubeconfig = data.join("admin.kubeconfig");
     let began = Instant::now();
@@ -103,6 +106,7 @@ pub async fn strata(options: &Options, work: &Path) -> Outcome<(Server, Process)
         admin: ClientTls::new(&ca, Some((&certificate, &key)))?.http1_only(),
         anonymous: ClientTls::new(&ca, None)?.http1_only(),
         services: format!("10.{}.0.0/16", 96 + pair),
+        audit,
     };
     until_ready(&server, &mut process).await?;
     Ok((server, process))
@@ -166,6 +170,8 @@ pub async fn upstream(options: &Options, work: &Path, like: &Server) -> Outcome<
         "--enable-bootstrap-token-auth=true".to_owned(),
         "--allow-privileged=true".to_owned(),
     ]);
+    let audit = work.join("kube-audit.log");
+    command.args(audited(options, &audit));
     let mut api = Process::start(&mut command, &work.join("kube-apiserver.log"))?;
     let identity = (admin.cert_pem.as_bytes(), admin.key_pem.as_bytes());
     let server = Server {
@@ -173,10 +179,23 @@ pub async fn upstream(options: &Options, work: &Path, like: &Server) -> Outcome<
         admin: ClientTls::new(ca.ca_pem().as_bytes(), Some(identity))?.http1_only(),
         anonymous: ClientTls::new(ca.ca_pem().as_bytes(), None)?.http1_only(),
         services: like.services.clone(),
+        audit,
     };
     until_ready(&server, &mut api).await?;
     // The API server first.
     Ok((server, [api, etcd]))
+}
+
+/// One policy and one file for either; the file is not begun anew.
+fn audited(options: &Options, log: &Path) -> [String; 3] {
+    [
+        format!(
+            "--audit-policy-file={}",
+            options.folder.join("audit-policy.yaml").display()
+        ),
+        format!("--audit-log-path={}", log.display()),
+        "--audit-log-maxsize=1000".to_owned(),
+    ]
 }
 
 async fn until_ready(server: &Server, process: &mut Process) -> Outcome {

@@ -4,30 +4,41 @@
 use super::{Operation, Request};
 use crate::json;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use serde_json::Value;
-use strata_auth::{Attributes, Authorizer, RequestedNames};
+use strata_auth::{Attributes, RequestedNames};
 use strata_meta::Status;
 
 const GROUP: &str = "certificates.k8s.io";
 
 /// Approval needs `approve` on the signer or on all of its domain.
-pub(super) fn approval(request: &Request<'_>, _new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+pub(super) fn approval<'a>(
+    request: &'a Request<'a>,
+    _new: Option<&'a Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
     match old {
-        Some(old) if is_change(request, "approval") => permitted(request, "approve", old),
-        _ => Ok(()),
+        Some(old) if is_change(request, "approval") => permitted(request, "approve", old).boxed(),
+        _ => ready(Ok(())).boxed(),
     }
 }
 
 /// Issuing needs `sign` on the signer or on all of its domain.
-pub(super) fn signing(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
-    let (Some(new), Some(old)) = (new, old) else {
-        return Ok(());
-    };
-    let same = json::same(new, old, "status.certificate") && json::same(new, old, "status.conditions");
-    if !is_change(request, "status") || same {
-        return Ok(());
+pub(super) fn signing<'a>(
+    request: &'a Request<'a>,
+    new: Option<&'a Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    let same = |path| json::same(new.unwrap_or(&Value::Null), old.unwrap_or(&Value::Null), path);
+    match old {
+        Some(old) if is_change(request, "status") && !(same("status.certificate") && same("status.conditions")) => {
+            permitted(request, "sign", old).boxed()
+        }
+        _ => ready(Ok(())).boxed(),
     }
-    permitted(request, "sign", old)
 }
 
 fn is_change(request: &Request<'_>, subresource: &str) -> bool {
@@ -35,10 +46,10 @@ fn is_change(request: &Request<'_>, subresource: &str) -> bool {
 }
 
 /// What the request was for when it was made decides: it may not change.
-fn permitted(request: &Request<'_>, verb: &str, old: &Value) -> Result<(), Status> {
+async fn permitted(request: &Request<'_>, verb: &str, old: &Value) -> Result<(), Status> {
     let name = json::text(old, "spec.signerName");
     let domain = name.split_once('/').map_or("", |(domain, _)| domain);
-    if may(request, verb, name) || may(request, verb, &format!("{domain}/*")) {
+    if may(request, verb, name).await || may(request, verb, &format!("{domain}/*")).await {
         return Ok(());
     }
     Err(request.forbidden(format_args!(
@@ -67,7 +78,7 @@ fn is_request(request: &Request<'_>) -> bool {
     request.row.resource.group == GROUP && request.row.resource.resource == "certificatesigningrequests"
 }
 
-fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
+async fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
     let attributes = Attributes {
         verb,
         group: GROUP,
@@ -76,7 +87,8 @@ fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
         name: signer,
         ..Attributes::of(request.user)
     };
-    request.core.authorizer.authorize(&attributes).is_allowed()
+    let decision = request.core.authorizer.decide(request.core, &attributes).await;
+    decision.is_allowed()
 }
 
 /// What a request asks to be called. Errors: a sentence.

@@ -2,21 +2,35 @@
 
 use super::{Operation, Request};
 use crate::json;
+use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use strata_auth::{Attributes, Authorizer, PolicyRule};
+use strata_auth::{Attributes, PolicyRule};
 use strata_meta::Status;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-pub(super) fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
-    let Some(new) = new else { return Ok(()) };
-    if request.row.resource.group != GROUP
-        || request.operation == Operation::Delete
-        || request.user.is_in(strata_auth::GROUP_MASTERS)
-    {
-        return Ok(());
+pub(super) fn validate<'a>(
+    request: &'a Request<'a>,
+    new: Option<&'a Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Status>> {
+    async move {
+        match new {
+            Some(new) if is_concerned(request) => granted(request, new, old).await,
+            _ => Ok(()),
+        }
     }
+    .boxed()
+}
+
+fn is_concerned(request: &Request<'_>) -> bool {
+    request.row.resource.group == GROUP
+        && request.operation != Operation::Delete
+        && !request.user.is_in(strata_auth::GROUP_MASTERS)
+}
+
+async fn granted(request: &Request<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     match request.row.resource.resource.as_str() {
         "roles" | "clusterroles" => {
             if old.is_some_and(|old| json::same(new, old, "rules") && json::same(new, old, "aggregationRule"))
@@ -26,6 +40,7 @@ pub(super) fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&
                     request.row.resource.resource.as_str(),
                     request.name,
                 )
+                .await
             {
                 return Ok(());
             }
@@ -42,7 +57,7 @@ pub(super) fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&
             }
             let (kind, name) = (json::text(new, "roleRef.kind"), json::text(new, "roleRef.name"));
             let plural = if kind == "ClusterRole" { "clusterroles" } else { "roles" };
-            if may(request, "bind", plural, name) {
+            if may(request, "bind", plural, name).await {
                 return Ok(());
             }
             let namespace = if kind == "ClusterRole" { "" } else { request.namespace };
@@ -81,7 +96,7 @@ fn rules_of(role: &Value) -> Result<Vec<PolicyRule>, Status> {
     }
 }
 
-fn may(request: &Request<'_>, verb: &str, resource: &str, name: &str) -> bool {
+async fn may(request: &Request<'_>, verb: &str, resource: &str, name: &str) -> bool {
     let attributes = Attributes {
         verb,
         group: GROUP,
@@ -91,7 +106,8 @@ fn may(request: &Request<'_>, verb: &str, resource: &str, name: &str) -> bool {
         name,
         ..Attributes::of(request.user)
     };
-    request.core.authorizer.authorize(&attributes).is_allowed()
+    let decision = request.core.authorizer.decide(request.core, &attributes).await;
+    decision.is_allowed()
 }
 
 fn covered(request: &Request<'_>, rules: &[PolicyRule]) -> Result<(), Status> {

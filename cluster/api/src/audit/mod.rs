@@ -2,20 +2,28 @@
 //!
 //! A [`Trail`] follows one request through its stages; what it has to say goes to the [`sink`]s, a file and a webhook.
 
+mod file;
+mod hook;
+mod options;
 mod policy;
 mod sink;
+mod text;
 
-pub use sink::{AuditLog, AuditOptions};
+pub use options::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, AuditTruncate, AuditWebhook};
 
 use crate::{
     core::Core,
     pipeline::{Call, RequestBody},
-    registry::Row,
+    request::RequestInfo,
+    schema::RowSchema,
 };
-use bytes::Bytes;
-use futures::future::Either;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Limited};
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, future::Either};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+use http_body_util::BodyExt;
 use policy::{Level, Policy, Rule};
 use serde_json::{Value, json};
 use sink::Sinks;
@@ -23,12 +31,15 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
-use strata_auth::UserInfo;
+use strata_auth::{Notes, UserInfo};
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, MicroTime, Status};
+use strata_schema::protobuf;
 
-/// The largest answer that is written down whole.
-const ANSWER_LIMIT: usize = 8 << 20;
+/// The largest answer that is written down.
+const ANSWER_LIMIT: usize = 16 << 20;
+/// The longest user agent.
+const AGENT_LIMIT: usize = 1024;
 
 /// What is written down, and where.
 pub(crate) struct Audit {
@@ -55,6 +66,42 @@ pub(crate) fn note_of_object(key: &str, value: impl FnOnce() -> String) {
         }
     });
 }
+
+/// The object that a request brings, once it is understood: in the version it came in, with its defaults.
+pub(crate) fn brought(schema: &RowSchema, gvk: &GroupVersionKind, object: &Value) {
+    let _ = TRAIL.try_with(|trail| {
+        trail.name_object(object);
+        if trail.rule.level >= Level::Request {
+            let mut whole = object.clone();
+            schema.apply_defaults(gvk, &mut whole);
+            trail.asked(whole, &gvk.api_version(), &gvk.kind);
+        }
+    });
+}
+
+/// The options that a deletion brings, in the version that upstream's log has them in.
+pub(crate) fn options(options: &Value) {
+    let _ = TRAIL.try_with(|trail| {
+        if trail.rule.level >= Level::Request {
+            trail.asked(options.clone(), "meta.k8s.io/__internal", "DeleteOptions");
+        }
+    });
+}
+
+/// The patch that a request brings. One that is no JSON is not written down.
+pub(crate) fn patch(bytes: &[u8]) {
+    let _ = TRAIL.try_with(|trail| {
+        if trail.rule.level >= Level::Request
+            && let Ok(patch) = serde_json::from_slice(bytes)
+        {
+            trail.edit(|event| event["requestObject"] = patch);
+        }
+    });
+}
+
+/// Left in the extensions of an answer that upstream writes past its log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unlogged;
 
 /// Answers a request within its trail.
 pub(crate) fn within<F: Future>(trail: Option<Arc<Trail>>, answering: F) -> impl Future<Output = F::Output> {
@@ -99,27 +146,68 @@ impl Audit {
         self.sinks.render(out);
     }
 
-    /// Begins to follow a request, if the policy has anything about it written down.
+    /// Begins to follow a request, if the policy has anything about it written down. Errors: its arrival could not
+    /// be, and must.
     pub(crate) async fn begin(
         &self,
         call: &Call,
         request: &Request<RequestBody>,
         id: &HeaderValue,
+    ) -> Result<Option<Arc<Trail>>, Untold> {
+        let trail = self.follow(&call.user, &call.info, request, id);
+        if let Some(trail) = &trail
+            && !trail.tell("RequestReceived").await
+        {
+            self.sinks.rejected();
+            return Err(Untold);
+        }
+        Ok(trail)
+    }
+
+    /// Tells of a request whose sender is not known.
+    pub(crate) async fn refused(
+        &self,
+        info: &RequestInfo,
+        request: &Request<RequestBody>,
+        id: &HeaderValue,
+        status: &Status,
+    ) {
+        if let Some(trail) = self.follow(&UserInfo::default(), info, request, id) {
+            let status = json!(status);
+            let code = status["code"].as_u64().unwrap_or(500);
+            trail.edit(|event| event["responseStatus"] = short(&status, code as u16));
+            if trail.rule.level == Level::RequestResponse {
+                trail.edit(|event| event["responseObject"] = status);
+            }
+            trail.tell("ResponseStarted").await;
+        }
+    }
+
+    fn follow(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+        request: &Request<RequestBody>,
+        id: &HeaderValue,
     ) -> Option<Arc<Trail>> {
-        let rule = self.policy.rule(&call.user, &call.info);
+        let rule = self.policy.rule(user, info);
+        self.sinks.judged(rule.level.name());
         if rule.level == Level::None {
             return None;
         }
-        let info = &call.info;
+        let headers = request.headers();
         let mut event = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": rule.level.name(),
             "auditID": id.to_str().unwrap_or(""), "stage": "RequestReceived",
             "requestURI": request.uri().path_and_query().map_or("", |p| p.as_str()), "verb": info.verb,
-            "user": &*call.user, "sourceIPs": sources(&call.headers, request.extensions().get::<Source>()),
+            "user": user, "sourceIPs": sources(headers, request.extensions().get::<Source>()),
             "requestReceivedTimestamp": MicroTime::now(),
         });
-        if let Some(agent) = call.headers.get("user-agent").and_then(|a| a.to_str().ok()) {
-            event["userAgent"] = json!(agent.chars().take(1024).collect::<String>());
+        if let Some(agent) = headers.get("user-agent").and_then(|a| a.to_str().ok()) {
+            event["userAgent"] = match agent.get(..AGENT_LIMIT) {
+                Some(start) if agent.len() > AGENT_LIMIT => json!(format!("{start}...TRUNCATED")),
+                _ => json!(agent),
+            };
         }
         if info.is_resource {
             let parts = [
@@ -133,15 +221,24 @@ impl Audit {
             let named = parts.into_iter().filter(|(_, value)| !value.is_empty());
             event["objectRef"] = named.map(|(member, value)| (member.to_owned(), json!(value))).collect();
         }
-        let trail = Arc::new(Trail {
+        for (key, value) in request
+            .extensions()
+            .get::<Notes>()
+            .into_iter()
+            .flat_map(|n| &n.annotations)
+        {
+            event["annotations"][*key] = json!(value);
+        }
+        Some(Arc::new(Trail {
             sinks: self.sinks.clone(),
             rule,
             event: Mutex::new(event),
-        });
-        trail.tell("RequestReceived").await;
-        Some(trail)
+        }))
     }
 }
+
+/// The arrival of a request could not be told, and must be.
+pub(crate) struct Untold;
 
 /// The addresses a request came through, nearest last.
 fn sources(headers: &HeaderMap, peer: Option<&Source>) -> Vec<String> {
@@ -155,6 +252,11 @@ fn sources(headers: &HeaderMap, peer: Option<&Source>) -> Vec<String> {
         .filter(|a| a.parse::<std::net::IpAddr>().is_ok())
         .map(str::to_owned)
         .collect();
+    let real = headers.get("x-real-ip").and_then(|v| v.to_str().ok());
+    let real = real.and_then(|v| v.parse::<std::net::IpAddr>().ok());
+    if let Some(real) = real.map(|ip| ip.to_string()).filter(|ip| !found.contains(ip)) {
+        found.push(real);
+    }
     let peer = peer.map(|p| p.0.ip().to_string());
     if let Some(peer) = peer.filter(|p| found.last() != Some(p)) {
         found.push(peer);
@@ -188,45 +290,17 @@ impl Trail {
         });
     }
 
-    /// Takes the request's body down, if it is to be written. Errors: 413.
-    pub(crate) async fn take_body(
-        &self,
-        call: &Call,
-        row: Option<&Row>,
-        request: Request<RequestBody>,
-    ) -> Result<Request<RequestBody>, Status> {
-        let writes = matches!(
-            call.info.verb,
-            "create" | "update" | "patch" | "delete" | "deletecollection"
-        );
-        let is_named = self.rule.level >= Level::Request || call.info.verb == "create";
-        if !is_named || !writes || call.info.is_long_running() {
-            return Ok(request);
-        }
-        let (parts, body) = request.into_parts();
-        let bytes = crate::codec::read_body(body.into()).await?;
-        let object = match call.info.verb {
-            "create" | "update" if call.info.subresource.is_empty() => {
-                whole(&bytes, row, &call.headers).or_else(|| readable(&bytes, None, &call.headers))
-            }
-            "delete" | "deletecollection" => options(&bytes),
-            _ => readable(&bytes, None, &call.headers),
-        };
-        if call.info.is_resource && call.info.verb == "create" {
-            self.name_object(object.as_ref());
-        }
-        if self.rule.level >= Level::Request
-            && let Some(object) = self.shown(object)
-        {
-            self.edit(|event| event["requestObject"] = object);
-        }
-        Ok(Request::from_parts(parts, RequestBody::Memory(bytes)))
+    fn asked(&self, mut object: Value, version: &str, kind: &str) {
+        object["apiVersion"] = json!(version);
+        object["kind"] = json!(kind);
+        let object = self.shown(object);
+        self.edit(|event| event["requestObject"] = object);
     }
 
     /// What the path does not say of the object, its body does.
-    fn name_object(&self, object: Option<&Value>) {
-        for (member, path) in [("name", "name"), ("namespace", "namespace"), ("uid", "uid")] {
-            let said = object.and_then(|o| o["metadata"][path].as_str()).unwrap_or("");
+    fn name_object(&self, object: &Value) {
+        for member in ["name", "namespace", "uid", "resourceVersion"] {
+            let said = object["metadata"][member].as_str().unwrap_or("");
             self.edit(|event| {
                 if !said.is_empty() && event["objectRef"][member].is_null() {
                     event["objectRef"][member] = json!(said);
@@ -235,8 +309,7 @@ impl Trail {
         }
     }
 
-    fn shown(&self, object: Option<Value>) -> Option<Value> {
-        let mut object = object?;
+    fn shown(&self, mut object: Value) -> Value {
         if self.rule.omits_managed_fields {
             let strip = |object: &mut Value| {
                 if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -244,28 +317,24 @@ impl Trail {
                 }
             };
             strip(&mut object);
-            object
-                .get_mut("items")
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-                .for_each(strip);
+            let mut each = |list: &str, strip: &mut dyn FnMut(&mut Value)| {
+                let members = object.get_mut(list).and_then(Value::as_array_mut);
+                members.into_iter().flatten().for_each(strip);
+            };
+            each("items", &mut { strip });
+            each("rows", &mut |row| row.get_mut("object").into_iter().for_each(strip));
         }
-        Some(object)
+        object
     }
 
     /// The answer's head is known. The trail ends with its body.
-    pub(crate) async fn answer(
-        self: Arc<Self>,
-        call: &Call,
-        row: Option<&Row>,
-        response: Response<Body>,
-    ) -> Response<Body> {
+    pub(crate) async fn answer(self: Arc<Self>, call: &Call, response: Response<Body>) -> Response<Body> {
         let (parts, mut body) = response.into_parts();
         let code = parts.status.as_u16();
         let endless = call.info.is_long_running();
+        let failed = code >= 400;
         self.edit(|event| event["responseStatus"] = json!({"metadata": {}, "code": code}));
-        if endless {
+        if endless && !failed {
             self.tell("ResponseStarted").await;
             let trail = self.clone();
             let ended = Ended(Some(trail));
@@ -276,49 +345,58 @@ impl Trail {
             let frames = http_body_util::StreamBody::new(frames);
             return Response::from_parts(parts, Body::wrap(frames));
         }
-        let failed = code >= 400;
-        // A deletion may be answered by a status, which is told at every level.
-        let may_be_status = failed || call.info.verb == "delete";
-        if self.rule.level == Level::RequestResponse || may_be_status {
-            match Limited::new(body, ANSWER_LIMIT).collect().await {
-                Ok(whole) => {
-                    let bytes = whole.to_bytes();
-                    let object = readable(&bytes, row, &parts.headers);
-                    if may_be_status && let Some(status) = object.as_ref().filter(|o| o["kind"] == "Status") {
-                        self.edit(|event| event["responseStatus"] = short(status, code));
-                    }
-                    if self.rule.level == Level::RequestResponse
-                        && let Some(object) = self.shown(object)
-                    {
-                        self.edit(|event| event["responseObject"] = object);
-                    }
-                    body = Body::full(bytes);
-                }
-                Err(why) => {
-                    self.tell("ResponseComplete").await;
-                    let status = Status::internal(format_args!("the answer cannot be audited: {why}"));
-                    return crate::encode::status_response(&status);
-                }
+        // A deletion, an eviction or a binding may be answered by a status, which is told at every level.
+        let may_be_status = failed || matches!(call.info.verb, "create" | "delete");
+        let is_logged = parts.extensions.get::<Unlogged>().is_none();
+        if is_logged && (self.rule.level == Level::RequestResponse || may_be_status) {
+            let (back, whole) = gathered(body).await;
+            body = back;
+            match whole.map(|bytes| readable(&bytes, &parts.headers)) {
+                Some(object) => self.answered(object, code),
+                None => self.annotate("audit.k8s.io/truncated", "true"),
             }
+        }
+        if endless {
+            self.tell("ResponseStarted").await;
         }
         self.tell("ResponseComplete").await;
         Response::from_parts(parts, body)
     }
 
+    fn answered(&self, object: Option<Value>, code: u16) {
+        let Some(object) = object else { return };
+        if object["kind"] == "Status" {
+            self.edit(|event| event["responseStatus"] = short(&object, code));
+        }
+        if self.rule.level == Level::RequestResponse {
+            let object = self.shown(object);
+            self.edit(|event| event["responseObject"] = object);
+        }
+    }
+
     /// What is known at a stage; nothing when the policy leaves it out.
-    fn told(&self, stage: &str) -> Option<Bytes> {
+    fn told(&self, stage: &str) -> Option<Value> {
         if self.rule.omits(stage) {
             return None;
         }
         let mut event = self.event.lock().expect("no panic under this lock");
         event["stage"] = json!(stage);
-        event["stageTimestamp"] = json!(MicroTime::now());
-        serde_json::to_vec(&*event).ok().map(Bytes::from)
+        event["stageTimestamp"] = match stage {
+            "RequestReceived" => event["requestReceivedTimestamp"].clone(),
+            _ => json!(MicroTime::now()),
+        };
+        // Nothing comes after the last stage.
+        Some(match stage {
+            "ResponseComplete" => event.take(),
+            _ => event.clone(),
+        })
     }
 
-    async fn tell(&self, stage: &str) {
-        if let Some(line) = self.told(stage) {
-            self.sinks.send(line).await;
+    /// Whether the request may go on.
+    async fn tell(&self, stage: &str) -> bool {
+        match self.told(stage) {
+            Some(event) => self.sinks.send(&event).await,
+            None => true,
         }
     }
 }
@@ -329,46 +407,64 @@ struct Ended(Option<Arc<Trail>>);
 impl Drop for Ended {
     fn drop(&mut self) {
         if let Some(trail) = self.0.take()
-            && let Some(line) = trail.told("ResponseComplete")
+            && let Some(event) = trail.told("ResponseComplete")
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            trail.sinks.send_now(line);
+            runtime.spawn(async move { trail.sinks.send(&event).await });
         }
     }
 }
 
-/// A body as JSON, whatever it came as; absent when it is none.
-fn readable(bytes: &[u8], row: Option<&Row>, headers: &HeaderMap) -> Option<Value> {
-    if let Ok(value) = serde_json::from_slice(bytes) {
-        return Some(value);
+/// A body that can still be sent, and its bytes unless they are too many or did not come.
+async fn gathered(mut body: Body) -> (Body, Option<Bytes>) {
+    let (mut bytes, mut whole) = (BytesMut::new(), true);
+    while let Some(frame) = body.frame().await {
+        match frame.map(http_body::Frame::into_data) {
+            Ok(Ok(data)) => bytes.extend_from_slice(&data),
+            Ok(Err(_)) => {}
+            Err(_) => whole = false,
+        }
+        if !whole || bytes.len() > ANSWER_LIMIT {
+            let begun = futures::stream::iter([Ok(http_body::Frame::data(bytes.freeze()))]);
+            let rest = http_body_util::BodyStream::new(body);
+            return (Body::wrap(http_body_util::StreamBody::new(begun.chain(rest))), None);
+        }
     }
-    let (media, row) = (crate::codec::body_media(headers).ok()?, row?);
-    let (mut unheard, ignore) = (Vec::new(), crate::codec::FieldValidation::Ignore);
-    let decoded = crate::codec::decode_row(row, media, bytes, ignore, &mut unheard).ok();
-    let (group, version) = (&row.gvk.group, &row.gvk.version);
-    let list = GroupVersionKind::new(group, version, &row.list_kind);
-    decoded.or_else(|| crate::codec::decode_body(&list, media, bytes, ignore, &mut unheard).ok())
+    let bytes = bytes.freeze();
+    (Body::full(bytes.clone()), Some(bytes))
 }
 
-/// A body as the object that it means: with its kind and its defaults.
-fn whole(bytes: &[u8], row: Option<&Row>, headers: &HeaderMap) -> Option<Value> {
-    let row = row?;
-    let media = crate::codec::body_media(headers).ok()?;
-    let (mut unheard, ignore) = (Vec::new(), crate::codec::FieldValidation::Ignore);
-    let mut object = crate::codec::decode_row(row, media, bytes, ignore, &mut unheard).ok()?;
-    if row.cache.is_some() {
-        row.schema.apply_defaults(&row.gvk, &mut object);
-    }
-    object["apiVersion"] = json!(row.gvk.api_version());
-    object["kind"] = json!(row.gvk.kind);
-    Some(object)
+/// An object as JSON, whatever it was written as; absent when there is none.
+fn readable(bytes: &[u8], headers: &HeaderMap) -> Option<Value> {
+    let header = |name| {
+        headers
+            .get(name)
+            .and_then(|v: &HeaderValue| v.to_str().ok())
+            .unwrap_or("")
+    };
+    let expanded = match header(CONTENT_ENCODING) {
+        "gzip" => Some(crate::encode::expand(bytes).ok()?),
+        _ => None,
+    };
+    let bytes = expanded.as_deref().unwrap_or(bytes);
+    let object = match header(CONTENT_TYPE).split(';').next().unwrap_or("") {
+        protobuf::MEDIA_TYPE => protobuf::decode_to_json(bytes, None).ok().map(named_items),
+        "application/yaml" => crate::yaml::read(bytes).ok().map(|document| document.value),
+        _ => serde_json::from_slice(bytes).ok(),
+    };
+    object.filter(|object: &Value| object.get("kind").is_some())
 }
 
-/// The options of a deletion, in the version that upstream's log has them in.
-fn options(bytes: &[u8]) -> Option<Value> {
-    let mut options: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
-    options["apiVersion"] = json!("meta.k8s.io/__internal");
-    options["kind"] = json!("DeleteOptions");
-    Some(options)
+/// The items of a list of metadata say in JSON what they are.
+fn named_items(mut list: Value) -> Value {
+    if list["kind"] == "PartialObjectMetadataList" {
+        let version = list["apiVersion"].clone();
+        for item in list["items"].as_array_mut().into_iter().flatten() {
+            item["apiVersion"] = version.clone();
+            item["kind"] = json!("PartialObjectMetadata");
+        }
+    }
+    list
 }
 
 /// A Status as events have it.

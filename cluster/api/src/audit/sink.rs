@@ -1,405 +1,230 @@
-//! Where events go: lines of a file that is rotated, batches to a webhook.
+//! Where events go: a file and a webhook, each with its own way of waiting.
 
-use crate::{
-    core::Core,
-    webhook::{ClientConfig, from_kubeconfig},
+use super::{
+    AuditDelivery, AuditMode, AuditOptions,
+    file::{Writer, write_lines},
+    hook::{Hook, post_events},
+    text,
 };
+use crate::{core::Core, webhook::from_kubeconfig};
 use bytes::Bytes;
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-/// Events held for the webhook; more are lost, and counted (upstream's batch mode).
-const BUFFERED: usize = 10_000;
-/// Events of a batch, and how long the first waits for others.
-const BATCH: usize = 400;
-const BATCH_WAIT: Duration = Duration::from_secs(30);
-/// One post to the webhook, and how often it is tried.
-const POST_TIMEOUT: Duration = Duration::from_secs(30);
-const ATTEMPTS: u32 = 4;
-/// Lines that may wait for the disk before requests do.
+/// Events that may wait for the disk before requests do.
 const LINES: usize = 1024;
-
-/// What is audited, and where to.
-#[derive(Clone, Debug)]
-pub struct AuditOptions {
-    /// An audit.k8s.io/v1 Policy in YAML.
-    pub policy: String,
-    /// The file.
-    pub log: Option<AuditLog>,
-    /// A kubeconfig that says where the webhook is.
-    pub webhook: Option<String>,
-}
-
-/// A file of events, one a line.
-#[derive(Clone, Debug)]
-pub struct AuditLog {
-    /// The file; `-` is the standard output.
-    pub path: PathBuf,
-    /// It is begun anew at this many megabytes.
-    pub megabytes: u64,
-    /// Files kept beside it; 0: all.
-    pub backups: usize,
-    /// Days that they are kept; 0: for ever.
-    pub days: u64,
-}
 
 /// The ways out.
 #[derive(Clone)]
 pub(super) struct Sinks {
-    log: Option<mpsc::Sender<Bytes>>,
-    webhook: Option<mpsc::Sender<Bytes>>,
+    ways: Arc<[Way]>,
     receivers: Arc<Mutex<Receivers>>,
     counters: Arc<Counters>,
 }
 
+/// One event on its way.
+pub(super) struct Letter {
+    /// The event as it is written.
+    pub(super) line: Bytes,
+    /// Who waits to hear whether it was.
+    pub(super) told: Option<oneshot::Sender<bool>>,
+}
+
+impl Letter {
+    /// Whoever waits hears; one that has gone does not mind.
+    pub(super) fn answer(self, delivered: bool) {
+        if let Some(told) = self.told {
+            let _ = told.send(delivered);
+        }
+    }
+}
+
+struct Way {
+    delivery: AuditDelivery,
+    legacy: bool,
+    sender: mpsc::Sender<Letter>,
+}
+
+/// Upstream's counters.
 #[derive(Default)]
-struct Counters {
+pub(super) struct Counters {
     events: AtomicU64,
-    lost: AtomicU64,
+    rejected: AtomicU64,
+    errors: Mutex<BTreeMap<&'static str, u64>>,
+    levels: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Counters {
+    /// Events that a part could not deliver.
+    pub(super) fn failed(&self, plugin: &'static str, events: u64) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        *errors.entry(plugin).or_default() += events;
+    }
 }
 
 #[derive(Default)]
 struct Receivers {
-    log: Option<(Writer, mpsc::Receiver<Bytes>)>,
-    webhook: Option<(ClientConfig, mpsc::Receiver<Bytes>)>,
+    log: Option<(Writer, mpsc::Receiver<Letter>)>,
+    webhook: Option<(Hook, mpsc::Receiver<Letter>)>,
 }
 
 impl Sinks {
     /// Opens the file and reads the kubeconfig. Errors: what cannot be.
     pub(super) fn open(options: &AuditOptions) -> Result<Self, crate::Error> {
-        let mut receivers = Receivers::default();
-        let mut sinks = Self {
-            log: None,
-            webhook: None,
-            receivers: Arc::default(),
-            counters: Arc::default(),
+        let wrong = |setting: &'static str| move |why: String| crate::Error::Setting { setting, why };
+        let (mut receivers, mut ways) = (Receivers::default(), Vec::new());
+        let mut way = |delivery: &AuditDelivery, legacy: bool| {
+            let room = match delivery.mode {
+                AuditMode::Batch => delivery.batch.buffer,
+                _ => LINES,
+            };
+            let (sender, receiver) = mpsc::channel(room);
+            ways.push(Way {
+                delivery: delivery.clone(),
+                legacy,
+                sender,
+            });
+            receiver
         };
         if let Some(log) = &options.log {
-            let (sender, receiver) = mpsc::channel(LINES);
+            log.delivery.check("log").map_err(wrong("audit-log"))?;
             let writer = Writer::open(log.clone()).map_err(|e| crate::Error::Setting {
                 setting: "audit-log-path",
                 why: format!("{}: {e}", log.path.display()),
             })?;
-            receivers.log = Some((writer, receiver));
-            sinks.log = Some(sender);
+            receivers.log = Some((writer, way(&log.delivery, log.legacy)));
         }
-        if let Some(kubeconfig) = &options.webhook {
-            let (sender, receiver) = mpsc::channel(BUFFERED);
-            let config = from_kubeconfig(kubeconfig).map_err(|why| crate::Error::Setting {
-                setting: "audit-webhook-config-file",
-                why,
-            })?;
-            receivers.webhook = Some((config, receiver));
-            sinks.webhook = Some(sender);
+        if let Some(webhook) = &options.webhook {
+            webhook.delivery.check("webhook").map_err(wrong("audit-webhook"))?;
+            let config = from_kubeconfig(&webhook.kubeconfig).map_err(wrong("audit-webhook-config-file"))?;
+            let hook = Hook::new(config, webhook);
+            receivers.webhook = Some((hook, way(&webhook.delivery, false)));
         }
-        sinks.receivers = Arc::new(Mutex::new(receivers));
-        Ok(sinks)
+        Ok(Self {
+            ways: ways.into(),
+            receivers: Arc::new(Mutex::new(receivers)),
+            counters: Arc::default(),
+        })
     }
 
-    /// One event. The file makes a request wait rather than miss it; the webhook does not.
-    pub(super) async fn send(&self, line: Bytes) {
+    /// One event; whether the request may go on.
+    pub(super) async fn send(&self, event: &Value) -> bool {
         self.counters.events.fetch_add(1, Ordering::Relaxed);
-        if let Some(log) = &self.log
-            && log.send(line.clone()).await.is_err()
-        {
-            self.lost();
+        let mut goes_on = true;
+        for way in &*self.ways {
+            goes_on &= way.send(event, &self.counters).await;
         }
-        self.post(line);
+        goes_on
     }
 
-    /// One event of somebody who cannot wait.
-    pub(super) fn send_now(&self, line: Bytes) {
-        self.counters.events.fetch_add(1, Ordering::Relaxed);
-        if let Some(log) = &self.log
-            && log.try_send(line.clone()).is_err()
-        {
-            self.lost();
-        }
-        self.post(line);
+    /// A request that the policy was asked about.
+    pub(super) fn judged(&self, level: &'static str) {
+        let mut levels = self.counters.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        *levels.entry(level).or_default() += 1;
     }
 
-    fn post(&self, line: Bytes) {
-        if let Some(webhook) = &self.webhook
-            && webhook.try_send(line).is_err()
-        {
-            self.lost();
-        }
-    }
-
-    fn lost(&self) {
-        self.counters.lost.fetch_add(1, Ordering::Relaxed);
+    /// A request that was refused because its arrival could not be told.
+    pub(super) fn rejected(&self) {
+        self.counters.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Prometheus text under upstream's names.
     pub(super) fn render(&self, out: &mut String) {
-        let events = self.counters.events.load(Ordering::Relaxed);
-        let lost = self.counters.lost.load(Ordering::Relaxed);
-        let _ = writeln!(
-            out,
-            "# TYPE apiserver_audit_event_total counter\napiserver_audit_event_total {events}"
-        );
-        let _ = writeln!(
-            out,
-            "# TYPE apiserver_audit_error_total counter\napiserver_audit_error_total {lost}"
-        );
+        let counters = &self.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
+        let by = |label: &str, counts: &Mutex<BTreeMap<&'static str, u64>>| {
+            let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let labelled = counts
+                .iter()
+                .map(|(name, n)| (format!("{{{label}={name:?}}}"), n.to_string()));
+            labelled.collect::<Vec<_>>()
+        };
+        for (name, samples) in [
+            ("event_total", vec![(String::new(), count(&counters.events))]),
+            (
+                "requests_rejected_total",
+                vec![(String::new(), count(&counters.rejected))],
+            ),
+            ("error_total", by("plugin", &counters.errors)),
+            ("level_total", by("level", &counters.levels)),
+        ] {
+            let _ = writeln!(out, "# TYPE apiserver_audit_{name} counter");
+            for (labels, value) in samples {
+                let _ = writeln!(out, "apiserver_audit_{name}{labels} {value}");
+            }
+        }
     }
 
-    /// Writes until the server stops, and then what is left.
+    /// Delivers until the server stops, and then what is left.
     pub(super) async fn run(&self, core: &Arc<Core>) {
         let (log, webhook) = {
-            let mut receivers = self.receivers.lock().expect("no panic under this lock");
+            let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
             (receivers.log.take(), receivers.webhook.take())
         };
         let file = async {
-            if let Some((writer, lines)) = log {
-                write_lines(core, writer, lines).await;
+            if let Some((writer, letters)) = log {
+                write_lines(&core.cancel, writer, letters, &self.counters).await;
             }
         };
         let hook = async {
-            if let Some((config, lines)) = webhook {
-                post_batches(core, &config, lines, &self.counters).await;
+            if let Some((hook, letters)) = webhook {
+                post_events(core, hook, letters, self.counters.clone()).await;
             }
         };
         tokio::join!(file, hook);
     }
 }
 
-async fn write_lines(core: &Core, mut writer: Writer, mut lines: mpsc::Receiver<Bytes>) {
-    let mut batch = Vec::new();
-    loop {
-        let stopping = tokio::select! {
-            n = lines.recv_many(&mut batch, LINES) => n == 0,
-            () = core.cancel.cancelled() => {
-                lines.close();
-                while let Some(line) = lines.recv().await {
-                    batch.push(line);
-                }
-                true
-            }
+impl Way {
+    async fn send(&self, event: &Value, counters: &Counters) -> bool {
+        let Some(line) = self.line(event) else {
+            counters.failed("truncate", 1);
+            return true;
         };
-        let taken = std::mem::take(&mut batch);
-        let written = tokio::task::spawn_blocking(move || {
-            let result = taken
-                .iter()
-                .try_for_each(|line| writer.line(line))
-                .and_then(|()| writer.flush());
-            (writer, result)
-        });
-        match written.await {
-            Ok((back, result)) => {
-                writer = back;
-                if let Err(error) = result {
-                    tracing::error!(%error, "the audit log cannot be written");
-                }
+        if self.delivery.mode == AuditMode::Batch {
+            if self.sender.try_send(Letter { line, told: None }).is_err() {
+                counters.failed("buffered", 1);
             }
-            Err(error) => return tracing::error!(%error, "the audit log has ended"),
+            return true;
         }
-        if stopping {
-            return;
+        let (told, heard) = oneshot::channel();
+        let letter = Letter { line, told: Some(told) };
+        let delivered = self.sender.send(letter).await.is_ok() && heard.await.unwrap_or(false);
+        delivered || self.delivery.mode == AuditMode::Blocking
+    }
+
+    /// The event as it is written; `None` if it is too large even without its objects.
+    fn line(&self, event: &Value) -> Option<Bytes> {
+        let limit = self.delivery.truncate.map_or(usize::MAX, |truncate| truncate.event);
+        // With the newline that upstream counts too.
+        let mut whole = json_line(event);
+        if whole.len() >= limit && (event.get("requestObject").is_some() || event.get("responseObject").is_some()) {
+            let mut less = event.clone();
+            if let Some(members) = less.as_object_mut() {
+                members.remove("requestObject");
+                members.remove("responseObject");
+            }
+            less["annotations"]["audit.k8s.io/truncated"] = json!("true");
+            whole = json_line(&less);
         }
+        if whole.len() >= limit {
+            return None;
+        }
+        Some(match self.legacy {
+            true => text::line(event).into(),
+            false => whole.into(),
+        })
     }
 }
 
-async fn post_batches(core: &Core, config: &ClientConfig, mut lines: mpsc::Receiver<Bytes>, counters: &Counters) {
-    let mut stopping = false;
-    while !stopping {
-        let mut batch = Vec::new();
-        tokio::select! {
-            first = lines.recv() => match first {
-                Some(line) => batch.push(line),
-                None => return,
-            },
-            () = core.cancel.cancelled() => stopping = true,
-        }
-        if !stopping {
-            tokio::select! {
-                () = gather(&mut lines, &mut batch) => {}
-                () = tokio::time::sleep(BATCH_WAIT) => {}
-                () = core.cancel.cancelled() => stopping = true,
-            }
-        }
-        while stopping && let Ok(line) = lines.try_recv() {
-            batch.push(line);
-        }
-        for part in batch.chunks(BATCH) {
-            if let Err(why) = post(core, config, part).await {
-                counters.lost.fetch_add(part.len() as u64, Ordering::Relaxed);
-                tracing::error!(why, events = part.len(), "the audit webhook did not take events");
-            }
-        }
-    }
-}
-
-async fn gather(lines: &mut mpsc::Receiver<Bytes>, batch: &mut Vec<Bytes>) {
-    while batch.len() < BATCH
-        && let Some(line) = lines.recv().await
-    {
-        batch.push(line);
-    }
-}
-
-async fn post(core: &Core, config: &ClientConfig, events: &[Bytes]) -> Result<(), String> {
-    let mut body = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#.to_vec();
-    for (at, event) in events.iter().enumerate() {
-        if at > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(event);
-    }
-    body.extend_from_slice(b"]}");
-    let body = Bytes::from(body);
-    let mut attempt = 1;
-    loop {
-        match core.webhooks.post(core, config, "", body.clone(), POST_TIMEOUT).await {
-            Ok(_) => return Ok(()),
-            Err(error) if attempt == ATTEMPTS || core.cancel.is_cancelled() => return Err(error.to_string()),
-            Err(_) => tokio::time::sleep(Duration::from_millis(500 << attempt)).await,
-        }
-        attempt += 1;
-    }
-}
-
-/// The file, begun anew when it is full.
-struct Writer {
-    log: AuditLog,
-    file: Option<io::BufWriter<File>>,
-    size: u64,
-}
-
-impl Writer {
-    fn open(log: AuditLog) -> io::Result<Self> {
-        let mut writer = Self {
-            log,
-            file: None,
-            size: 0,
-        };
-        if writer.log.path != Path::new("-") {
-            writer.reopen()?;
-        }
-        Ok(writer)
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.log.path)?;
-        self.size = file.metadata()?.len();
-        self.file = Some(io::BufWriter::new(file));
-        Ok(())
-    }
-
-    fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        let length = line.len() as u64 + 1;
-        if self.file.is_some() && self.size > 0 && self.size + length > self.log.megabytes << 20 {
-            self.rotate()?;
-        }
-        self.size += length;
-        match &mut self.file {
-            Some(file) => {
-                file.write_all(line)?;
-                file.write_all(b"\n")
-            }
-            None => {
-                let mut out = io::stdout().lock();
-                out.write_all(line)?;
-                out.write_all(b"\n")
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), Write::flush)
-    }
-
-    /// `audit.log` becomes `audit-TIME.log`; the oldest of these go.
-    fn rotate(&mut self) -> io::Result<()> {
-        self.flush()?;
-        let path = &self.log.path;
-        let stamp = strata_meta::MicroTime::now().to_string().replace(':', "-");
-        fs::rename(path, path.with_file_name(self.backup_name(&stamp)))?;
-        self.reopen()?;
-        self.forget()
-    }
-
-    fn backup_name(&self, stamp: &str) -> String {
-        let text = |part: Option<&std::ffi::OsStr>| part.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = text(self.log.path.file_stem());
-        match text(self.log.path.extension()) {
-            extension if extension.is_empty() => format!("{stem}-{stamp}"),
-            extension => format!("{stem}-{stamp}.{extension}"),
-        }
-    }
-
-    fn forget(&self) -> io::Result<()> {
-        let folder = self
-            .log
-            .path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let pattern = self.backup_name("\0");
-        let (prefix, suffix) = pattern.split_once('\0').unwrap_or((&pattern, ""));
-        let mut backups: Vec<(SystemTime, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let stamped = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
-            if stamped.is_some_and(|stamp| stamp.starts_with(|c: char| c.is_ascii_digit())) {
-                backups.push((entry.metadata()?.modified()?, entry.path()));
-            }
-        }
-        backups.sort();
-        backups.reverse();
-        let oldest = Duration::from_secs(self.log.days * 24 * 3600);
-        for (at, (time, path)) in backups.iter().enumerate() {
-            let many = self.log.backups > 0 && at >= self.log.backups;
-            let old = self.log.days > 0 && time.elapsed().is_ok_and(|age| age > oldest);
-            if many || old {
-                fs::remove_file(path)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_file_is_set_aside_and_the_oldest_are_forgotten() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = AuditLog {
-            path: folder.path().join("audit.log"),
-            megabytes: 1,
-            backups: 2,
-            days: 0,
-        };
-        let mut writer = Writer::open(log).unwrap();
-        let line = vec![b'x'; 600 << 10];
-        for _ in 0..5 {
-            writer.line(&line).unwrap();
-        }
-        writer.flush().unwrap();
-        let mut names: Vec<String> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        assert_eq!(names.len(), 3, "{names:?}");
-        assert!(names.iter().all(|n| n.starts_with("audit") && n.ends_with(".log")));
-    }
+fn json_line(event: &Value) -> Vec<u8> {
+    event.to_string().into_bytes()
 }

@@ -11,6 +11,7 @@ mod respond;
 mod table;
 
 pub(crate) use frames::FrameWriter;
+pub(crate) use gzip::expand;
 pub(crate) use list::{ListMeta, list_response};
 pub(crate) use negotiate::{JSON, Media, Negotiated, Offer, PLAIN, Shape, acceptable, negotiate, reads_gzip, subtype};
 pub(crate) use partial::write_partial;

@@ -100,7 +100,11 @@ pub(crate) fn object_response(
             bytes_response(code, strata_schema::protobuf::MEDIA_TYPE, bytes, form)
         }
         Ok(bytes) => encoded_response(code, bytes, form),
-        Err(status) => status_response(&status),
+        Err(status) => {
+            let mut refused = status_response(&status);
+            refused.extensions_mut().insert(crate::audit::Unlogged);
+            refused
+        }
     }
 }
 
@@ -133,6 +137,8 @@ fn object_bytes(row: &Row, object: &Arc<Object>, form: Negotiated, include: &str
 pub(crate) fn failure_response(status: &Status, headers: &HeaderMap) -> Response<Body> {
     let plain = status_response(status);
     let Ok(form) = negotiate(headers, None, PLAIN) else {
+        let mut plain = plain;
+        plain.extensions_mut().insert(crate::audit::Unlogged);
         return plain;
     };
     let (media, body) = match form.media {

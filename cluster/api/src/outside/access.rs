@@ -66,7 +66,7 @@ impl Condition {
 /// A webhook that says what somebody may do.
 pub(crate) struct AccessWebhook {
     settings: Settings,
-    answers: Answers<Decision>,
+    answers: Answers<(Decision, String)>,
     counts: Counts,
 }
 
@@ -87,12 +87,12 @@ impl AccessWebhook {
         }
     }
 
-    /// Its decision; what the failure policy says when it cannot be asked.
-    pub(super) async fn decide(&self, core: &Core, attributes: &Attributes<'_>) -> Decision {
+    /// Its decision and its words; what the failure policy says when it cannot be asked.
+    pub(super) async fn decide(&self, core: &Core, attributes: &Attributes<'_>) -> (Decision, String) {
         let mut spec = review_spec(attributes);
         match self.is_concerned(&spec) {
             Ok(true) => {}
-            Ok(false) => return Decision::NoOpinion(String::new()),
+            Ok(false) => return (Decision::NoOpinion(String::new()), String::new()),
             Err(why) => {
                 tracing::warn!(
                     webhook = self.settings.name,
@@ -132,10 +132,11 @@ impl AccessWebhook {
         let reason = json::text(&answer, "status.reason").to_owned();
         let allowed = json::flag(&answer, "status.allowed");
         let decision = match (allowed, json::flag(&answer, "status.denied")) {
-            (_, true) => Decision::Deny(reason),
+            (_, true) => Decision::Deny(reason.clone()),
             (true, false) => Decision::Allow,
-            (false, false) => Decision::NoOpinion(reason),
+            (false, false) => Decision::NoOpinion(reason.clone()),
         };
+        let decision = (decision, reason);
         let holds = if allowed {
             self.settings.authorized
         } else {
@@ -147,11 +148,12 @@ impl AccessWebhook {
         decision
     }
 
-    fn failure(&self) -> Decision {
-        match self.settings.denies {
+    fn failure(&self) -> (Decision, String) {
+        let decision = match self.settings.denies {
             true => Decision::Deny(String::new()),
             false => Decision::NoOpinion(String::new()),
-        }
+        };
+        (decision, String::new())
     }
 
     /// Whether all conditions hold. Errors: one failed, and none is false.

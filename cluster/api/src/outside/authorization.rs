@@ -153,22 +153,34 @@ impl Authorization {
 
     /// Asks one after another until somebody has an opinion.
     pub(crate) async fn decide(&self, core: &Core, attributes: &Attributes<'_>) -> Decision {
+        self.judge(core, attributes).await.decision
+    }
+
+    /// The same, with the words of whoever decided.
+    pub(crate) async fn judge(&self, core: &Core, attributes: &Attributes<'_>) -> Verdict {
         if attributes.user.is_in(GROUP_MASTERS) {
-            return Decision::Allow;
+            return Verdict::of(Decision::Allow);
         }
         let mut reasons: Vec<String> = Vec::new();
         for member in self.members().iter() {
-            let decision = match &member.kind {
+            let (decision, words) = match &member.kind {
                 Kind::Webhook(webhook) => webhook.decide(core, attributes).await,
-                _ => self.ask(member, attributes),
+                _ => (self.ask(member, attributes), String::new()),
             };
             match member.counted(decision) {
                 Decision::NoOpinion(reason) if reason.is_empty() => {}
                 Decision::NoOpinion(reason) => reasons.push(reason),
-                decided => return decided,
+                decision => {
+                    let by_rbac = matches!(member.kind, Kind::Rbac);
+                    return Verdict {
+                        decision,
+                        words,
+                        by_rbac,
+                    };
+                }
             }
         }
-        Decision::NoOpinion(reasons.join("\n"))
+        Verdict::of(Decision::NoOpinion(reasons.join("\n")))
     }
 
     /// What a member says that answers from memory.
@@ -253,6 +265,33 @@ impl Authorization {
                 let labels = [("apiserver_id_hash", ""), ("status", status)];
                 section.sample(&labels, count.load(Ordering::Relaxed) as f64);
             }
+        }
+    }
+}
+
+/// A decision and who made it.
+pub(crate) struct Verdict {
+    /// What was decided.
+    pub(crate) decision: Decision,
+    words: String,
+    by_rbac: bool,
+}
+
+impl Verdict {
+    fn of(decision: Decision) -> Self {
+        Self {
+            decision,
+            words: String::new(),
+            by_rbac: false,
+        }
+    }
+
+    /// Why, as the audit log and access reviews have it.
+    pub(crate) fn reason(&self, core: &Core, attributes: &Attributes<'_>) -> String {
+        match &self.decision {
+            Decision::Allow if self.by_rbac => core.rbac.reason(attributes).unwrap_or_default(),
+            Decision::Allow => self.words.clone(),
+            refused => refused.reason().to_owned(),
         }
     }
 }

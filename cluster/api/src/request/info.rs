@@ -90,8 +90,8 @@ impl RequestInfo {
         } else if self.name.is_empty() && self.verb == "delete" {
             self.verb = "deletecollection";
         }
-        // A collection narrowed to one name is authorised as that name.
-        if matches!(self.verb, "list" | "watch" | "deletecollection")
+        // A collection that is read and narrowed to one name is authorised as that name.
+        if matches!(self.verb, "list" | "watch")
             && self.name.is_empty()
             && let Ok(fields) = FieldSelector::parse(query.get("fieldSelector"))
             && let Some(name) = fields.required("metadata.name")
@@ -161,6 +161,11 @@ mod tests {
                 "DELETE",
                 "/apis/apps/v1/namespaces/n/deployments",
                 "deletecollection|apps|v1|deployments||n||",
+            ),
+            (
+                "DELETE",
+                "/api/v1/namespaces/n/pods?fieldSelector=metadata.name%3Da",
+                "deletecollection||v1|pods||n||",
             ),
             (
                 "PATCH",

@@ -23,6 +23,7 @@ const ATTEMPTS: usize = 20;
 
 pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;
+    WriteOptions::read(call, "CreateOptions")?;
     let media = body_media(&call.headers)?;
     let bytes = read_body(body).await?;
     let gvk = GroupVersionKind::new("policy", stated_version(media, &bytes), "Eviction");

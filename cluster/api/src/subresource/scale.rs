@@ -28,8 +28,8 @@ fn gvk() -> GroupVersionKind {
 pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
-    let object = find(row, &namespace, &name)?;
     if call.info.verb == "get" {
+        let object = find(row, &namespace, &name)?;
         let object = row.view(&row.ready(&call.core, object).await?)?;
         let value = object.to_value().map_err(Status::internal)?;
         needs_replicas(row, &value)?;
@@ -61,8 +61,13 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         Some(media) if is_patch && media.as_bytes().starts_with(b"application/apply-patch+yaml") => {
             Some(read_config(call, &gvk(), false, &bytes, options.validation)?)
         }
+        _ if is_patch => {
+            crate::audit::patch(&bytes);
+            None
+        }
         _ => None,
     };
+    find(row, &namespace, &name)?;
     let write = Write {
         kind: &*SCALE,
         manager: &manager,

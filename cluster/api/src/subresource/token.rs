@@ -181,10 +181,12 @@ fn bind(call: &Call, value: &Value, account: &Object, claims: &mut ServiceAccoun
             }
             claims.pod = bound;
             let node = json::text(&pod, "spec.nodeName");
-            if let Some(node) = call.core.resource("", "nodes").get("", node) {
+            if !node.is_empty() {
+                // Of one that is not registered the name is told just the same.
+                let found = call.core.resource("", "nodes").get("", node);
                 claims.node = Some(BoundRef {
-                    name: node.name().to_owned(),
-                    uid: node.uid.clone(),
+                    name: node.to_owned(),
+                    uid: found.map(|found| found.uid.clone()).unwrap_or_default(),
                 });
             }
         }

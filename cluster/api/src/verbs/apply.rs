@@ -127,6 +127,7 @@ pub(crate) fn read_config(
         let cause = StatusCause::required("fieldManager", "is required for apply patch");
         return Err(invalid_options("PatchOptions", cause));
     }
+    crate::audit::patch(bytes);
     let document = yaml::read(bytes).map_err(|e| {
         Status::bad_request(format_args!(
             "error decoding YAML: error converting YAML to JSON: yaml: {e}"

@@ -86,6 +86,9 @@ impl DeleteOptions {
             (false, BodyMedia::Yaml) => crate::yaml::read(&bytes).map_err(Status::bad_request)?.value,
         };
         check_kind(&value)?;
+        if !bytes.is_empty() {
+            crate::audit::options(&value);
+        }
         if bytes.is_empty() {
             if let Ok(seconds) = query.get("gracePeriodSeconds").parse::<i64>() {
                 json::set(&mut value, "gracePeriodSeconds", seconds);

@@ -38,6 +38,7 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         return Err(invalid_options("PatchOptions", cause));
     }
     let kind = PatchKind::of(&media, &row.schema)?;
+    crate::audit::patch(&bytes);
     // A body that cannot be read is told of only when there is something to be patched.
     let body = PatchBody::read(kind, &bytes, options.validation);
     let manager = field_manager(call);

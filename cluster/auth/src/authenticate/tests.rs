@@ -10,6 +10,7 @@ struct World {
     pod: Mutex<Option<BoundState>>,
     account: Mutex<Option<BoundState>>,
     bootstrap: Mutex<Option<BootstrapToken>>,
+    secret: Mutex<Option<KeptToken>>,
 }
 
 impl TokenLookup for World {
@@ -19,6 +20,10 @@ impl TokenLookup for World {
             (BoundKind::ServiceAccount, "n", "sa") => self.account.lock().expect("lock").clone(),
             _ => None,
         }
+    }
+
+    fn kept_token(&self, _: &str, _: &str, _: &str, _: &str) -> Option<KeptToken> {
+        self.secret.lock().expect("lock").clone()
     }
 
     fn bootstrap_token(&self, id: &str) -> Option<BootstrapToken> {
@@ -87,7 +92,8 @@ impl Fixture {
             AUTHORIZATION,
             HeaderValue::from_str(&format!("Bearer {token}")).expect("value"),
         );
-        self.authenticator.authenticate(&headers, &peer(None))
+        self.authenticator
+            .authenticate(&headers, &peer(None), &mut Notes::default())
     }
 }
 
@@ -108,7 +114,7 @@ fn certificates_name_their_holder_and_groups() {
     let peer = peer(Some(&leaf.cert_pem));
     let user = fixture
         .authenticator
-        .authenticate(&HeaderMap::new(), &peer)
+        .authenticate(&HeaderMap::new(), &peer, &mut Notes::default())
         .expect("known");
     assert_eq!(
         (user.name.as_str(), user.groups.join(",")),
@@ -117,14 +123,18 @@ fn certificates_name_their_holder_and_groups() {
     assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
     let again = fixture
         .authenticator
-        .authenticate(&HeaderMap::new(), &peer)
+        .authenticate(&HeaderMap::new(), &peer, &mut Notes::default())
         .expect("known");
     assert!(Arc::ptr_eq(&user, &again), "parsed once a connection");
     let nameless = fixture.ca.issue_client("", &["system:masters"]).expect("leaf");
     assert!(
         fixture
             .authenticator
-            .authenticate(&HeaderMap::new(), &self::peer(Some(&nameless.cert_pem)))
+            .authenticate(
+                &HeaderMap::new(),
+                &self::peer(Some(&nameless.cert_pem)),
+                &mut Notes::default()
+            )
             .is_err()
     );
 }
@@ -141,7 +151,12 @@ fn a_certificate_that_ended_during_the_connection_is_refused() {
         ..identity
     };
     assert!(peer.memo.set(Box::new(past)).is_ok());
-    assert!(fixture.authenticator.authenticate(&HeaderMap::new(), &peer).is_err());
+    assert!(
+        fixture
+            .authenticator
+            .authenticate(&HeaderMap::new(), &peer, &mut Notes::default())
+            .is_err()
+    );
 }
 
 #[test]
@@ -149,7 +164,7 @@ fn what_is_presented_and_not_believed_is_not_anonymous() {
     let fixture = Fixture::new();
     let nobody = fixture
         .authenticator
-        .authenticate(&HeaderMap::new(), &peer(None))
+        .authenticate(&HeaderMap::new(), &peer(None), &mut Notes::default())
         .expect("anonymous");
     assert!(nobody.is_anonymous());
     assert!(fixture.bearer("nonsense").is_err());
@@ -160,7 +175,7 @@ fn what_is_presented_and_not_believed_is_not_anonymous() {
     assert!(
         fixture
             .authenticator
-            .authenticate(&HeaderMap::new(), &stranger)
+            .authenticate(&HeaderMap::new(), &stranger, &mut Notes::default())
             .is_err()
     );
 }
@@ -212,7 +227,10 @@ fn tokens_for_others_are_not_for_us() {
         Err(Unauthenticated::Token(TokenError::Audience { .. }))
     ));
     let wanted = ["bank".to_owned(), "casino".to_owned()];
-    let (_, audiences) = fixture.authenticator.token(&token, &wanted).expect("for one of them");
+    let (_, audiences) = fixture
+        .authenticator
+        .token(&token, &wanted, &mut Notes::default())
+        .expect("for one of them");
     assert_eq!(audiences, ["bank"]);
 }
 
@@ -226,7 +244,7 @@ fn browsers_put_the_token_into_a_subprotocol() {
     headers.insert("sec-websocket-protocol", HeaderValue::from_str(&value).expect("value"));
     let user = fixture
         .authenticator
-        .authenticate(&headers, &peer(None))
+        .authenticate(&headers, &peer(None), &mut Notes::default())
         .expect("known");
     assert_eq!(user.name, "system:serviceaccount:n:sa");
 }
@@ -239,4 +257,49 @@ fn joining_machines_present_bootstrap_tokens() {
     *fixture.world.bootstrap.lock().expect("lock") = Some(token.clone());
     let user = fixture.bearer(&token.reveal()).expect("known");
     assert!(user.is_in(crate::GROUP_BOOTSTRAPPERS));
+}
+
+#[test]
+fn a_token_of_a_secret_is_good_while_the_secret_holds_it_and_is_not_marked() {
+    let fixture = Fixture::new();
+    let token = fixture
+        .issuer
+        .issue_for_secret("n", "sa", "sa-uid", "s")
+        .expect("issued");
+    let kept = |change: fn(&mut KeptToken)| {
+        let mut kept = KeptToken {
+            uid: "s-uid".into(),
+            holds: true,
+            is_invalid: false,
+            last_used: "2020-01-01".into(),
+            is_generated: false,
+        };
+        change(&mut kept);
+        *fixture.world.secret.lock().expect("lock") = Some(kept);
+        let mut notes = Notes::default();
+        let known = fixture
+            .authenticator
+            .token(&token, &["https://us".to_owned()], &mut notes);
+        (known.map(|(user, _)| user.name).map_err(|e| e.to_string()), notes)
+    };
+    let (user, notes) = kept(|_| {});
+    assert_eq!(user.as_deref(), Ok("system:serviceaccount:n:sa"));
+    let manual = ("authentication.k8s.io/legacy-token-manual-secret", "s".to_owned());
+    assert_eq!((notes.annotations, notes.warnings.len()), (vec![manual], 0));
+    assert_eq!(notes.used.expect("not today yet").uid.as_str(), "s-uid");
+    let (_, notes) = kept(|kept| {
+        kept.is_generated = true;
+        kept.last_used = Time::now().to_string()[..10].to_owned();
+    });
+    assert_eq!((notes.used, notes.warnings.len()), (None, 1));
+    assert_eq!(
+        notes.annotations[0].0,
+        "authentication.k8s.io/legacy-token-autogenerated-secret"
+    );
+    let (user, notes) = kept(|kept| kept.is_invalid = true);
+    assert!(user.expect_err("marked").contains("has been marked invalid"));
+    let invalidated = ("authentication.k8s.io/legacy-token-invalidated", "s/n".to_owned());
+    assert_eq!(notes.annotations, [invalidated]);
+    let (user, _) = kept(|kept| kept.holds = false);
+    assert_eq!(user, Err("Token does not match server's copy".to_owned()));
 }

@@ -207,3 +207,63 @@ fn the_key_is_kept_and_kept_secret() {
         .to_string();
     assert!(error.contains("sa.key"), "{error}");
 }
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    static ISSUED: LazyLock<(TokenIssuer, String)> = LazyLock::new(|| {
+        let issuer = issuer();
+        let token = issuer.issue(&wanted(), at(0)).expect("issued").token;
+        (issuer, token)
+    });
+
+    fn verified(token: &str) -> bool {
+        ISSUED.0.verify(token, at(0)).is_ok()
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_with_any_other_byte_is_refused(place in 0usize..4096, byte in 0x20u8..0x7f) {
+            let good = &ISSUED.1;
+            let place = place % good.len();
+            let mut bytes = good.clone().into_bytes();
+            bytes[place] = byte;
+            let changed = String::from_utf8(bytes).expect("ASCII");
+            prop_assert_eq!(verified(&changed), changed == *good);
+        }
+
+        #[test]
+        fn a_token_cut_or_lengthened_anywhere_is_refused(place in 0usize..4096, more in "[A-Za-z0-9_.=-]{1,8}") {
+            let good = &ISSUED.1;
+            prop_assert!(!verified(&good[..place % good.len()]));
+            let mut longer = good.clone();
+            longer.insert_str(place % (good.len() + 1), &more);
+            prop_assert!(!verified(&longer));
+        }
+
+        #[test]
+        fn a_header_that_names_another_algorithm_or_key_is_refused(alg in "(none|None|HS256|RS256|ES384|EdDSA|)", kid in "[a-z]{0,4}") {
+            let payload = ISSUED.1.split('.').nth(1).expect("payload");
+            let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64");
+            let own = format!(r#"{{"alg":"{alg}","kid":"{}"}}"#, ISSUED.0.key_id);
+            let others = format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#);
+            prop_assert!(!verified(&forge(&ISSUED.0, &own, &payload)));
+            prop_assert!(!verified(&forge(&ISSUED.0, &others, &payload)));
+        }
+
+        #[test]
+        fn anything_at_all_is_refused_without_a_panic(token in "\\PC{0,200}", parts in proptest::collection::vec("[A-Za-z0-9_-]{0,40}", 0..6)) {
+            prop_assert!(!verified(&token));
+            prop_assert!(!verified(&parts.join(".")));
+        }
+
+        #[test]
+        fn signed_nonsense_is_refused_without_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..200), text in r#"\{("[a-z.]{1,13}":("[a-z:]{0,9}"|[0-9]{1,20}|null|\[\]|\{\}),?){0,4}\}"#) {
+            let header = format!(r#"{{"alg":"ES256","kid":"{}"}}"#, ISSUED.0.key_id);
+            prop_assert!(!verified(&forge(&ISSUED.0, &header, &payload)));
+            prop_assert!(!verified(&forge(&ISSUED.0, &header, text.as_bytes())));
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(super) fn validate(request: &Request<'_>, new: Option<&Value>, old: Option<&
         ("", "namespaces", "") => namespace(request, new, old),
         ("", "pods", "" | "ephemeralcontainers" | "resize") => pod(request, new, old),
         (_, _, "") => match template_of(&resource.group, &resource.resource, new) {
-            Some(template) => evaluate(request, template, false),
+            Some(template) => evaluate(request, template, false, true),
             None => Ok(()),
         },
         _ => Ok(()),
@@ -53,12 +53,9 @@ fn template_of<'v>(group: &str, resource: &str, object: &'v Value) -> Option<&'v
 }
 
 fn pod(request: &Request<'_>, new: &Value, old: Option<&Value>) -> Result<(), Status> {
-    if let Some(old) = old.filter(|_| request.operation == Operation::Update)
-        && !is_significant(new, old)
-    {
-        return Ok(());
-    }
-    evaluate(request, new, true)
+    let old = old.filter(|_| request.operation == Operation::Update);
+    let matters = old.is_none_or(|old| is_significant(new, old));
+    evaluate(request, new, true, matters)
 }
 
 /// Whether containers came or images changed.
@@ -79,8 +76,9 @@ fn is_significant(new: &Value, old: &Value) -> bool {
             .any(|c| !before.contains(c))
 }
 
-/// Evaluates a pod or a template against the policy of its namespace.
-fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool) -> Result<(), Status> {
+/// Evaluates a pod or a template against the policy of its namespace. One that changes nothing that matters is only
+/// counted where everything goes.
+fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool, matters: bool) -> Result<(), Status> {
     let Some(namespace) = request.core.resource("", "namespaces").get("", request.namespace) else {
         return Ok(());
     };
@@ -107,8 +105,13 @@ fn evaluate(request: &Request<'_>, pod: &Value, enforce: bool) -> Result<(), Sta
     };
     if problems.is_empty() && policy.is_privileged() {
         if enforce {
-            count("allow", &policy.enforce.to_string(), "enforce");
+            let shown = policy.enforce.to_string();
+            count("allow", &shown, "enforce");
+            request.annotate("pod-security.kubernetes.io/enforce-policy", shown);
         }
+        return Ok(());
+    }
+    if !matters {
         return Ok(());
     }
     let mut allowed = true;
