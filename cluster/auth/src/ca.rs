@@ -14,6 +14,7 @@ use std::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
+const SHORT_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Certificates start this long ago, for peers whose clock lags.
 const BACKDATE: Duration = Duration::from_secs(300);
@@ -155,32 +156,32 @@ impl ClusterCa {
         self.sign(request_pem, self.client_params(common_name, groups)?)
     }
 
-    /// As [`Self::sign_client_request`], valid no longer than asked.
+    /// As [`Self::sign_client_request`], for the uses of the key that are asked for and valid no longer than asked.
     pub fn sign_client_request_for(
         &self,
         request_pem: &str,
         common_name: &str,
         groups: &[&str],
-        lifetime: Duration,
+        (usages, lifetime): (&[String], Duration),
     ) -> Result<String, Error> {
         let mut params = self.client_params(common_name, groups)?;
-        params.not_after = params.not_after.min(params.not_before + BACKDATE + lifetime);
+        restrict(&mut params, usages, lifetime);
         self.sign(request_pem, params)
     }
 
     /// Signs the key of a request for a node's server: its subject (name and group), names and addresses are decided
-    /// here, not by the request; valid no longer than asked.
+    /// here, not by the request; for the uses of the key that are asked for and valid no longer than asked.
     pub fn sign_node_server_request(
         &self,
         request_pem: &str,
         (common_name, group): (&str, &str),
         names: &[String],
         addresses: &[IpAddr],
-        lifetime: Duration,
+        (usages, lifetime): (&[String], Duration),
     ) -> Result<String, Error> {
         let mut params = self.server_params(names, addresses)?;
         params.distinguished_name = subject(common_name, &[group]);
-        params.not_after = params.not_after.min(params.not_before + BACKDATE + lifetime);
+        restrict(&mut params, usages, lifetime);
         self.sign(request_pem, params)
     }
 
@@ -271,6 +272,28 @@ fn params(common_name: &str, organizations: &[&str], lifetime: Duration) -> Cert
     params.not_after = epoch + since_epoch + lifetime;
     params.use_authority_key_identifier_extension = true;
     params
+}
+
+/// What a request asks for, in the words of certificates.k8s.io. A life of some hours is not shortened by its start in
+/// the past.
+fn restrict(params: &mut CertificateParams, usages: &[String], lifetime: Duration) {
+    let asked = |name: &str| usages.iter().any(|usage| usage == name);
+    let uses = [
+        ("digital signature", KeyUsagePurpose::DigitalSignature),
+        ("key encipherment", KeyUsagePurpose::KeyEncipherment),
+    ];
+    params.key_usages = uses
+        .into_iter()
+        .filter(|(name, _)| asked(name))
+        .map(|(_, use_)| use_)
+        .collect();
+    params.is_ca = IsCa::ExplicitNoCa;
+    let given = if lifetime < SHORT_LIFETIME {
+        BACKDATE
+    } else {
+        Duration::ZERO
+    };
+    params.not_after = params.not_after.min(params.not_before + given + lifetime);
 }
 
 fn subject(common_name: &str, organizations: &[&str]) -> DistinguishedName {

@@ -251,23 +251,23 @@ async fn settle(
     };
     // Longer than any certificate of ours, and short enough to be added to a date.
     let lifetime = request.spec.lifetime().min(Duration::from_secs(100 * 365 * 24 * 3600));
+    let asked = (request.spec.usages.as_slice(), lifetime);
     let signed = match verdict {
         Verdict::Leave => return Ok(None),
         Verdict::Fail(why) => {
-            let failed = condition("Failed", "SignerValidationFailure", &why);
-            return update(client, name, "status", json!({"conditions": [failed]})).await;
+            return fail(client, request, "SignerValidationFailure", &why).await;
         }
         Verdict::SignClient { node } => {
             let user = format!("{NODE_USER_PREFIX}{node}");
-            ca.sign_client_request_for(text, &user, &[GROUP_NODES], lifetime)
+            ca.sign_client_request_for(text, &user, &[GROUP_NODES], asked)
         }
         Verdict::SignUser { names } => {
             let groups: Vec<&str> = names.organizations.iter().map(String::as_str).collect();
-            ca.sign_client_request_for(text, &names.common_name, &groups, lifetime)
+            ca.sign_client_request_for(text, &names.common_name, &groups, asked)
         }
         Verdict::SignServer { node, names, addresses } => {
             let user = format!("{NODE_USER_PREFIX}{node}");
-            ca.sign_node_server_request(text, (&user, GROUP_NODES), &names, &addresses, lifetime)
+            ca.sign_node_server_request(text, (&user, GROUP_NODES), &names, &addresses, asked)
         }
     };
     match signed {
@@ -284,11 +284,21 @@ async fn settle(
             )
             .await
         }
-        Err(e) => {
-            let failed = condition("Failed", "SigningFailed", &e.to_string());
-            update(client, name, "status", json!({"conditions": [failed]})).await
-        }
+        Err(e) => fail(client, request, "SigningFailed", &e.to_string()).await,
     }
+}
+
+/// Says why there will be no certificate, beside what has been said: a patch replaces the whole list.
+async fn fail(client: &Client, request: &Request, reason: &str, why: &str) -> Result<Option<Duration>, Error> {
+    let mut conditions = request.status.conditions.clone();
+    conditions.push(condition("Failed", reason, why));
+    update(
+        client,
+        &request.metadata.name,
+        "status",
+        json!({ "conditions": conditions }),
+    )
+    .await
 }
 
 fn condition(kind: &str, reason: &str, message: &str) -> Value {
