@@ -240,7 +240,11 @@ pub(crate) async fn serve(
             }
             Ok(_) => match audit.begin(&call, &request, &id).await {
                 Ok(trail) => trail,
-                Err(audit::Untold) => return untold(&request, id),
+                Err(untold) => {
+                    let mut response = untold.answer(&request);
+                    stamp(response.headers_mut(), id);
+                    return response;
+                }
             },
         };
     }
@@ -277,15 +281,6 @@ pub(crate) async fn serve(
         Some(trail) => trail.answer(&call, response).await,
         None => response,
     }
-}
-
-/// As upstream refuses a request whose arrival cannot be told where it must be.
-fn untold(request: &Request<RequestBody>, id: HeaderValue) -> Response<Body> {
-    let uri = request.uri().path_and_query().map_or("", |p| p.as_str());
-    let why = format!("Internal Server Error: {uri:?}: failed to store audit event\n");
-    let mut response = text_response(500, why);
-    stamp(response.headers_mut(), id);
-    response
 }
 
 /// What every answer carries.

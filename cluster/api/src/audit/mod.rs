@@ -240,6 +240,15 @@ impl Audit {
 /// The arrival of a request could not be told, and must be.
 pub(crate) struct Untold;
 
+impl Untold {
+    /// What upstream answers then.
+    pub(crate) fn answer(&self, request: &Request<RequestBody>) -> Response<Body> {
+        let uri = request.uri().path_and_query().map_or("", |p| p.as_str());
+        let why = format!("Internal Server Error: {uri:?}: failed to store audit event\n");
+        crate::encode::text_response(500, why)
+    }
+}
+
 /// The addresses a request came through, nearest last.
 fn sources(headers: &HeaderMap, peer: Option<&Source>) -> Vec<String> {
     let forwarded = headers
