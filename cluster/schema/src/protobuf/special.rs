@@ -128,25 +128,29 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
     Ok(if is_text { text.into() } else { number.into() })
 }
 
+/// Go's zero time, which stands for none: the beginning of the year one.
+const NO_TIME: i64 = -62_135_596_800;
+
+/// An empty message is no time; one that says nothing but zeros is 1970.
 fn timestamp(shape: &Shape, bytes: &[u8]) -> Result<Option<Value>, Error> {
     let [_, seconds, nanoseconds] = numbers(bytes)?;
-    if (seconds, nanoseconds) == (0, 0) {
+    let seconds = seconds as i64;
+    let micro = matches!(shape, Shape::MicroTime);
+    let microseconds = if micro { nanoseconds as i32 / 1000 } else { 0 };
+    if bytes.is_empty() || (seconds, microseconds) == (NO_TIME, 0) {
         return Ok(None);
     }
-    let time = Time::from_second(seconds as i64);
-    Ok(Some(match shape {
-        Shape::MicroTime => {
-            let fraction = std::time::Duration::from_nanos(nanoseconds.min(999_999_999));
-            MicroTime(
-                time.0
-                    .saturating_add(fraction)
-                    .map_err(|_| bad("a time is out of range"))?,
-            )
-            .to_string()
-            .into()
-        }
-        _ => time.to_string().into(),
-    }))
+    let time = Time::from_second(seconds);
+    if !micro {
+        return Ok(Some(time.to_string().into()));
+    }
+    let fraction = std::time::Duration::from_micros(microseconds.unsigned_abs().into());
+    let moved = match microseconds < 0 {
+        true => time.0.saturating_sub(fraction),
+        false => time.0.saturating_add(fraction),
+    };
+    let time = MicroTime(moved.map_err(|_| bad("a time is out of range"))?);
+    Ok(Some(time.to_string().into()))
 }
 
 /// `1h2m3.5s`, as Go prints durations.
@@ -289,5 +293,30 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(nanoseconds), "{text}");
         }
         assert!(parse_duration("5").is_err() && parse_duration("x").is_err());
+    }
+
+    #[test]
+    fn an_empty_message_is_no_time_and_zeros_are_1970() {
+        let read = |shape: &Shape, bytes: &[u8]| timestamp(shape, bytes).expect("a time").map(|t| t.to_string());
+        let begin = Some("\"1970-01-01T00:00:00Z\"".to_owned());
+        assert_eq!(read(&Shape::Time, &[]), None);
+        assert_eq!(read(&Shape::Time, &[0x08, 0, 0x10, 0]), begin);
+        assert_eq!(read(&Shape::Time, &[0x10, 0x40]), begin);
+        assert_eq!(
+            read(&Shape::MicroTime, &[0x10, 0xc0, 0x3e]),
+            Some("\"1970-01-01T00:00:00.000008Z\"".to_owned())
+        );
+        let mut zero = Vec::new();
+        put_number(&mut zero, 1, NO_TIME as u64);
+        assert_eq!(read(&Shape::Time, &zero), None);
+        let mut written = Vec::new();
+        encode(
+            Schema::builtin(),
+            &Shape::Time,
+            &Value::from("1970-01-01T00:00:00Z"),
+            &mut written,
+        )
+        .expect("a time");
+        assert_eq!(read(&Shape::Time, &written), begin);
     }
 }
