@@ -51,6 +51,11 @@ mod unify;
 mod validate;
 mod value;
 
+/// The page's example is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use cost::{CostRange, Range, SizeRange, Sizes, UnknownSizes};
 pub use decl::{DeclKind, DeclType, FieldDecl, ListSemantics, ObjectDecl, ObjectSource};
 pub use env::{Env, EnvBuilder, Library, TypeProvider};

@@ -268,3 +268,63 @@ fn check_texts(name: &str, map: &Map<String, Value>) -> Result<(), String> {
         many => Err(format!("[{}]", many.join(", "))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(original: &Value, mut answer: Value) -> Result<Value, String> {
+        let wanted = GroupVersionKind::new("example.com", "v2", "Gear");
+        check(original, &answer, &wanted)?;
+        restore_metadata(original, &mut answer)?;
+        Ok(answer)
+    }
+
+    #[test]
+    fn of_an_answer_only_labels_annotations_and_content_are_believed() {
+        let original = json!({"apiVersion": "example.com/v1", "kind": "Gear",
+            "metadata": {"name": "a", "uid": "u", "generation": 3, "labels": {"x": "y"}}});
+        let answer = |metadata: Value| json!({"apiVersion": "example.com/v2", "kind": "Gear", "metadata": metadata});
+        let told = answer(json!({"name": "a", "uid": "u", "generation": 9, "annotations": {"c": "d"}}));
+        let kept = json!({"name": "a", "uid": "u", "generation": 3, "annotations": {"c": "d"}});
+        assert_eq!(checked(&original, told).expect("converted")["metadata"], kept);
+        for (metadata, why) in [
+            (json!({"name": "b", "uid": "u"}), ": must have the same name: a != b"),
+            (json!({"name": "a", "uid": "v"}), ": must have the same UID: u != v"),
+            (
+                json!({"name": "a", "uid": "u", "labels": {"a": 1}}),
+                "metadata.labels[a] must be a string, but is int64 in converted object",
+            ),
+            (
+                json!({"name": "a", "uid": "u", "labels": "x"}),
+                "invalid metadata.labels of type string in converted object",
+            ),
+        ] {
+            assert_eq!(checked(&original, answer(metadata)).expect_err(why), why);
+        }
+        let bad = answer(json!({"name": "a", "uid": "u", "labels": {"a b": "x"}}));
+        let why = checked(&original, bad).expect_err("no label");
+        assert!(why.starts_with("metadata.labels: Invalid value: \"a b\": "), "{why}");
+        let other = json!({"apiVersion": "example.com/v9", "kind": "Gear", "metadata": {"name": "a"}});
+        let why = " at index 0: invalid groupVersion (expected example.com/v2, received example.com/v9)";
+        assert_eq!(checked(&original, other).expect_err(why), why);
+    }
+
+    #[test]
+    fn what_is_no_review_is_told_as_upstreams_decoder_tells_it() {
+        let why = read_review(b"<html>").expect_err("no review");
+        assert!(
+            why.starts_with("couldn't get version/kind; json parse error: json: cannot unmarshal string"),
+            "{why}"
+        );
+        let pod = json!({"apiVersion": "v1", "kind": "Pod"});
+        let why = check_kind(&pod, "v1").expect_err("no review");
+        assert!(
+            why.starts_with("no kind \"Pod\" is registered for version \"v1\""),
+            "{why}"
+        );
+        let old = json!({"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "ConversionReview"});
+        let why = "converting (v1beta1.ConversionReview) to (v1.ConversionReview): unknown conversion";
+        assert_eq!(check_kind(&old, "v1").expect_err(why), why);
+    }
+}
