@@ -18,9 +18,11 @@ import (
 
 // A sequence of writes to one object, each with its answer.
 type applyCase struct {
-	Name  string      `json:"name"`
-	Kind  string      `json:"kind"`
-	Steps []applyStep `json:"steps"`
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+	// Of a kind that is this case's own.
+	Schema json.RawMessage `json:"schema,omitempty"`
+	Steps  []applyStep     `json:"steps"`
 }
 
 type applyStep struct {

@@ -17,9 +17,18 @@ type randomKind struct {
 func randomCases(kinds []randomKind, custom []customKind, seed int64, count int) []applyCase {
 	random := rand.New(rand.NewSource(seed))
 	cases := make([]applyCase, 0, count)
+	// The answers that are checked in keep to the kinds there are.
+	schemas := map[string]json.RawMessage{}
+	if count > 100 {
+		for i := 0; i < randomSchemas; i++ {
+			made, full := randomCustom(random, i)
+			custom, kinds = append(custom, made), append(kinds, full)
+			schemas[made.Kind] = made.Schema
+		}
+	}
 	for i := 0; i < count; i++ {
 		kind := kinds[i%len(kinds)]
-		one := applyCase{Name: fmt.Sprintf("random %d/%d", seed, i), Kind: kind.Kind}
+		one := applyCase{Name: fmt.Sprintf("random %d/%d", seed, i), Kind: kind.Kind, Schema: schemas[kind.Kind]}
 		world := newWorld(kind.Kind, custom)
 		var full map[string]interface{}
 		if err := json.Unmarshal(kind.Object, &full); err != nil {
@@ -158,4 +167,85 @@ func sorted(value map[string]interface{}) []string {
 	}
 	sort.Strings(names)
 	return names
+}
+
+// Kinds of a run whose schemas nobody wrote: each takes a while to make types of.
+const randomSchemas = 6
+
+// A kind with a random schema, and an object that sets everything.
+func randomCustom(random *rand.Rand, at int) (customKind, randomKind) {
+	spec, full := randomSchema(random, 3, true)
+	kind := fmt.Sprintf("example.com/v1 Random%d", at)
+	status := map[string]interface{}{"type": "object", "properties": map[string]interface{}{"phase": map[string]interface{}{"type": "string"}}}
+	schema := map[string]interface{}{"type": "object", "properties": map[string]interface{}{"spec": spec, "status": status}}
+	object := map[string]interface{}{
+		"apiVersion": "example.com/v1", "kind": fmt.Sprintf("Random%d", at),
+		"metadata": map[string]interface{}{"name": "x", "labels": map[string]interface{}{"a": "b"}},
+		"spec":     full, "status": map[string]interface{}{"phase": "p"},
+	}
+	return customKind{kind, encoded(schema)}, randomKind{kind, encoded(object)}
+}
+
+func encoded(value interface{}) json.RawMessage {
+	text, err := json.Marshal(value)
+	if err != nil {
+		fail(err)
+	}
+	return text
+}
+
+// A schema, and a value that sets all of it.
+func randomSchema(random *rand.Rand, depth int, object bool) (map[string]interface{}, interface{}) {
+	type member = map[string]interface{}
+	shape := random.Intn(9)
+	if object {
+		shape = 8
+	} else if depth == 0 {
+		shape = random.Intn(3)
+	}
+	switch shape {
+	case 0:
+		return member{"type": "string"}, "s"
+	case 1:
+		return member{"type": "integer"}, random.Intn(5)
+	case 2:
+		return member{"type": "boolean"}, true
+	case 3:
+		return member{"type": "array", "x-kubernetes-list-type": "set", "items": member{"type": "string"}}, []interface{}{"a", "b", "c"}
+	case 4:
+		items, one := randomSchema(random, depth-1, false)
+		list := member{"type": "array", "items": items}
+		if random.Intn(2) == 0 {
+			list["x-kubernetes-list-type"] = "atomic"
+		}
+		return list, []interface{}{one, one}
+	case 5:
+		items, one := randomSchema(random, depth-1, true)
+		items["properties"].(member)["id"] = member{"type": "integer"}
+		items["required"] = []string{"id"}
+		var list []interface{}
+		for id := 1; id < 4; id++ {
+			item := member{"id": id}
+			for name, value := range one.(member) {
+				item[name] = value
+			}
+			list = append(list, item)
+		}
+		return member{"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": []string{"id"}, "items": items}, list
+	case 6:
+		values, one := randomSchema(random, depth-1, false)
+		return member{"type": "object", "additionalProperties": values}, member{"k": one, "l": one}
+	case 7:
+		return member{"type": "object", "x-kubernetes-preserve-unknown-fields": true}, member{"u": "v", "w": member{"x": 1}}
+	}
+	properties, full := member{}, member{}
+	for i := 1 + random.Intn(4); i > 0; i-- {
+		name := string(rune('a' + i))
+		properties[name], full[name] = randomSchema(random, max(depth-1, 0), false)
+	}
+	made := member{"type": "object", "properties": properties}
+	if !object && random.Intn(4) == 0 {
+		made["x-kubernetes-map-type"] = "atomic"
+	}
+	return made, full
 }
