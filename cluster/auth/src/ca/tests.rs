@@ -107,3 +107,32 @@ fn half_an_authority_is_refused_with_the_file_that_is_wrong() {
     std::fs::write(pki.join("ca.key"), "x").expect("written");
     assert!(ClusterCa::open_or_create(&pki).is_err());
 }
+
+#[test]
+fn a_certificate_has_the_uses_and_the_life_that_were_asked_for() {
+    let directory = tempfile::tempdir().expect("directory");
+    let ca = open(&directory);
+    let key = KeyPair::generate().expect("key");
+    let request = CertificateParams::default().serialize_request(&key);
+    let request = request.expect("request").pem().expect("PEM");
+    let signed = |usages: &[&str], hours: u64| {
+        let usages: Vec<String> = usages.iter().map(|usage| (*usage).to_owned()).collect();
+        let asked = (usages.as_slice(), Duration::from_secs(hours * 3600));
+        let pem = ca
+            .sign_client_request_for(&request, "jane", &["dev"], asked)
+            .expect("signed");
+        let der = der(&pem);
+        let (_, certificate) = X509Certificate::from_der(&der).expect("certificate");
+        let uses = certificate
+            .key_usage()
+            .expect("parsed")
+            .map_or(0, |uses| uses.value.flags);
+        let validity = certificate.validity();
+        assert!(!certificate.is_ca());
+        (uses, validity.not_after.timestamp() - validity.not_before.timestamp())
+    };
+    let backdate = i64::try_from(BACKDATE.as_secs()).expect("small");
+    assert_eq!(signed(&["client auth"], 1), (0, 3600 + backdate));
+    assert_eq!(signed(&["client auth", "digital signature"], 8), (1, 8 * 3600));
+    assert_eq!(signed(&["key encipherment", "digital signature"], 24), (5, 24 * 3600));
+}
