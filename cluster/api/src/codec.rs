@@ -48,18 +48,32 @@ pub(crate) fn invalid_options(kind: &str, cause: StatusCause) -> Status {
 }
 
 /// Reads a body. Errors: 413 above the limit, 400 when it breaks off.
-pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
-    match Limited::new(body, BODY_LIMIT).collect().await {
+pub(crate) async fn read_body(mut body: Body) -> Result<Bytes, Status> {
+    match Limited::new(&mut body, BODY_LIMIT).collect().await {
         Ok(collected) => {
             let body = collected.to_bytes();
             waits::body(body.len());
             Ok(body)
         }
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::failure(
-            Reason::RequestEntityTooLarge,
-            format_args!("Request entity too large: limit is {BODY_LIMIT}"),
-        )),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            pass_over(body).await;
+            Err(Status::failure(
+                Reason::RequestEntityTooLarge,
+                format_args!("Request entity too large: limit is {BODY_LIMIT}"),
+            ))
+        }
         Err(error) => Err(Status::bad_request(error)),
+    }
+}
+
+/// Reads a little of what nobody wants, as Go's server does, so that the connection can be kept.
+async fn pass_over(mut body: Body) {
+    const MOST: usize = 256 << 10;
+    let mut passed = 0;
+    while passed < MOST
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        passed += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
