@@ -2,7 +2,7 @@
 //
 //	report results CONFORMANCE.YAML RESULTS.MD COMMIT REPORT.json...   merges a run into the results and prints the last line
 //	report failed RESULTS.MD                                          prints a focus expression for each failing name
-//	report share RESULTS.MD REPORT.json...                            fails when a spec fails that the results list as passing
+//	report share RESULTS.MD SHARE.TXT REPORT.json...                  fails when a spec of the share does not pass that the results list as passing
 package main
 
 import (
@@ -37,8 +37,8 @@ func run(args []string) error {
 			fmt.Println(regexp.QuoteMeta(name))
 		}
 		return nil
-	case len(args) >= 2 && args[0] == "share":
-		return compareShare(args[1], args[2:])
+	case len(args) >= 4 && args[0] == "share":
+		return compareShare(args[1], args[2], args[3:])
 	}
 	return fmt.Errorf("usage: report results|failed|share …")
 }
@@ -169,8 +169,8 @@ func readCatalogue(path string) (map[string]bool, error) {
 	return names, nil
 }
 
-// compareShare says whether a run has kept what the results promise.
-func compareShare(path string, files []string) error {
+// compareShare says whether a run has kept what the results promise of the names in the share.
+func compareShare(path, share string, files []string) error {
 	seen, err := readReports(files)
 	if err != nil {
 		return err
@@ -178,6 +178,18 @@ func compareShare(path string, files []string) error {
 	results, err := readResults(path)
 	if err != nil {
 		return err
+	}
+	names, err := os.ReadFile(share)
+	if err != nil {
+		return err
+	}
+	for _, name := range strings.Split(string(names), "\n") {
+		if name = strings.TrimSpace(name); name == "" || strings.HasPrefix(name, "#") {
+			continue
+		}
+		if _, ran := seen[name]; !ran {
+			seen[name] = verdict{failed, "it did not run"}
+		}
 	}
 	count, lost := map[outcome]int{}, 0
 	for name, verdict := range seen {
