@@ -156,3 +156,28 @@ fn an_entry_without_a_manager_is_written_without_one() {
     let written = apply::update(&write, Some(&sent), sent.clone()).expect("well formed");
     assert_eq!(written["metadata"]["managedFields"][0], entry);
 }
+
+#[test]
+fn an_item_is_known_by_its_number_however_that_is_written() {
+    let kind = BuiltinKind::new(&GroupVersionKind::new("", "v1", "Pod")).expect("known");
+    let filter = Filter::without(&[]);
+    let write = Write {
+        kind: &kind,
+        manager: "m",
+        subresource: "",
+        filter: &filter,
+        now: Time::from_second(0),
+    };
+    let config: Value = serde_json::from_str(
+        r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80.0}, {"containerPort": 8.1e1}]}]}}"#,
+    )
+    .expect("JSON");
+    let new = apply::apply(&write, None, &config, false).expect("well formed");
+    let again = apply::apply(&write, Some(&new), &config, false).expect("the same manager applies again");
+    assert_eq!(again, new);
+    assert_eq!(
+        again["spec"]["containers"][0]["ports"].as_array().map(Vec::len),
+        Some(2)
+    );
+}

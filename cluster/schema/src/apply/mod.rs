@@ -28,9 +28,11 @@ pub use kind::{BuiltinKind, Convert, CustomKind, Kind};
 pub use node::{Anything, Form, Identity, Keys, Node, Scalar};
 pub use scale::Replicas;
 
+use crate::structural::whole_numbers;
 use managers::{Held, Managers, Source};
 use serde_json::Value;
 use session::{Refusal, Session};
+use std::borrow::Cow;
 use strata_meta::Time;
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -84,6 +86,11 @@ pub struct Conflict {
 /// Applies a configuration to an object, or makes a new one of it. The result is in canonical
 /// form and not defaulted yet.
 pub fn apply(write: &Write<'_>, live: Option<&Value>, config: &Value, force: bool) -> Result<Value, ApplyError> {
+    let mut whole = Cow::Borrowed(config);
+    if says_whole_fractions(config) {
+        whole_numbers(whole.to_mut());
+    }
+    let config = &*whole;
     let session = Session::new(write).map_err(ApplyError::Invalid)?;
     let live = live.unwrap_or(write.kind.empty());
     let mut managers = Managers::read(live["metadata"]["managedFields"].clone(), Source::Stored)
@@ -117,6 +124,16 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, config: &Value, force: boo
         last_applied::renew(&mut object, config);
     }
     with_managed_fields(object, managers).map_err(|_| ApplyError::BadRequest("exceeded max depth".to_owned()))
+}
+
+/// Whether there are numbers such as `80.0`, which are known as 80 once they are written.
+fn says_whole_fractions(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|n| n.fract() == 0.0),
+        Value::Array(items) => items.iter().any(says_whole_fractions),
+        Value::Object(members) => members.values().any(says_whole_fractions),
+        _ => false,
+    }
 }
 
 /// Keeps account of a write that is no apply: what it changed is the writer's. `live` is the object

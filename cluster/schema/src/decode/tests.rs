@@ -209,7 +209,12 @@ fn an_object_round_trips_and_pruning_drops_only_the_unknown() {
 
 #[test]
 fn fractions_are_read_to_their_last_digit() {
-    for text in ["1.5996914150196107", "12.886605882746727", "1.2345678901234442e121", "0.1"] {
+    for text in [
+        "1.5996914150196107",
+        "12.886605882746727",
+        "1.2345678901234442e121",
+        "0.1",
+    ] {
         let value = decode_untyped(text.as_bytes()).expect("a number").value;
         assert_eq!(value.as_f64(), text.parse().ok(), "{text}");
     }
