@@ -190,7 +190,7 @@ async fn every_mistake_has_upstreams_answer() {
             "[]",
             400,
             "BadRequest",
-            "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
         ),
         case(
             patch.clone(),
