@@ -11,14 +11,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use strata_client::{Client, Patch, Resource};
-use strata_http::{Body, Handler, Limits, Peer, ServerTls, serve};
-use strata_task::CancellationToken;
-use support::TestServer;
+use strata_client::{Patch, Resource};
+use strata_http::{Body, Handler, Peer};
+use support::beside::Beside;
 
 const fn configuration(plural: &'static str, kind: &'static str) -> Resource {
     Resource::new("admissionregistration.k8s.io", "v1", plural, kind, false)
@@ -100,43 +98,9 @@ impl Handler for Hook {
     }
 }
 
-struct Bench {
-    server: TestServer,
-    client: Client,
-    hook: Hook,
-    address: SocketAddr,
-    cancel: CancellationToken,
-}
+type Bench = Beside<Hook>;
 
 impl Bench {
-    async fn start() -> Self {
-        let server = TestServer::start().await;
-        let names = (["localhost".to_owned()], ["127.0.0.1".parse().unwrap()]);
-        let leaf = server.ca.issue_server(&names.0, &names.1).unwrap();
-        let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), None).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (hook, cancel) = (Hook::default(), CancellationToken::new());
-        let limits = Limits {
-            shutdown_grace: Duration::from_millis(50),
-            ..Limits::default()
-        };
-        let (handler, stop) = (Arc::new(hook.clone()), cancel.clone());
-        tokio::spawn(async move { serve(listener, Arc::new(tls), limits, stop, handler).await });
-        Self {
-            client: server.client(),
-            server,
-            hook,
-            address,
-            cancel,
-        }
-    }
-
-    fn place(&self, path: &str) -> Value {
-        let bundle = STANDARD.encode(self.server.ca.ca_pem());
-        json!({"url": format!("https://{}{path}", self.address), "caBundle": bundle})
-    }
-
     async fn configure(&self, resource: Resource, path: &str, rule: Value) {
         let hook = json!({"name": "hook.example.com", "clientConfig": self.place(path), "rules": [rule],
             "sideEffects": "None", "admissionReviewVersions": ["v1"]});
@@ -174,11 +138,6 @@ impl Bench {
     fn reviews(&self) -> Vec<Value> {
         std::mem::take(&mut *self.hook.reviews.lock().unwrap())
     }
-
-    async fn stop(self) {
-        self.cancel.cancel();
-        self.server.stop().await;
-    }
 }
 
 fn rule(group: &str, version: &str, resource: &str) -> Value {
@@ -187,7 +146,7 @@ fn rule(group: &str, version: &str, resource: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn custom_resources_are_converted_for_a_webhook_and_its_answer_back() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::default()).await;
     bench.define().await;
     bench
         .configure(MUTATING, "/mutate", rule("example.com", "v2", "boxes"))
@@ -228,7 +187,7 @@ async fn custom_resources_are_converted_for_a_webhook_and_its_answer_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_judge_custom_resources_in_the_version_they_name() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::default()).await;
     bench.define().await;
     let policy = json!({"metadata": {"name": "p"}, "spec": {
         "matchConstraints": {"resourceRules": [rule("example.com", "v2", "boxes")]},
@@ -249,7 +208,7 @@ async fn policies_judge_custom_resources_in_the_version_they_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn built_in_kinds_are_shown_in_the_version_a_webhook_names() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::default()).await;
     let about = rule("autoscaling", "v2", "horizontalpodautoscalers");
     bench.configure(VALIDATING, "/allow", about.clone()).await;
     let scaler = |name: &str| {

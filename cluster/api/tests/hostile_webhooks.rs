@@ -12,7 +12,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -20,9 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 use strata_client::{Client, ClientAuth, HttpsConfig, Resource, resources::*};
-use strata_http::{Body, BoxError, Handler, Limits, Peer, ServerTls, serve};
-use strata_task::CancellationToken;
-use support::TestServer;
+use strata_http::{Body, BoxError, Handler, Peer};
+use support::beside::Beside;
 use tokio::sync::watch;
 
 const fn configuration(plural: &'static str, kind: &'static str) -> Resource {
@@ -124,50 +122,25 @@ impl Hook {
     }
 }
 
-struct Bench {
-    server: TestServer,
-    client: Client,
-    hook: Hook,
-    address: SocketAddr,
-    cancel: CancellationToken,
-}
+type Bench = Beside<Hook>;
 
-impl Bench {
-    async fn start() -> Self {
-        let server = TestServer::start().await;
-        let names = (["localhost".to_owned()], ["127.0.0.1".parse().unwrap()]);
-        let leaf = server.ca.issue_server(&names.0, &names.1).unwrap();
-        let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), None).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let hook = Hook {
+impl Hook {
+    fn new() -> Self {
+        Self {
             inside: watch::Sender::new(0),
             released: watch::Sender::new(false),
             calls: Arc::default(),
             client: Arc::default(),
-        };
-        let cancel = CancellationToken::new();
-        let limits = Limits {
-            shutdown_grace: Duration::from_millis(50),
-            ..Limits::default()
-        };
-        let (handler, stop) = (Arc::new(hook.clone()), cancel.clone());
-        tokio::spawn(async move { serve(listener, Arc::new(tls), limits, stop, handler).await });
-        Self {
-            client: server.client(),
-            server,
-            hook,
-            address,
-            cancel,
         }
     }
+}
 
+impl Bench {
     /// One webhook about a resource.
     async fn configure(&self, resource: Resource, path: &str, about: &str, extra: Value) {
-        let bundle = STANDARD.encode(self.server.ca.ca_pem());
         let mut hook = json!({
             "name": "hostile.example.com",
-            "clientConfig": {"url": format!("https://{}{path}", self.address), "caBundle": bundle},
+            "clientConfig": self.place(path),
             "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": [about]}],
             "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 1,
         });
@@ -217,16 +190,11 @@ impl Bench {
             .expect("they arrive")
             .unwrap();
     }
-
-    async fn stop(self) {
-        self.cancel.cancel();
-        self.server.stop().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_refused_or_passed_over_as_the_policy_says() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::new()).await;
     for (resource, path, expected) in [
         (VALIDATING, "/hang", "context deadline exceeded"),
         (VALIDATING, "/stranger", "expected response.uid="),
@@ -280,7 +248,7 @@ const HELD_UP: usize = 230;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_hangs_holds_up_nobody_else() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::new()).await;
     let binding = json!({"metadata": {"name": "everybody"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
         "kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [
             {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"},
@@ -336,7 +304,7 @@ async fn a_webhook_that_hangs_holds_up_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_calls_back_comes_to_an_end() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::new()).await;
     bench
         .hook
         .client
@@ -372,7 +340,7 @@ async fn a_webhook_that_calls_back_comes_to_an_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_on_everything_that_cannot_be_reached_can_be_removed() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::new()).await;
     // Nothing listens there: its own endpoints would have to be made first, and making them asks it.
     let nowhere = json!({"clientConfig": {"service": {"namespace": "default", "name": "hook"}}});
     for resource in [MUTATING, VALIDATING] {

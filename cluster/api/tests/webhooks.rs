@@ -11,14 +11,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use strata_client::{Client, Patch, Resource, resources::*};
-use strata_http::{Body, Handler, Limits, Peer, ServerTls, serve};
-use strata_task::CancellationToken;
-use support::TestServer;
+use strata_client::{Patch, Resource, resources::*};
+use strata_http::{Body, Handler, Peer};
+use support::beside::Beside;
 
 const VALIDATING: Resource = Resource::new(
     "admissionregistration.k8s.io",
@@ -82,45 +80,13 @@ impl Hook {
     }
 }
 
-struct Bench {
-    server: TestServer,
-    client: Client,
-    hook: Hook,
-    address: SocketAddr,
-    cancel: CancellationToken,
-}
+type Bench = Beside<Hook>;
 
 impl Bench {
-    async fn start() -> Self {
-        let server = TestServer::start().await;
-        let leaf = server
-            .ca
-            .issue_server(&["localhost".into()], &["127.0.0.1".parse().unwrap()])
-            .unwrap();
-        let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), None).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (hook, cancel) = (Hook::default(), CancellationToken::new());
-        let limits = Limits {
-            shutdown_grace: Duration::from_millis(50),
-            ..Limits::default()
-        };
-        let (handler, stop) = (Arc::new(hook.clone()), cancel.clone());
-        tokio::spawn(async move { serve(listener, Arc::new(tls), limits, stop, handler).await });
-        Self {
-            client: server.client(),
-            server,
-            hook,
-            address,
-            cancel,
-        }
-    }
-
     fn webhook(&self, name: &str, path: &str, extra: Value) -> Value {
-        let bundle = STANDARD.encode(self.server.ca.ca_pem());
         let mut hook = json!({
             "name": name,
-            "clientConfig": {"url": format!("https://{}{path}", self.address), "caBundle": bundle},
+            "clientConfig": self.place(path),
             "rules": [{"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": [""], "apiVersions": ["v1"],
                 "resources": ["configmaps"]}],
             "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 2,
@@ -142,16 +108,11 @@ impl Bench {
         let made = self.client.create(CONFIG_MAPS, "default", &map).await;
         made.map(|o| o.to_value().unwrap()).map_err(|e| e.to_string())
     }
-
-    async fn stop(self) {
-        self.cancel.cancel();
-        self.server.stop().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_validating_webhook_refuses_as_soon_as_it_is_configured() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::default()).await;
     let selective = json!({"objectSelector": {"matchLabels": {"deny": "me"}}});
     bench
         .configure(
@@ -200,7 +161,7 @@ async fn a_validating_webhook_refuses_as_soon_as_it_is_configured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mutating_webhooks_change_in_order_and_are_asked_again() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::default()).await;
     let again = json!({"reinvocationPolicy": "IfNeeded"});
     bench
         .configure(
@@ -230,7 +191,7 @@ async fn mutating_webhooks_change_in_order_and_are_asked_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_decided_by_the_policy_within_the_timeout() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(Hook::default()).await;
     for (path, expected) in [
         ("/hang", "context deadline exceeded"),
         ("/stranger", "received invalid webhook response: expected response.uid="),

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+pub mod beside;
+
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc};
 use strata_api::{ApiOptions, ApiServer};
 use strata_auth::{ClusterCa, Leaf, TokenIssuer, UserInfo, kubeconfig};
