@@ -64,6 +64,24 @@ const fn field(name: &'static str, number: u32, kind: Kind) -> Field {
     Field { name, number, kind }
 }
 
+/// A message of named members, and a field for those that start with `x-`.
+const fn message(fields: &'static [Field], extensions: u32) -> Message {
+    Message {
+        fields,
+        others: None,
+        extensions: Some(extensions),
+    }
+}
+
+/// A message of members by any name.
+const fn map(number: u32, kind: Kind) -> Message {
+    Message {
+        fields: &[],
+        others: Some((number, kind)),
+        extensions: None,
+    }
+}
+
 /// A value as a message.
 pub fn encode(message: &Message, value: &Value) -> Vec<u8> {
     let mut out = Vec::new();

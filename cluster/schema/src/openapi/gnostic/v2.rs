@@ -1,27 +1,11 @@
 //! `openapi.v2` as gnostic defines it, as far as Kubernetes uses it.
 
 use super::{
-    Choice, Field, Kind,
+    Choice, Kind,
     Kind::{Any, Bool, Double, Int, Text, Wrapped},
-    Message, field,
+    Message, field, map, message,
 };
 use serde_json::Value;
-
-const fn message(fields: &'static [Field], extensions: u32) -> Message {
-    Message {
-        fields,
-        others: None,
-        extensions: Some(extensions),
-    }
-}
-
-const fn map(number: u32, kind: Kind) -> Message {
-    Message {
-        fields: &[],
-        others: Some((number, kind)),
-        extensions: None,
-    }
-}
 
 /// The whole.
 pub static DOCUMENT: Message = message(
