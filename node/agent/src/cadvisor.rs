@@ -153,13 +153,13 @@ const FAMILIES: [Family; 12] = [
     Family {
         name: "container_cpu_usage_seconds_total",
         kind: "counter",
-        help: "Cumulative cpu time consumed in seconds.",
+        help: "Seconds of processor time used.",
         read: |seen| vec![seen.used(&[("cpu", "total")], |s| seconds(s.cpu_usage_nanos))],
     },
     Family {
         name: "container_last_seen",
         kind: "gauge",
-        help: "Last time a container was seen by the exporter",
+        help: "When the container was last measured, in seconds since 1970.",
         read: |seen| {
             let at = seen.sample.at;
             vec![seen.used(&[], |_| (at / 1000) as f64)]
@@ -168,7 +168,7 @@ const FAMILIES: [Family; 12] = [
     Family {
         name: "container_memory_failures_total",
         kind: "counter",
-        help: "Cumulative count of memory allocation failures.",
+        help: "Page faults, by kind and by what is counted.",
         read: |seen| {
             let line = |scope, (fault, read): &Fault| {
                 seen.used(&[("failure_type", fault), ("scope", scope)], |s| read(s) as f64)
@@ -181,31 +181,31 @@ const FAMILIES: [Family; 12] = [
     Family {
         name: "container_memory_rss",
         kind: "gauge",
-        help: "Size of RSS in bytes.",
+        help: "Resident memory that is nobody else's and no file's, in bytes.",
         read: |seen| vec![seen.used(&[], |s| s.memory_rss as f64)],
     },
     Family {
         name: "container_memory_usage_bytes",
         kind: "gauge",
-        help: "Current memory usage in bytes, including all memory regardless of when it was accessed",
+        help: "All memory that is accounted to the container, in bytes.",
         read: |seen| vec![seen.used(&[], |s| s.memory_usage as f64)],
     },
     Family {
         name: "container_memory_working_set_bytes",
         kind: "gauge",
-        help: "Current working set in bytes.",
+        help: "Memory that cannot be given back, in bytes.",
         read: |seen| vec![seen.used(&[], |s| s.memory_working_set as f64)],
     },
     Family {
         name: "container_threads",
         kind: "gauge",
-        help: "Number of threads running inside the container",
+        help: "Threads of the container.",
         read: |seen| vec![seen.used(&[], |s| s.pids as f64)],
     },
     Family {
         name: "container_start_time_seconds",
         kind: "gauge",
-        help: "Start time of the container since unix epoch in seconds.",
+        help: "When the container started, in seconds since 1970.",
         read: |seen| {
             seen.fact(|container| {
                 let since = container.created_at.duration_since(UNIX_EPOCH).ok()?;
@@ -216,54 +216,46 @@ const FAMILIES: [Family; 12] = [
     Family {
         name: "container_spec_cpu_period",
         kind: "gauge",
-        help: "CPU period of the container.",
+        help: "Microseconds over which the processor quota holds.",
         read: |seen| seen.limit(|_| Some(CPU_PERIOD as f64)),
     },
     Family {
         name: "container_spec_cpu_quota",
         kind: "gauge",
-        help: "CPU quota of the container.",
+        help: "Microseconds of processor time in each period.",
         read: |seen| seen.limit(|limits| Some(limits.cpu_quota? as f64)),
     },
     Family {
         name: "container_spec_cpu_shares",
         kind: "gauge",
-        help: "CPU share of the container.",
+        help: "Weight when the processor is short.",
         read: |seen| seen.limit(|limits| Some(limits.cpu_shares as f64)),
     },
     Family {
         name: "container_spec_memory_limit_bytes",
         kind: "gauge",
-        help: "Memory limit for the container.",
+        help: "Most memory that the container may have, in bytes.",
         read: |seen| seen.limit(|limits| Some(limits.memory_limit.unwrap_or(0) as f64)),
     },
 ];
 
 /// Families of a network link, each with its column of `/proc/net/dev`.
 const LINKS: [(&str, usize, &str); 8] = [
-    ("receive_bytes_total", 0, "Cumulative count of bytes received"),
-    ("receive_packets_total", 1, "Cumulative count of packets received"),
-    (
-        "receive_errors_total",
-        2,
-        "Cumulative count of errors encountered while receiving",
-    ),
+    ("receive_bytes_total", 0, "Bytes received."),
+    ("receive_packets_total", 1, "Packets received."),
+    ("receive_errors_total", 2, "Errors while receiving."),
     (
         "receive_packets_dropped_total",
         3,
-        "Cumulative count of packets dropped while receiving",
+        "Received packets that were dropped.",
     ),
-    ("transmit_bytes_total", 8, "Cumulative count of bytes transmitted"),
-    ("transmit_packets_total", 9, "Cumulative count of packets transmitted"),
-    (
-        "transmit_errors_total",
-        10,
-        "Cumulative count of errors encountered while transmitting",
-    ),
+    ("transmit_bytes_total", 8, "Bytes sent."),
+    ("transmit_packets_total", 9, "Packets sent."),
+    ("transmit_errors_total", 10, "Errors while sending."),
     (
         "transmit_packets_dropped_total",
         11,
-        "Cumulative count of packets dropped while transmitting",
+        "Packets to be sent that were dropped.",
     ),
 ];
 
@@ -325,12 +317,12 @@ fn machine(out: &mut String, context: &Context) {
     for (name, help, value) in [
         (
             "machine_cpu_cores",
-            "Number of logical CPU cores.",
+            "Processors of the machine.",
             facts.cpu_milli / 1000,
         ),
         (
             "machine_memory_bytes",
-            "Amount of memory installed on the machine.",
+            "Memory of the machine, in bytes.",
             facts.memory_bytes,
         ),
     ] {
@@ -344,7 +336,7 @@ fn machine(out: &mut String, context: &Context) {
         out,
         "container_scrape_error",
         "gauge",
-        "1 if there was an error while getting container metrics, 0 otherwise",
+        "Whether containers could not be measured.",
     );
     let _ = writeln!(out, "container_scrape_error 0");
 }

@@ -46,9 +46,7 @@ impl Tries {
 
     /// Prometheus' text, under the kubelet's name.
     pub fn exposition(&self) -> String {
-        let mut out = format!(
-            "# HELP {NAME} [BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.\n# TYPE {NAME} counter\n"
-        );
+        let mut out = format!("# HELP {NAME} Probes of containers by their result.\n# TYPE {NAME} counter\n");
         let all = self.0.lock().expect("no panic under this lock");
         for ([namespace, pod, uid, container], counts) in all.iter() {
             for (kind, counts) in KINDS.iter().zip(counts.iter()) {

@@ -117,19 +117,19 @@ const FAMILIES: [(&str, &str, &str, Source); 8] = [
     (
         "container_cpu_usage_seconds_total",
         "counter",
-        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        "Seconds of processor time the container has used.",
         Source::Container(|s| Some((seconds(s.stats.cpu_usage_nanos), true))),
     ),
     (
         "container_memory_working_set_bytes",
         "gauge",
-        "[STABLE] Current working set of the container in bytes",
+        "Memory of the container that cannot be given back, in bytes.",
         Source::Container(|s| Some((s.stats.memory_working_set as f64, true))),
     ),
     (
         "container_start_time_seconds",
         "gauge",
-        "[STABLE] Start time of the container since unix epoch in seconds",
+        "When the container started, in seconds since 1970.",
         Source::Container(|s| {
             let since = s.container.started_at?.duration_since(UNIX_EPOCH).ok()?;
             Some((since.as_secs_f64(), false))
@@ -138,31 +138,31 @@ const FAMILIES: [(&str, &str, &str, Source); 8] = [
     (
         "node_cpu_usage_seconds_total",
         "counter",
-        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+        "Seconds of processor time the node has used.",
         Source::Machine(|m| seconds(m.cpu_nanos)),
     ),
     (
         "node_memory_working_set_bytes",
         "gauge",
-        "[STABLE] Current working set of the node in bytes",
+        "Memory of the node that cannot be given back, in bytes.",
         Source::Machine(|m| m.working_set as f64),
     ),
     (
         "pod_cpu_usage_seconds_total",
         "counter",
-        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        "Seconds of processor time the pod has used.",
         Source::Pod(|p| seconds(p.0)),
     ),
     (
         "pod_memory_working_set_bytes",
         "gauge",
-        "[STABLE] Current working set of the pod in bytes",
+        "Memory of the pod that cannot be given back, in bytes.",
         Source::Pod(|p| p.1 as f64),
     ),
     (
         "resource_scrape_error",
         "gauge",
-        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+        "Whether containers could not be measured.",
         Source::Failed,
     ),
 ];

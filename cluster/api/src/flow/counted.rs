@@ -138,47 +138,29 @@ const PREFIX: &str = "apiserver_flowcontrol_";
 /// A series of each schema: a name, what is measured, and how it is read.
 type Row<M> = (&'static str, &'static str, fn(&Counters) -> &M);
 
-const COUNTERS: [Row<Counter>; 1] = [(
-    "dispatched_requests_total",
-    "[BETA] Number of requests executed by API Priority and Fairness subsystem",
-    |c| &c.dispatched,
-)];
+const COUNTERS: [Row<Counter>; 1] = [("dispatched_requests_total", "Requests whose turn came.", |c| {
+    &c.dispatched
+})];
 const GAUGES: [Row<Gauge>; 4] = [
-    (
-        "current_inqueue_requests",
-        "[BETA] Number of requests currently pending in queues of the API Priority and Fairness subsystem",
-        |c| &c.waiting,
-    ),
-    (
-        "current_inqueue_seats",
-        "[ALPHA] Number of seats currently pending in queues of the API Priority and Fairness subsystem",
-        |c| &c.waiting_seats,
-    ),
-    (
-        "current_executing_requests",
-        "[BETA] Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem",
-        |c| &c.running,
-    ),
-    (
-        "current_executing_seats",
-        "[BETA] Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem",
-        |c| &c.running_seats,
-    ),
+    ("current_inqueue_requests", "Requests that wait for their turn.", |c| {
+        &c.waiting
+    }),
+    ("current_inqueue_seats", "Seats that waiting requests ask for.", |c| {
+        &c.waiting_seats
+    }),
+    ("current_executing_requests", "Requests that hold seats.", |c| {
+        &c.running
+    }),
+    ("current_executing_seats", "Seats that are held.", |c| &c.running_seats),
 ];
 const HISTOGRAMS: [Row<Histogram>; 3] = [
-    (
-        "work_estimated_seats",
-        "[ALPHA] Number of estimated seats (maximum of initial and final seats) associated with requests in API Priority and Fairness",
-        |c| &c.seats,
-    ),
-    (
-        "watch_count_samples",
-        "[ALPHA] count of watchers for mutating requests in API Priority and Fairness",
-        |c| &c.watchers,
-    ),
+    ("work_estimated_seats", "Seats that requests ask for.", |c| &c.seats),
+    ("watch_count_samples", "Watchers that a write will be told to.", |c| {
+        &c.watchers
+    }),
     (
         "request_queue_length_after_enqueue",
-        "[ALPHA] Length of queue in the API Priority and Fairness subsystem, as seen by each request after it is enqueued",
+        "Requests in the queue that one is put into, itself among them.",
         |c| &c.queue,
     ),
 ];
@@ -194,14 +176,14 @@ type Pair = (
 const PAIRS: [Pair; 2] = [
     (
         "request_wait_duration_seconds",
-        "[BETA] Length of time a request spent waiting in its queue",
+        "Seconds from coming to being let through or refused.",
         "execute",
         ["false", "true"],
         |c| &c.waited,
     ),
     (
         "request_execution_seconds",
-        "[ALPHA] Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API Priority and Fairness subsystem",
+        "Seconds for which requests held their seats.",
         "type",
         ["regular", "watch"],
         |c| &c.ran,
@@ -241,7 +223,7 @@ pub(super) fn show(levels: &[&Arc<Level>], schemas: &[Arc<Schema>], page: &mut P
         }
     }
     let name = format!("{PREFIX}rejected_requests_total");
-    let help = "[BETA] Number of requests rejected by API Priority and Fairness subsystem";
+    let help = "Requests that were turned away.";
     let mut section = page.section(&name, Kind::Counter, help);
     for schema in schemas {
         let reasons = ["queue-full", "concurrency-limit", "time-out"];

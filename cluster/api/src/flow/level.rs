@@ -106,27 +106,25 @@ type Gauge = (&'static str, &'static str, fn(&Level) -> i64);
 pub(super) const GAUGES: [Gauge; 5] = [
     (
         "nominal_limit_seats",
-        "[BETA] Nominal number of execution seats configured for each priority level",
+        "Seats of each priority level by its share.",
         |l| l.nominal.load(Ordering::Relaxed).into(),
     ),
     (
         "current_limit_seats",
-        "[ALPHA] current derived number of execution seats available to each priority level",
+        "Seats of each priority level at this time, after lending and borrowing.",
         |l| l.limit.load(Ordering::Relaxed).into(),
     ),
-    (
-        "lower_limit_seats",
-        "[ALPHA] Configured lower bound on number of execution seats available to each priority level",
-        |l| l.bounds().0.into(),
-    ),
+    ("lower_limit_seats", "Seats that a priority level never lends.", |l| {
+        l.bounds().0.into()
+    }),
     (
         "upper_limit_seats",
-        "[ALPHA] Configured upper bound on number of execution seats available to each priority level",
+        "Seats that a priority level may have with those it borrows.",
         |l| l.bounds().1.into(),
     ),
     (
         "demand_seats_high_watermark",
-        "[ALPHA] High watermark, over last adjustment period, of demand_seats",
+        "Most seats that were wanted at once since seats were last shared out.",
         |l| l.demand.load(Ordering::Relaxed).into(),
     ),
 ];

@@ -22,8 +22,8 @@ pub(crate) fn evaluated(started: Instant) {
 
 pub(super) fn show(page: &mut Page) {
     for (name, help, times) in [
-        ("compilation", "[BETA] CEL compilation time in seconds.", &COMPILED),
-        ("evaluation", "[BETA] CEL evaluation time in seconds.", &EVALUATED),
+        ("compilation", "Seconds to compile an expression.", &COMPILED),
+        ("evaluation", "Seconds to evaluate an expression.", &EVALUATED),
     ] {
         let name = format!("apiserver_cel_{name}_duration_seconds");
         page.section(&name, Kind::Histogram, help).histogram(&[], times);

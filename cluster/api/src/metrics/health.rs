@@ -13,12 +13,12 @@ impl Health {
         Self {
             last: Family::gauges(
                 "kubernetes_healthcheck",
-                "[STABLE] This metric records the result of a single healthcheck.",
+                "Whether a health check passed at its last run.",
                 ["name", "type"],
             ),
             total: Family::counters(
                 "kubernetes_healthchecks_total",
-                "[STABLE] This metric records the results of all healthcheck.",
+                "Runs of health checks.",
                 ["name", "status", "type"],
             ),
         }

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_kubelets_answer_is_read() {
-        let text = r#"# HELP container_cpu_usage_seconds_total [STABLE] x
+        let text = r#"# HELP container_cpu_usage_seconds_total x
 container_cpu_usage_seconds_total{container="c",namespace="n",pod="p"} 4.5 1395066363000
 container_memory_working_set_bytes{container="c",namespace="n",pod="p"} 1.048576e+06 1395066363000
 container_start_time_seconds{container="c",namespace="n",pod="p"} 1.395066362588e+09
