@@ -164,18 +164,7 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
     if !overwrite {
         return Ok(());
     }
-    let change = Change {
-        core,
-        user,
-        row,
-        namespace: &namespace,
-        name: &name,
-        part: Part::Main,
-        subresource: "",
-        dry_run: false,
-        demands_revision: false,
-        manager: Some(tracking::SERVER),
-    };
+    let change = Change::own(core, user, row, (&namespace, &name), Part::Main);
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {
         let mut new = old.clone();

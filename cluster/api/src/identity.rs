@@ -91,18 +91,7 @@ async fn renew(core: &Arc<Core>, host: &str, name: &str, holder: &str) -> Result
         };
         return create_object(&creation, lease, &mut Vec::new()).await.map(drop);
     }
-    let change = Change {
-        core,
-        user: &user,
-        row: &row,
-        namespace: NAMESPACE,
-        name,
-        part: Part::Main,
-        subresource: "",
-        dry_run: false,
-        demands_revision: false,
-        manager: Some(crate::tracking::SERVER),
-    };
+    let change = Change::own(core, &user, &row, (NAMESPACE, name), Part::Main);
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {
         let mut new = old.clone();

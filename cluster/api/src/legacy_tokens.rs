@@ -94,18 +94,7 @@ async fn change(
 ) -> Result<(), Status> {
     let row = core.registry.get("", "v1", plural).ok_or_else(Status::path_not_found)?;
     let user = server();
-    let change = Change {
-        core,
-        user: &user,
-        row: &row,
-        namespace,
-        name,
-        part: Part::Main,
-        subresource: "",
-        dry_run: false,
-        demands_revision: false,
-        manager: Some(crate::tracking::SERVER),
-    };
+    let change = Change::own(core, &user, &row, (namespace, name), Part::Main);
     let mut unheard = Vec::new();
     apply_change(&change, &mut unheard, |old, _| edit(old.clone()))
         .await

@@ -163,18 +163,7 @@ async fn write(core: &Arc<Core>, remote: &Remote, outcome: &Outcome) -> Result<(
         core.metrics.unavailable.with([&remote.name, reason]).inc();
     }
     let user = UserInfo::new("system:kube-aggregator", &[GROUP_MASTERS]);
-    let change = Change {
-        core,
-        user: &user,
-        row,
-        namespace: "",
-        name: &remote.name,
-        part: Part::Status,
-        subresource: "status",
-        dry_run: false,
-        demands_revision: false,
-        manager: Some(crate::tracking::SERVER),
-    };
+    let change = Change::own(core, &user, row, ("", &remote.name), Part::Status);
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {
         let mut new = old.clone();

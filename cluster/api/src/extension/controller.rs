@@ -94,16 +94,8 @@ pub(super) async fn write(
         return Err(Status::internal("there are no definitions"));
     };
     let target = Change {
-        core,
-        user,
-        row: &row,
-        namespace: "",
-        name,
-        part: Part::Internal,
         subresource: "status",
-        dry_run: false,
-        demands_revision: false,
-        manager: Some(crate::tracking::SERVER),
+        ..Change::own(core, user, &row, ("", name), Part::Internal)
     };
     let mut warnings = Vec::new();
     let written = apply_change(&target, &mut warnings, |old, _| {

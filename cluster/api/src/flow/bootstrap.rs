@@ -247,16 +247,8 @@ async fn restore(core: &Arc<Core>, user: &UserInfo, object: &Value, must: bool) 
 /// Writes the spec of an object as its producer.
 async fn respec(core: &Arc<Core>, user: &UserInfo, row: &Arc<Row>, name: &str, spec: &Value) -> Result<(), Status> {
     let change = Change {
-        core,
-        user,
-        row,
-        namespace: "",
-        name,
-        part: Part::Main,
-        subresource: "",
-        dry_run: false,
-        demands_revision: false,
         manager: Some(MANAGER),
+        ..Change::own(core, user, row, ("", name), Part::Main)
     };
     let mut unheard = Vec::new();
     let made = apply_change(&change, &mut unheard, |old, _| {
@@ -276,16 +268,8 @@ async fn set_condition(
     condition: &Value,
 ) -> Result<(), Status> {
     let change = Change {
-        core,
-        user,
-        row,
-        namespace: "",
-        name,
-        part: Part::Status,
-        subresource: "status",
-        dry_run: false,
-        demands_revision: false,
         manager: None,
+        ..Change::own(core, user, row, ("", name), Part::Status)
     };
     let config = json!({"apiVersion": row.gvk.api_version(), "kind": row.gvk.kind,
         "metadata": {"name": name}, "status": {"conditions": [condition]}});

@@ -136,16 +136,8 @@ async fn delete(call: &mut Call, row: &Arc<Row>, pod: &Object, options: &DeleteO
     let mut options = options.clone();
     if !options.dry_run {
         let change = Change {
-            core: &call.core,
-            user: &call.user,
-            row,
-            namespace,
-            name,
-            part: Part::Internal,
-            subresource: "",
-            dry_run: false,
-            demands_revision: false,
             manager: None,
+            ..Change::own(&call.core, &call.user, row, (namespace, name), Part::Internal)
         };
         let wanted = options.clone();
         let marked = apply_change(&change, &mut Vec::new(), |pod, _| marked(pod, &wanted)).await?;

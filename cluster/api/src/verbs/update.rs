@@ -68,6 +68,30 @@ pub(crate) struct Change<'a> {
     pub(crate) manager: Option<&'a str>,
 }
 
+impl<'a> Change<'a> {
+    /// A write that the server makes of itself and accounts for as its own.
+    pub(crate) fn own(
+        core: &'a Arc<Core>,
+        user: &'a UserInfo,
+        row: &'a Arc<Row>,
+        (namespace, name): (&'a str, &'a str),
+        part: Part,
+    ) -> Self {
+        Self {
+            core,
+            user,
+            row,
+            namespace,
+            name,
+            part,
+            subresource: if part == Part::Status { "status" } else { "" },
+            dry_run: false,
+            demands_revision: false,
+            manager: Some(tracking::SERVER),
+        }
+    }
+}
+
 /// Replaces an object.
 pub(crate) async fn update(call: &mut Call, row: &Arc<Row>, part: Part, body: Body) -> Result<Response<Body>, Status> {
     let form = call.form()?;

@@ -78,16 +78,8 @@ async fn check_one(core: &Arc<Core>, row: &Arc<Row>, name: &str) -> Result<(), S
     let warnings = checking.await.map_err(Status::internal)?;
     let user = UserInfo::new("system:apiserver", &[GROUP_MASTERS]);
     let change = Change {
-        core,
-        user: &user,
-        row,
-        namespace: "",
-        name,
-        part: Part::Status,
-        subresource: "status",
-        dry_run: false,
-        demands_revision: false,
         manager: Some(CONTROLLER),
+        ..Change::own(core, &user, row, ("", name), Part::Status)
     };
     let mut unheard = Vec::new();
     let written = apply_change(&change, &mut unheard, |old, _| {
