@@ -1,6 +1,9 @@
 //! The cluster's certificate authority: ECDSA P-256, made at first start.
 
+mod subject;
+
 use crate::{Error, files};
+use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -111,7 +114,7 @@ impl ClusterCa {
     }
 
     fn create(path: &Path, name: &str, key: KeyPair) -> Result<Self, Error> {
-        let mut params = params(name, &[], CA_LIFETIME);
+        let mut params = params(name, CA_LIFETIME);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -146,17 +149,20 @@ impl ClusterCa {
     /// A certificate for a client: its name and groups.
     pub fn issue_client(&self, common_name: &str, organizations: &[&str]) -> Result<Leaf, Error> {
         let key = KeyPair::generate()?;
-        let params = self.client_params(common_name, organizations)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(self.leaf(certificate.pem(), key.serialize_pem()))
+        let certificate = self.client_params().signed_by(&key, &self.issuer)?;
+        let pem = self.named(certificate.der(), common_name, organizations)?;
+        Ok(self.leaf(pem, key.serialize_pem()))
     }
 
     /// Signs the key of a request for a client; everything but the key is decided here, not by the request.
     pub fn sign_client_request(&self, request_pem: &str, common_name: &str, groups: &[&str]) -> Result<String, Error> {
-        self.sign(request_pem, self.client_params(common_name, groups)?)
+        let request = read_request(request_pem)?;
+        let certificate = self.client_params().signed_by(&request.public_key, &self.issuer)?;
+        self.named(certificate.der(), common_name, groups)
     }
 
     /// As [`Self::sign_client_request`], for the uses of the key that are asked for and valid no longer than asked.
+    /// Names and addresses beside the subject are those of the request.
     pub fn sign_client_request_for(
         &self,
         request_pem: &str,
@@ -164,9 +170,12 @@ impl ClusterCa {
         groups: &[&str],
         (usages, lifetime): (&[String], Duration),
     ) -> Result<String, Error> {
-        let mut params = self.client_params(common_name, groups)?;
+        let request = read_request(request_pem)?;
+        let mut params = self.client_params();
         restrict(&mut params, usages, lifetime);
-        self.sign(request_pem, params)
+        params.subject_alt_names = request.params.subject_alt_names;
+        let certificate = params.signed_by(&request.public_key, &self.issuer)?;
+        self.named(certificate.der(), common_name, groups)
     }
 
     /// Signs the key of a request for a node's server: its subject (name and group), names and addresses are decided
@@ -180,20 +189,23 @@ impl ClusterCa {
         (usages, lifetime): (&[String], Duration),
     ) -> Result<String, Error> {
         let mut params = self.server_params(names, addresses)?;
-        params.distinguished_name = subject(common_name, &[group]);
         restrict(&mut params, usages, lifetime);
-        self.sign(request_pem, params)
+        let request = read_request(request_pem)?;
+        let certificate = params.signed_by(&request.public_key, &self.issuer)?;
+        self.named(certificate.der(), common_name, &[group])
     }
 
-    fn sign(&self, request_pem: &str, params: CertificateParams) -> Result<String, Error> {
-        let request =
-            CertificateSigningRequestParams::from_pem(request_pem).map_err(|why| Error::Request(why.to_string()))?;
-        Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
+    /// The certificate with a subject, as PEM.
+    fn named(&self, certificate: &[u8], common_name: &str, organizations: &[&str]) -> Result<String, Error> {
+        let subject = subject::encode(common_name, organizations);
+        let signed = subject::replace(certificate, subject, self.issuer.key())?;
+        let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        Ok(pem::encode_config(&Pem::new("CERTIFICATE", signed), lines))
     }
 
     fn server_params(&self, names: &[String], addresses: &[IpAddr]) -> Result<CertificateParams, Error> {
         let common_name = names.first().map_or("strata", String::as_str);
-        let mut params = params(common_name, &[], self.leaf_lifetime);
+        let mut params = params(common_name, self.leaf_lifetime);
         for name in names {
             params
                 .subject_alt_names
@@ -207,14 +219,12 @@ impl ClusterCa {
         Ok(params)
     }
 
-    fn client_params(&self, common_name: &str, organizations: &[&str]) -> Result<CertificateParams, Error> {
-        if organizations.len() > 2 {
-            return Err(Error::Request("a certificate names at most two groups".into()));
-        }
-        let mut params = params(common_name, organizations, self.leaf_lifetime);
+    /// Of a client whose subject comes later.
+    fn client_params(&self) -> CertificateParams {
+        let mut params = params("", self.leaf_lifetime);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        Ok(params)
+        params
     }
 
     fn leaf(&self, cert_pem: String, key_pem: String) -> Leaf {
@@ -263,9 +273,10 @@ impl Leaf {
     }
 }
 
-fn params(common_name: &str, organizations: &[&str], lifetime: Duration) -> CertificateParams {
+fn params(common_name: &str, lifetime: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = subject(common_name, organizations);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(DAY);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch.saturating_sub(BACKDATE);
@@ -296,15 +307,8 @@ fn restrict(params: &mut CertificateParams, usages: &[String], lifetime: Duratio
     params.not_after = params.not_after.min(params.not_before + given + lifetime);
 }
 
-fn subject(common_name: &str, organizations: &[&str]) -> DistinguishedName {
-    let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, common_name);
-    // rcgen keeps one value per type; the same type by number counts as another one, which makes two.
-    let types = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
-    for (organization, kind) in organizations.iter().zip(types) {
-        subject.push(kind, *organization);
-    }
-    subject
+fn read_request(pem: &str) -> Result<CertificateSigningRequestParams, Error> {
+    CertificateSigningRequestParams::from_pem(pem).map_err(|why| Error::Request(why.to_string()))
 }
 
 #[cfg(test)]

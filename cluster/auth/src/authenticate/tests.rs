@@ -118,7 +118,8 @@ fn certificates_name_their_holder_and_groups() {
         .expect("known");
     assert_eq!(
         (user.name.as_str(), user.groups.join(",")),
-        ("jane", "devs,ops,system:authenticated".into())
+        ("jane", "ops,devs,system:authenticated".into()),
+        "a set is ordered by its encoding (X.690 section 11.6)"
     );
     assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
     let again = fixture

@@ -47,7 +47,7 @@ fn leaves_lead_to_the_authority_and_say_who_they_are() {
         .iter_organization()
         .filter_map(|o| o.as_str().ok())
         .collect();
-    assert_eq!(subject, ["system:nodes", "second"]);
+    assert_eq!(subject, ["second", "system:nodes"], "a set is ordered by its encoding");
     assert!(!certificate.is_ca() && authority.is_ca());
     let validity = certificate.validity();
     let year = validity.not_after.timestamp() - validity.not_before.timestamp();
@@ -55,7 +55,6 @@ fn leaves_lead_to_the_authority_and_say_who_they_are() {
     let read = Leaf::from_pem(leaf.cert_pem.clone(), leaf.key_pem.clone()).expect("read");
     assert!(read.not_after.duration_since(leaf.not_after).unwrap_or_default() < Duration::from_secs(2));
     assert!(read.not_before < leaf.not_before && read.renew_at() > SystemTime::now());
-    assert!(ca.issue_client("x", &["1", "2", "3"]).is_err());
     assert!(!format!("{leaf:?}").contains("PRIVATE"));
     let server = ca
         .issue_server(&["kubernetes".into()], &["10.0.0.1".parse().expect("address")])
@@ -79,7 +78,7 @@ fn a_request_gives_its_key_and_nothing_else() {
         .expect("signed");
     let der = der(&signed);
     let (_, certificate) = X509Certificate::from_der(&der).expect("certificate");
-    assert_eq!(certificate.subject().to_string(), "CN=system:node:one, O=system:nodes");
+    assert_eq!(certificate.subject().to_string(), "O=system:nodes, CN=system:node:one");
     assert!(certificate.subject_alternative_name().expect("parsed").is_none());
     assert_eq!(
         certificate.public_key().subject_public_key.data.as_ref(),
@@ -135,4 +134,38 @@ fn a_certificate_has_the_uses_and_the_life_that_were_asked_for() {
     assert_eq!(signed(&["client auth"], 1), (0, 3600 + backdate));
     assert_eq!(signed(&["client auth", "digital signature"], 8), (1, 8 * 3600));
     assert_eq!(signed(&["key encipherment", "digital signature"], 24), (5, 24 * 3600));
+}
+
+#[test]
+fn a_client_may_be_in_any_number_of_groups_and_keeps_its_names() {
+    let directory = tempfile::tempdir().expect("directory");
+    let ca = open(&directory);
+    let key = KeyPair::generate().expect("key");
+    let request = CertificateParams::new(vec!["jane.example.com".into()])
+        .expect("params")
+        .serialize_request(&key);
+    let request = request.expect("request").pem().expect("PEM");
+    let usages = ["client auth".to_owned(), "digital signature".to_owned()];
+    let groups = ["test", "dev", "naïve", "o=ps"];
+    let asked = (usages.as_slice(), Duration::from_secs(3600));
+    let pem = ca
+        .sign_client_request_for(&request, "jane", &groups, asked)
+        .expect("signed");
+    let der = der(&pem);
+    let (_, certificate) = X509Certificate::from_der(&der).expect("certificate");
+    let text = |name: &x509_parser::x509::AttributeTypeAndValue<'_>| name.as_str().expect("text").to_owned();
+    let mut seen: Vec<String> = certificate.subject().iter_organization().map(text).collect();
+    seen.sort();
+    assert_eq!(seen, ["dev", "naïve", "o=ps", "test"]);
+    assert_eq!(
+        certificate.subject().iter_common_name().map(text).collect::<Vec<_>>(),
+        ["jane"]
+    );
+    let names = certificate.subject_alternative_name().expect("parsed").expect("there");
+    assert_eq!(names.value.general_names.len(), 1);
+    let ca_der = self::der(ca.ca_pem());
+    let (_, authority) = X509Certificate::from_der(&ca_der).expect("certificate");
+    certificate
+        .verify_signature(Some(authority.public_key()))
+        .expect("signed by the authority");
 }
