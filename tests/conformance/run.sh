@@ -91,7 +91,7 @@ specs serial 1 "$filter && Serial"
 cp "${STRATA_CLUSTERS:-/var/lib/strata-clusters}/$name"/*.log "$out" 2>/dev/null || true
 echo "logs and junit files: $out"
 if [ -n "$SHARE" ]; then
-  "$bin/report" share "$here/RESULTS.md" "$out"/{parallel,serial}.json
+  "$bin/report" share "$here/RESULTS.md" "$here/share.txt" "$out"/{parallel,serial}.json
 else
   upstream="$(cd "$here" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)"
   commit="$(git -C "$here" rev-parse --short HEAD)"
