@@ -5,6 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET)/x86_64-unknown-linux-gnu/release
 STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
+# What setup builds where the machine has none.
+export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
 export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
 .PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators ci fuzz overload clean
@@ -41,7 +43,9 @@ test: setup lint unit e2e ## Everything that gates a change.
 
 test-all: test deny ## The long form.
 
-demo: setup build ## A throwaway cluster, a deployment, a service, a request, timings.
+demo: ## A throwaway cluster, a deployment, a service, a request, timings.
+	@tests/setup.sh build
+	$(MAKE) build
 	$(STRATA) --log warn demo
 
 bench: setup build ## The budget's rows beside their peers, one table.

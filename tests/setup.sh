@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building and testing need. Does nothing where all are there.
+# Installs the Debian packages that building and testing need; with `build`, only what building needs.
+# Does nothing where all are there.
 set -euo pipefail
-declare -A packages=(
+only=${1:-}
+declare -A packages=([gcc]=gcc [make]=make)
+[ "$only" = build ] || packages+=(
   [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [umoci]=umoci [nginx]=nginx-light
-  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [gcc]=gcc [make]=make [git]=git [openssl]=openssl [curl]=curl
+  [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [git]=git [openssl]=openssl [curl]=curl
 )
 missing=()
 # The compiler alone links nothing: without its recommendations it comes without the C library's files.
@@ -21,10 +24,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-command -v kubectl >/dev/null || { echo "kubectl is needed: install it, any version from 1.30 on"; exit 1; }
+[ "$only" != build ] || exit 0
 
-# helm has no Debian package; where there is Go, the test of charts gets it as a module.
+# kubectl of these days and helm have no Debian package; where there is Go, they are built from modules.
 bin="${XDG_CACHE_HOME:-$HOME/.cache}/strata/bin"
+if ! PATH="$PATH:$bin" command -v kubectl >/dev/null; then
+  command -v go >/dev/null || { echo "kubectl is needed: install it, any version from 1.30 on, or Go to build it with"; exit 1; }
+  echo "building kubectl"
+  mkdir -p "$bin"
+  version=k8s.io/component-base/version
+  (cd "$(dirname "$0")/conformance" && CGO_ENABLED=0 nice go build -mod=readonly -o "$bin/kubectl" \
+    -ldflags "-s -w -X $version.gitVersion=v1.36.3 -X $version.gitMajor=1 -X $version.gitMinor=36" k8s.io/kubernetes/cmd/kubectl)
+fi
 if command -v go >/dev/null && ! PATH="$PATH:$bin" command -v helm >/dev/null; then
   echo "building helm"
   GOBIN="$bin" GOFLAGS=-p=2 nice go install helm.sh/helm/v3/cmd/helm@v3.22.0
