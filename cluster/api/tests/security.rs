@@ -12,13 +12,12 @@ use serde_json::{Value, json};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 use strata_auth::{ClusterCa, kubeconfig};
-use strata_http::{Body, Handler, Limits, Peer, ServerTls, serve};
+use strata_http::{Body, Handler, Peer};
 use strata_store::MemoryStore;
 use strata_task::CancellationToken;
-use support::TestServer;
+use support::{TestServer, beside::listen};
 
 const ROLES: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
@@ -128,23 +127,14 @@ impl Handler for Judge {
 async fn judge(folder: &Path, cancel: &CancellationToken) -> Judge {
     strata_http::install_crypto();
     let ca = ClusterCa::open_or_create(folder).unwrap();
-    let leaf = ca.issue_server(&[], &["127.0.0.1".parse().unwrap()]).unwrap();
-    let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), None).unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let judge = Judge::default();
+    let url = format!("https://{}/", listen(&ca, judge.clone(), cancel).await);
     let client = ca.issue_client("kube-apiserver", &[]).unwrap();
     std::fs::write(
         folder.join("judge.kubeconfig"),
         kubeconfig(&url, ca.ca_pem(), &client, "c"),
     )
     .unwrap();
-    let judge = Judge::default();
-    let limits = Limits {
-        shutdown_grace: Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let (handler, stop) = (Arc::new(judge.clone()), cancel.clone());
-    tokio::spawn(async move { serve(listener, Arc::new(tls), limits, stop, handler).await });
     judge
 }
 

@@ -4,9 +4,26 @@ use super::TestServer;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+use strata_auth::ClusterCa;
 use strata_client::Client;
 use strata_http::{Handler, Limits, ServerTls, serve};
 use strata_task::CancellationToken;
+
+/// Serves on loopback with a certificate of the authority, until cancelled.
+pub async fn listen(ca: &ClusterCa, handler: impl Handler + 'static, cancel: &CancellationToken) -> SocketAddr {
+    let names = (["localhost".to_owned()], ["127.0.0.1".parse().unwrap()]);
+    let leaf = ca.issue_server(&names.0, &names.1).unwrap();
+    let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), None).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits {
+        shutdown_grace: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let stop = cancel.clone();
+    tokio::spawn(async move { serve(listener, Arc::new(tls), limits, stop, Arc::new(handler)).await });
+    address
+}
 
 /// An API server and what it calls.
 pub struct Beside<H> {
@@ -20,18 +37,8 @@ pub struct Beside<H> {
 impl<H: Handler + Clone + 'static> Beside<H> {
     pub async fn start(hook: H) -> Self {
         let server = TestServer::start().await;
-        let names = (["localhost".to_owned()], ["127.0.0.1".parse().unwrap()]);
-        let leaf = server.ca.issue_server(&names.0, &names.1).unwrap();
-        let tls = ServerTls::new(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes(), None).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let limits = Limits {
-            shutdown_grace: Duration::from_millis(50),
-            ..Limits::default()
-        };
         let cancel = CancellationToken::new();
-        let (handler, stop) = (Arc::new(hook.clone()), cancel.clone());
-        tokio::spawn(async move { serve(listener, Arc::new(tls), limits, stop, handler).await });
+        let address = listen(&server.ca, hook.clone(), &cancel).await;
         Self {
             client: server.client(),
             server,
