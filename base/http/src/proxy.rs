@@ -108,7 +108,8 @@ pub fn remove_hop_headers(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_impersonation(headers: &mut HeaderMap) {
+/// Takes away what names somebody else to be: whoever asks has been decided by then.
+pub fn remove_impersonation(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with("impersonate-"))

@@ -6,7 +6,7 @@ use crate::{
     core::Core,
     request::{Query, RequestInfo},
 };
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -151,18 +151,6 @@ fn wanted(headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
     Err(Status::bad_request(format_args!(
         "requested {go} without impersonating a user name"
     )))
-}
-
-/// Takes away what named somebody else.
-pub(crate) fn forget(headers: &mut HeaderMap) {
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("impersonate-"))
-        .cloned()
-        .collect();
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 /// A user as Go's `%#v` prints it.

@@ -8,7 +8,7 @@ use crate::{
     encode::{Negotiated, Offer, Shape, acceptable, failure_response, negotiate, status_response, text_response},
     flow, health,
     identify::{authenticate, forget_token},
-    impersonate::{forget, impersonated},
+    impersonate::impersonated,
     legacy_tokens,
     metrics::waits,
     operations,
@@ -320,7 +320,7 @@ async fn bounded(
             trail.impersonated(&call.user, acting.constraint.as_deref());
         }
         // Nobody behind this point is to act on it again.
-        forget(request.headers_mut());
+        strata_http::proxy::remove_impersonation(request.headers_mut());
     }
     let endless = limit.is_none();
     if origin == Origin::Process || (endless && call.info.verb != "watch") {
