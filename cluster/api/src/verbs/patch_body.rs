@@ -7,6 +7,7 @@ use crate::{
 };
 use serde_json::{Map, Value, value::RawValue};
 use strata_meta::{GroupVersionKind, Reason, Status};
+use strata_schema::kind_word;
 
 /// Operations of one JSON patch (upstream's limit).
 const MAX_OPERATIONS: usize = 10_000;
@@ -87,7 +88,7 @@ impl PatchBody {
             PatchKind::Merge if lenient && value.is_array() => Patch::Instead(value),
             PatchKind::Merge if lenient && !value.is_object() => return Err(Status::bad_request(NO_PATCH)),
             _ if !is_object => {
-                let found = word(&value);
+                let found = kind_word(&value);
                 let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
                 return Err(refused(&why));
             }
@@ -171,18 +172,6 @@ fn check_count(count: usize) -> Result<(), Status> {
     Err(Status::failure(Reason::RequestEntityTooLarge, why))
 }
 
-/// What messages call a value.
-fn word(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// The operations of a JSON patch. Errors: a sentence.
 fn operations(
     bytes: &[u8],
@@ -195,7 +184,7 @@ fn operations(
         Value::Array(items) => items,
         Value::Null => return Ok(Vec::new()),
         other => {
-            let found = word(&other);
+            let found = kind_word(&other);
             return Err(format!(
                 "json: cannot unmarshal {found} into Go value of type {list_type}"
             ));
@@ -215,7 +204,7 @@ fn check_items(items: &[Value], item_type: &str) -> Result<(), String> {
     match items.iter().find(|item| !item.is_object() && !item.is_null()) {
         None => Ok(()),
         Some(other) => {
-            let found = word(other);
+            let found = kind_word(other);
             Err(format!(
                 "json: cannot unmarshal {found} into Go value of type {item_type}"
             ))
@@ -228,7 +217,7 @@ fn check_members(items: &[Value]) -> Result<(), String> {
     for item in items {
         for name in ["from", "op", "path"] {
             if let Some(other) = item.get(name).filter(|v| !v.is_string() && !v.is_null()) {
-                let found = word(other);
+                let found = kind_word(other);
                 return Err(format!(
                     "json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string"
                 ));

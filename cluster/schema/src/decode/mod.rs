@@ -17,7 +17,7 @@ use strata_meta::GroupVersionKind;
 use visit::{Context, ShapeSeed, UntypedSeed};
 
 pub use syntax::syntax_error;
-pub(crate) use visit::kind_word;
+pub use visit::kind_word;
 pub(crate) use zero::{fill, is_empty, zero_item};
 
 /// A decoded body.

@@ -104,7 +104,7 @@ impl Part {
 }
 
 /// What messages call a JSON value.
-pub(crate) fn kind_word(value: &Value) -> &'static str {
+pub fn kind_word(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

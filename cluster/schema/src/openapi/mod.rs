@@ -182,7 +182,6 @@ impl<'a> Document<'a> {
                 if !known.insert(name.as_str()) {
                     continue;
                 }
-                #[allow(unused_mut)]
                 let mut schema = schemas::render(definition, &self.kinds_of(part, definition));
                 #[cfg(feature = "descriptions")]
                 prose.describe(name, &mut schema);
