@@ -3,7 +3,6 @@
 use crate::{
     Error,
     core::Core,
-    tracking,
     verbs::{Change, Creation, Part, apply_change, create_object},
 };
 use futures::future::try_join_all;
@@ -148,14 +147,7 @@ async fn ensure(core: &Arc<Core>, user: &UserInfo, object: Value, overwrite: boo
     let row = rows.iter().find(|r| *r.gvk == version.kind(&kind));
     let row = row.ok_or_else(|| refused(Status::path_not_found()))?;
     if crate::verbs::find(row, &namespace, &name).is_err() {
-        let creation = Creation {
-            core,
-            user,
-            row,
-            namespace: &namespace,
-            manager: Some(tracking::SERVER),
-            dry_run: false,
-        };
+        let creation = Creation::own(core, user, row, &namespace);
         return match create_object(&creation, object, &mut Vec::new()).await {
             Err(status) if !status.is_already_exists() => Err(refused(status)),
             _ => Ok(()),

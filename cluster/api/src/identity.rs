@@ -81,14 +81,7 @@ async fn renew(core: &Arc<Core>, host: &str, name: &str, holder: &str) -> Result
                 "annotations": {"kubernetes.io/peer-advertise-address": core.advertise.to_string()}},
             "spec": spec,
         });
-        let creation = Creation {
-            core,
-            user: &user,
-            row: &row,
-            namespace: NAMESPACE,
-            manager: Some(crate::tracking::SERVER),
-            dry_run: false,
-        };
+        let creation = Creation::own(core, &user, &row, NAMESPACE);
         return create_object(&creation, lease, &mut Vec::new()).await.map(drop);
     }
     let change = Change::own(core, &user, &row, (NAMESPACE, name), Part::Main);

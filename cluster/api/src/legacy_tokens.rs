@@ -46,14 +46,7 @@ async fn record(core: &Arc<Core>) -> Result<(), Status> {
     let Some(found) = core.resource("", "configmaps").get(NAMESPACE, NAME) else {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": {"since": today()}});
-        let creation = Creation {
-            core,
-            user: &user,
-            row: &row,
-            namespace: NAMESPACE,
-            manager: Some(crate::tracking::SERVER),
-            dry_run: false,
-        };
+        let creation = Creation::own(core, &user, &row, NAMESPACE);
         return create_object(&creation, map, &mut Vec::new()).await.map(drop);
     };
     let value = found.to_value().map_err(Status::internal)?;

@@ -111,14 +111,7 @@ pub(super) async fn register(core: &Arc<Core>) {
         if !group.is_empty() {
             object["spec"]["group"] = json!(group);
         }
-        let creation = Creation {
-            core,
-            user: &user,
-            row: &row,
-            namespace: "",
-            manager: Some(crate::tracking::SERVER),
-            dry_run: false,
-        };
+        let creation = Creation::own(core, &user, &row, "");
         let made = create_object(&creation, object, &mut Vec::new()).await;
         if let Err(status) = made
             && !status.is_already_exists()

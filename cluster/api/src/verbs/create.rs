@@ -61,6 +61,20 @@ pub(crate) struct Creation<'a> {
     pub(crate) dry_run: bool,
 }
 
+impl<'a> Creation<'a> {
+    /// An object that the server makes of itself and accounts for as its own.
+    pub(crate) fn own(core: &'a Arc<Core>, user: &'a UserInfo, row: &'a Arc<Row>, namespace: &'a str) -> Self {
+        Self {
+            core,
+            user,
+            row,
+            namespace,
+            manager: Some(tracking::SERVER),
+            dry_run: false,
+        }
+    }
+}
+
 /// Makes an object of a decoded body. Errors: 409 when the name is taken, and all that admission and validation say.
 pub(crate) async fn create_object(
     creation: &Creation<'_>,
