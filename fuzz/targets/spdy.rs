@@ -26,11 +26,16 @@ fuzz_target!(|data: &[u8]| {
             if client && let Ok(mut stream) = session.open(http::HeaderMap::new()).await {
                 let _ = stream.read_to_end(&mut Vec::new()).await;
             }
+            // Side by side, as those who serve read them: one that nobody reads holds up the connection.
+            let mut streams = tokio::task::JoinSet::new();
             while let Some(mut stream) = session.accept().await {
-                // A stream that the client broke off ends with an error, which is its affair.
-                let _ = stream.read_to_end(&mut Vec::new()).await;
-                let _ = stream.shutdown().await;
+                streams.spawn(async move {
+                    // A stream that the client broke off ends with an error, which is its affair.
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    let _ = stream.shutdown().await;
+                });
             }
+            while streams.join_next().await.is_some() {}
         };
         let send = async {
             let _ = questions.write_all(data).await;

@@ -21,8 +21,8 @@ use strata_schema::structural::Structural;
 pub fn yaml(bytes: &[u8]) -> Option<Value> {
     let document = yaml::read(bytes).ok()?;
     let _ = document.strict_error();
-    let text = serde_json::to_vec(&document.value).expect("a value is always JSON");
-    let again = yaml::read(&text).expect("JSON is YAML");
+    let text = printable(&document.value.to_string());
+    let again = yaml::read(text.as_bytes()).expect("JSON is YAML");
     assert!(
         same(&again.value, &document.value),
         "{} was made of {}",
@@ -31,6 +31,21 @@ pub fn yaml(bytes: &[u8]) -> Option<Value> {
     );
     assert!(again.strict_error().is_none(), "no key repeats any more");
     Some(document.value)
+}
+
+/// JSON with what YAML wants escaped as escapes: controls beyond ASCII and other characters that are not printable
+/// (YAML 1.2, section 5.1). In JSON they stand in strings only.
+fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for char in json.chars() {
+        match char {
+            '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(char)));
+            }
+            char => text.push(char),
+        }
+    }
+    text
 }
 
 /// Whether two values are the same but for how the last digit of a fraction is read.

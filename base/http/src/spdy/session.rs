@@ -289,23 +289,26 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Passes data on piece by piece, so that a frame's length reserves nothing.
     async fn data(&mut self, id: u32, fin: bool, mut length: usize) -> Result<(), Error> {
-        let (inbound, never_opened) = {
-            let table = self.shared.table();
+        let (inbound, refusal) = {
+            let mut table = self.shared.table();
             let is_ours = id % 2 == table.next_local % 2;
             let beyond = if is_ours {
                 id >= table.next_local
             } else {
                 id > table.last_remote
             };
-            (table.streams.get(&id).and_then(|entry| entry.inbound.clone()), beyond)
+            match table.streams.get(&id) {
+                // Section 2.2.2. Nobody reads yet, so its data would hold up the whole connection.
+                Some(entry) if entry.replied.is_some() => {
+                    table.streams.remove(&id);
+                    (None, Some(status::PROTOCOL_ERROR))
+                }
+                Some(entry) => (entry.inbound.clone(), None),
+                None => (None, beyond.then_some(status::INVALID_STREAM)),
+            }
         };
-        if never_opened {
-            self.shared
-                .send(Frame::RstStream {
-                    stream: id,
-                    status: status::INVALID_STREAM,
-                })
-                .await?;
+        if let Some(status) = refusal {
+            self.shared.send(Frame::RstStream { stream: id, status }).await?;
         }
         while length > 0 {
             let mut chunk = BytesMut::with_capacity(length.min(READ_CHUNK));

@@ -259,3 +259,27 @@ async fn too_many_streams_are_refused_one_by_one() {
     assert_eq!(answer[12..], [0, 0, 0, 3], "REFUSED_STREAM");
     drop(server);
 }
+
+#[tokio::test]
+async fn data_before_the_reply_refuses_the_stream_and_holds_up_nothing() {
+    let (mut peer, io) = tokio::io::duplex(1 << 20);
+    let session = Session::client(io).expect("client");
+    let mut encoder = HeaderEncoder::new().expect("encoder");
+    let data = Frame::Data {
+        stream: 1,
+        bytes: "early".into(),
+        fin: false,
+    };
+    // More than a stream's queue holds.
+    let early = encode(&mut encoder, &data).repeat(100);
+    let server = async {
+        let mut head = [0; 8];
+        peer.read_exact(&mut head).await.expect("the opening frame");
+        peer.write_all(&early).await.expect("written");
+        peer.shutdown().await.expect("closed");
+        peer
+    };
+    let (opened, _peer) = soon(async { tokio::join!(session.open(HeaderMap::new()), server) }).await;
+    opened.expect_err("no stream without a reply");
+    soon(session.closed()).await;
+}

@@ -126,7 +126,10 @@ impl<'a> Session<'a> {
         let new = match last {
             Some(last) if !nothing_lost => self.prune(merged, &managers, &last)?,
             Some(last) if cfg!(debug_assertions) && !last.set.is_empty() => {
-                debug_assert_eq!(self.prune(merged.clone(), &managers, &last).as_ref(), Ok(&merged));
+                // Pruning fails on an item of a keyed list that is `{}`, which validation refuses with a better reason.
+                if let Ok(pruned) = self.prune(merged.clone(), &managers, &last) {
+                    debug_assert_eq!(pruned, merged);
+                }
                 merged
             }
             _ => merged,
