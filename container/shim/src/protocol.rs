@@ -262,8 +262,8 @@ pub struct ExecSpec {
     /// What to run, complete: nothing is taken over from the container's own process except the
     /// members of `inherit`.
     pub process: Process,
-    /// Take user, environment (`process.env` is added), working directory (when empty),
-    /// capabilities, limits and no_new_privileges from the container's process.
+    /// Take user and capabilities (when there are none), environment (`process.env` is added),
+    /// working directory (when empty), limits and no_new_privileges from the container's process.
     pub inherit: bool,
     /// A descriptor for standard input is attached.
     pub stdin: bool,

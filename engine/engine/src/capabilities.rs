@@ -107,6 +107,16 @@ pub(crate) fn granted(security: &Security) -> Result<Vec<String>, Error> {
     Ok(names.map(|(_, name)| (*name).to_owned()).collect())
 }
 
+/// Whatever this process could ever give.
+pub(crate) fn all() -> Vec<String> {
+    let bounding = bounding();
+    let held = NAMES
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| bounding & (1 << number) != 0);
+    held.map(|(_, name)| (*name).to_owned()).collect()
+}
+
 /// The same set as bounding, effective and permitted; none is inheritable or ambient.
 pub(crate) fn sets(granted: Vec<String>) -> Capabilities {
     Capabilities {

@@ -46,6 +46,11 @@ pub struct ContainerConfig {
     pub labels: BTreeMap<String, String>,
     /// Free-form annotations, given back in lists.
     pub annotations: BTreeMap<String, String>,
+    /// Folder that keeps the writable layer (`upper`, `work`) beyond the container's life; one that
+    /// goes with the container by default.
+    pub writable: Option<PathBuf>,
+    /// Changes the specification last.
+    pub finish: Option<crate::Finish>,
 }
 
 impl ContainerConfig {
@@ -71,6 +76,8 @@ impl ContainerConfig {
             stop_signal: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            writable: None,
+            finish: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use strata_runtime::spec::{ConsoleSize, Process};
+use strata_runtime::spec::{ConsoleSize, Process, User};
 use strata_shim::protocol::{ExecSpec, ExitStatus};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::unix::pipe;
@@ -128,8 +128,12 @@ impl Engine {
 
     /// Follows the streams of a container's own process. The session ends with the container.
     pub async fn attach(&self, id: &ContainerId, options: AttachOptions) -> Result<ExecSession, Error> {
-        let (sandbox, link) = self.running(id)?;
-        let container = self.inner.known.container(id)?;
+        let (container, sandbox) = self.inner.pair(id)?;
+        // Before the start as well, so that nothing of the output is missed.
+        let link = match container.state() {
+            ContainerState::Created => sandbox.link()?,
+            _ => self.running(id)?.1,
+        };
         let AttachOptions { stdin, stdout, stderr } = options;
         let stdin = stdin && container.record.stdin;
         let stderr = stderr && !container.record.tty;
@@ -261,11 +265,22 @@ fn start(link: &ShimLink, container: String, exec: String, options: ExecOptions)
         process: Process {
             terminal: options.tty,
             args: options.command,
-            env: if options.tty {
-                vec!["TERM=xterm".into()]
-            } else {
-                Vec::new()
+            env: options
+                .tty
+                .then(|| "TERM=xterm".to_owned())
+                .into_iter()
+                .chain(options.env)
+                .collect(),
+            user: User {
+                username: options.user.unwrap_or_default(),
+                merge_groups: true,
+                ..User::default()
             },
+            cwd: options.working_dir.unwrap_or_default(),
+            capabilities: options
+                .privileged
+                .then(crate::capabilities::all)
+                .map(crate::capabilities::sets),
             ..Process::default()
         },
         inherit: true,

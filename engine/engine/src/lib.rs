@@ -11,6 +11,7 @@
 
 mod capabilities;
 mod container;
+mod custom;
 mod devices;
 mod dial;
 mod engine;
@@ -36,6 +37,7 @@ mod stream;
 pub use container::{
     ContainerConfig, ContainerState, ContainerStatus, Device, Mount, Propagation, Resources, Seccomp, Security, Stats,
 };
+pub use custom::Finish;
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use event::EngineEvent;

@@ -145,7 +145,8 @@ impl Inner {
         let part = |name: &str| folder.join(name);
         let cgroup = format!("{}/{id}", sandbox.cgroup_parent);
         let files = self.sandbox_files(sandbox);
-        let spec = build(
+        let writable = config.writable.clone().unwrap_or_else(|| folder.clone());
+        let mut spec = build(
             sandbox,
             &files,
             &config,
@@ -153,18 +154,23 @@ impl Inner {
             cgroup.clone(),
             self.cgroups.is_unified(),
         )?;
+        if let Some(finish) = &config.finish {
+            finish.apply(&mut spec);
+        }
         let record = self.container_record(id, sandbox, &config, cgroup)?;
         // An image may have no layers at all; overlayfs wants one.
         let empty = config.image.layers.is_empty().then(|| part("empty"));
-        for name in ["upper", "work", "rootfs"]
-            .into_iter()
-            .chain(empty.is_some().then_some("empty"))
-        {
+        for name in std::iter::once("rootfs").chain(empty.is_some().then_some("empty")) {
             make(&part(name))?;
         }
-        // The upper layer's root is the container's root directory.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(part("upper"), mode).map_err(Error::io("change", part("upper")))?;
+        let (upper, work) = (writable.join("upper"), writable.join("work"));
+        // The upper layer's root is the container's root directory; one that is kept has its own ideas.
+        if !upper.exists() {
+            make(&upper)?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&upper, mode).map_err(Error::io("change", &upper))?;
+        }
+        make(&work)?;
         self.images.lease(id.as_str(), &config.image)?;
         let log = (!record.log_path.as_os_str().is_empty()).then(|| LogSpec {
             path: record.log_path.display().to_string(),
@@ -182,10 +188,10 @@ impl Inner {
                 .chain(&empty)
                 .map(|layer| text(layer))
                 .collect::<Result<_, _>>()?,
-            upper: Some(text(&part("upper"))?),
-            work: Some(text(&part("work"))?),
+            upper: Some(text(&upper)?),
+            work: Some(text(&work)?),
             target: text(&part("rootfs"))?,
-            volatile: true,
+            volatile: config.writable.is_none(),
         });
         let life = Life {
             state: ContainerState::Created,

@@ -21,6 +21,14 @@ pub struct ExecOptions {
     pub stdout: bool,
     /// Whether standard error is wanted.
     pub stderr: bool,
+    /// Added to the container's environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// Replaces the container's user: name or number, with `:group` if wanted.
+    pub user: Option<String>,
+    /// Replaces the container's working directory.
+    pub working_dir: Option<String>,
+    /// With every capability.
+    pub privileged: bool,
 }
 
 /// Which streams of the container's own process are wanted.

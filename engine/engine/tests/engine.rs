@@ -126,6 +126,7 @@ async fn exec_with_a_terminal_has_a_size_and_one_stream() {
         stdin: true,
         stdout: true,
         stderr: true,
+        ..ExecOptions::default()
     };
     let mut session = bench.engine().exec(&id, options).await.expect("exec");
     assert!(session.stderr.is_none());

@@ -29,6 +29,7 @@ pub fn exec(context: &Arc<Context>, mut request: Request<Incoming>, id: Containe
         stdin: wanted.stdin,
         stdout: wanted.stdout,
         stderr: wanted.stderr,
+        ..ExecOptions::default()
     };
     let accepted = match remotecommand::accept(&mut request, wanted) {
         Ok(accepted) => accepted,

@@ -227,8 +227,12 @@ impl Container {
         let mut env = own.env.clone();
         env.append(&mut process.env);
         process.env = env;
-        process.user = own.user.clone();
-        process.capabilities = own.capabilities.clone();
+        if process.user.username.is_empty() {
+            process.user = own.user.clone();
+        }
+        if process.capabilities.is_none() {
+            process.capabilities = own.capabilities.clone();
+        }
         process.rlimits = own.rlimits.clone();
         process.no_new_privileges = own.no_new_privileges;
         process.oom_score_adj = own.oom_score_adj;
