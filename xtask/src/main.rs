@@ -2,6 +2,7 @@
 //!
 //! Each subcommand is a row of [`SUBCOMMANDS`]; a new check adds a row and a module.
 
+mod cri;
 mod golden;
 mod licences;
 mod schema;
@@ -22,6 +23,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
         name: "generate-schema",
         summary: "write cluster/schema/src/generated from the public API description (--check: compare only)",
         run: schema::run,
+    },
+    Subcommand {
+        name: "generate-cri",
+        summary: "write engine/cri/src/generated from the description of the container runtime interface (--check: compare only)",
+        run: cri::run,
     },
     Subcommand {
         name: "generate-golden",

@@ -35,6 +35,22 @@ pub struct GrpcStatus {
 }
 
 impl GrpcStatus {
+    /// The call was given up.
+    pub const CANCELLED: u32 = 1;
+    /// Anything else.
+    pub const UNKNOWN: u32 = 2;
+    /// The request makes no sense.
+    pub const INVALID_ARGUMENT: u32 = 3;
+    /// There is no such thing.
+    pub const NOT_FOUND: u32 = 5;
+    /// There is such a thing already.
+    pub const ALREADY_EXISTS: u32 = 6;
+    /// A limit was hit.
+    pub const RESOURCE_EXHAUSTED: u32 = 8;
+    /// Not possible in the present state.
+    pub const FAILED_PRECONDITION: u32 = 9;
+    /// There is no such method here.
+    pub const UNIMPLEMENTED: u32 = 12;
     /// The deadline passed.
     pub const DEADLINE_EXCEEDED: u32 = 4;
     /// Something was broken in the protocol.

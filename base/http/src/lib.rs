@@ -7,7 +7,7 @@
 //! Start at [`serve`], with [`ServerTls`] (hot-swappable certificate) on the way in and
 //! [`HttpsClient`] on the way out. [`remotecommand`] (exec, attach) and [`portforward`]
 //! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included;
-//! [`GrpcClient`] asks a program on the same machine.
+//! [`GrpcClient`] asks a program on the same machine, [`serve_grpc`] answers one.
 
 mod activity;
 mod body;
@@ -15,6 +15,7 @@ mod channels;
 mod client;
 mod error;
 mod grpc;
+mod grpc_server;
 mod io;
 pub mod portforward;
 pub mod proxy;
@@ -30,6 +31,7 @@ pub use body::{Body, BodySender, BoxError};
 pub use client::{Connection, HttpsClient, connect_tcp};
 pub use error::Error;
 pub use grpc::{GrpcClient, GrpcStatus};
+pub use grpc_server::{GrpcAnswer, GrpcService, serve_grpc};
 pub use io::{BoxedIo, Io};
 pub use resolve::{Resolver, resolve};
 pub use serve::{Handler, Limits, Peer, serve};
