@@ -237,6 +237,8 @@ pub struct ContainerSpec {
     pub stdin: bool,
     /// Close standard input when the first client that attached to it goes.
     pub stdin_once: bool,
+    /// A `pid` namespace without path is a new one even if the sandbox has a shared one.
+    pub own_pid: bool,
 }
 
 /// A log in CRI format (`TIME stdout|stderr F|P text`).

@@ -81,6 +81,10 @@ pub(crate) fn granted(security: &Security) -> Result<Vec<String>, Error> {
     } else {
         &security.drop_capabilities
     };
+    let ambient = security
+        .add_ambient_capabilities
+        .iter()
+        .filter(|_| !security.privileged);
     // Dropping ALL comes before single additions, adding ALL before single drops (as upstream).
     if drop.iter().any(|name| is_all(name)) {
         wanted.clear();
@@ -88,7 +92,7 @@ pub(crate) fn granted(security: &Security) -> Result<Vec<String>, Error> {
     if add.iter().any(|name| is_all(name)) {
         wanted = NAMES.to_vec();
     }
-    for name in add.iter().filter(|name| !is_all(name)) {
+    for name in add.iter().chain(ambient).filter(|name| !is_all(name)) {
         let name = known(name)?;
         if !wanted.contains(&name) {
             wanted.push(name);
@@ -125,6 +129,21 @@ pub(crate) fn sets(granted: Vec<String>) -> Capabilities {
         permitted: granted,
         ..Capabilities::default()
     }
+}
+
+/// The capabilities to keep over an exec as another user than root; they must be among those granted.
+pub(crate) fn ambient(security: &Security, granted: &[String]) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for name in &security.add_ambient_capabilities {
+        if is_all(name) {
+            return Ok(granted.to_vec());
+        }
+        let name = known(name)?;
+        if granted.iter().any(|other| other == name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 fn is_all(name: &str) -> bool {

@@ -42,6 +42,10 @@ pub struct ContainerConfig {
     pub log_path: String,
     /// Replaces the image's stop signal.
     pub stop_signal: Option<String>,
+    /// Which processes it sees.
+    pub pid: PidNamespace,
+    /// Whatever the caller wants to find again after a restart; given back by [`crate::Engine::container_memo`].
+    pub memo: String,
     /// Free-form labels, given back in lists.
     pub labels: BTreeMap<String, String>,
     /// Free-form annotations, given back in lists.
@@ -74,12 +78,26 @@ impl ContainerConfig {
             stdin_once: false,
             log_path: String::new(),
             stop_signal: None,
+            pid: PidNamespace::default(),
+            memo: String::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             writable: None,
             finish: None,
         }
     }
+}
+
+/// Which processes a container sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PidNamespace {
+    /// What the sandbox says: the host's, those of the whole pod, or its own.
+    #[default]
+    Sandbox,
+    /// Its own, whatever the sandbox says.
+    Own,
+    /// Those of another running container of the sandbox.
+    Of(ContainerId),
 }
 
 /// A file or folder of the host inside the container.
@@ -151,6 +169,12 @@ pub struct Security {
     pub seccomp: Seccomp,
     /// Whether /proc is given without masks.
     pub proc_mount_unmasked: bool,
+    /// Replaces the list of masked paths.
+    pub masked_paths: Option<Vec<String>>,
+    /// Replaces the list of read-only paths.
+    pub readonly_paths: Option<Vec<String>>,
+    /// Capabilities that programs keep although they run as another user than root; added to the others.
+    pub add_ambient_capabilities: Vec<String>,
     /// Refuse to start as uid 0.
     pub run_as_non_root: bool,
 }
@@ -171,6 +195,9 @@ impl Default for Security {
             allow_privilege_escalation: true,
             seccomp: Seccomp::RuntimeDefault,
             proc_mount_unmasked: false,
+            masked_paths: None,
+            readonly_paths: None,
+            add_ambient_capabilities: Vec::new(),
             run_as_non_root: false,
         }
     }
@@ -214,6 +241,8 @@ pub struct Resources {
     pub oom_score_adj: Option<i32>,
     /// Bytes of huge pages by page size (`2MB`).
     pub hugepages: BTreeMap<String, u64>,
+    /// Files of cgroup v2 with what is written to them.
+    pub unified: BTreeMap<String, String>,
 }
 
 /// Where a container is in its life.

@@ -136,6 +136,24 @@ impl Engine {
         Ok(self.inner.known.container(id)?.status())
     }
 
+    /// What the maker of a sandbox wanted to be remembered.
+    pub fn sandbox_memo(&self, id: &SandboxId) -> Result<String, Error> {
+        Ok(self.inner.known.sandbox(id)?.lock_record().memo.clone())
+    }
+
+    /// What the maker of a container wanted to be remembered.
+    pub fn container_memo(&self, id: &ContainerId) -> Result<String, Error> {
+        Ok(self.inner.known.container(id)?.file().record.memo)
+    }
+
+    /// Replaces what is to be remembered of a container.
+    pub async fn set_container_memo(&self, id: &ContainerId, memo: String) -> Result<(), Error> {
+        let container = self.inner.known.container(id)?;
+        *container.memo.lock().unwrap_or_else(PoisonError::into_inner) = memo;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.save(&container)).await
+    }
+
     /// Changes as they happen. A receiver that lags gets `Lagged` and lists again.
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
         self.inner.events.subscribe()

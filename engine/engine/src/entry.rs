@@ -34,6 +34,8 @@ pub(crate) struct SandboxEntry {
 /// A container.
 pub(crate) struct ContainerEntry {
     pub record: ContainerRecord,
+    /// Takes the place of the record's, which is as it was at first.
+    pub memo: Mutex<String>,
     pub life: watch::Sender<Life>,
     /// Held while the record is written, so that the newest is the last.
     pub writing: Mutex<()>,
@@ -183,6 +185,7 @@ impl SandboxEntry {
 impl ContainerEntry {
     pub fn new(record: ContainerRecord, life: Life) -> Self {
         Self {
+            memo: Mutex::new(record.memo.clone()),
             record,
             life: watch::Sender::new(life),
             writing: Mutex::new(()),
@@ -194,8 +197,12 @@ impl ContainerEntry {
     }
 
     pub fn file(&self) -> ContainerFile {
+        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ContainerFile {
-            record: self.record.clone(),
+            record: ContainerRecord {
+                memo,
+                ..self.record.clone()
+            },
             life: self.life.borrow().clone(),
         }
     }

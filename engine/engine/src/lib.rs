@@ -35,7 +35,8 @@ mod stats;
 mod stream;
 
 pub use container::{
-    ContainerConfig, ContainerState, ContainerStatus, Device, Mount, Propagation, Resources, Seccomp, Security, Stats,
+    ContainerConfig, ContainerState, ContainerStatus, Device, Mount, PidNamespace, Propagation, Resources, Seccomp,
+    Security, Stats,
 };
 pub use custom::Finish;
 pub use engine::{Engine, EngineOptions};

@@ -5,7 +5,10 @@ use crate::entry::{ContainerEntry, SandboxEntry, moment};
 use crate::link::{ShimLink, blocking};
 use crate::record::{ContainerRecord, Life, SandboxRecord, make, new_id, remove};
 use crate::spec::{build, limits, text};
-use crate::{ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, Resources, SandboxId, signal};
+use crate::{
+    ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, PidNamespace, Resources, SandboxId,
+    signal,
+};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -153,6 +156,7 @@ impl Inner {
             &part("rootfs"),
             cgroup.clone(),
             self.cgroups.is_unified(),
+            self.pid_namespace(sandbox, &config.pid)?,
         )?;
         if let Some(finish) = &config.finish {
             finish.apply(&mut spec);
@@ -215,6 +219,7 @@ impl Inner {
             log,
             stdin: config.stdin,
             stdin_once: config.stdin_once,
+            own_pid: config.pid == PidNamespace::Own,
         };
         let pid = link
             .call(|connection| connection.create(request))
@@ -225,6 +230,23 @@ impl Inner {
             }
         });
         Ok(())
+    }
+
+    /// The pid namespace that a container joins, if it is another container's.
+    fn pid_namespace(&self, sandbox: &SandboxRecord, pid: &PidNamespace) -> Result<Option<String>, Error> {
+        let PidNamespace::Of(id) = pid else {
+            return Ok(None);
+        };
+        let target = self.known.container(id)?;
+        if target.record.sandbox_id != sandbox.id {
+            return Err(Error::InvalidConfig(format!(
+                "container {id} is in another sandbox; its processes cannot be shared"
+            )));
+        }
+        expect(&target, ContainerState::Running)?;
+        let pid = target.life.borrow().pid;
+        let pid = pid.ok_or_else(|| Error::ContainerNotFound(id.clone()))?;
+        Ok(Some(format!("/proc/{pid}/ns/pid")))
     }
 
     fn container_record(
@@ -256,6 +278,7 @@ impl Inner {
             log_path: log_path(&sandbox.log_dir, &config.log_path)?,
             tty: config.tty,
             stdin: config.stdin,
+            memo: config.memo.clone(),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
         })

@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/format                              version of this layout
 //! ROOT/sandboxes/SANDBOX/sandbox.json
-//! ROOT/sandboxes/SANDBOX/hostname
+//! ROOT/sandboxes/SANDBOX/{hostname,resolv.conf}
 //! ROOT/containers/CONTAINER/container.json
 //! ROOT/containers/CONTAINER/{upper,work,rootfs}
 //! RUN/SANDBOX/                             the shim's socket and state
@@ -53,6 +53,12 @@ pub(crate) struct SandboxRecord {
     pub shim: ShimRef,
     #[serde(default)]
     pub stopped: bool,
+    #[serde(default)]
+    pub keep_cgroup: bool,
+    #[serde(default)]
+    pub resolv_conf: bool,
+    #[serde(default)]
+    pub memo: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +89,8 @@ pub(crate) struct ContainerRecord {
     pub log_path: PathBuf,
     pub tty: bool,
     pub stdin: bool,
+    #[serde(default)]
+    pub memo: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -253,6 +261,9 @@ pub(crate) mod tests {
             ip: None,
             shim: ShimRef::default(),
             stopped: false,
+            keep_cgroup: false,
+            resolv_conf: false,
+            memo: String::new(),
         }
     }
 

@@ -28,6 +28,7 @@ const MAX_HOSTNAME: usize = 64;
 /// What of a sandbox is wanted once, besides its record.
 struct Plan {
     record: SandboxRecord,
+    resolv_conf: Option<String>,
     network: Network,
     sysctls: BTreeMap<String, String>,
     share_process_namespace: bool,
@@ -88,7 +89,8 @@ impl Engine {
             .iter()
             .any(|other| other.id != record.id && other.lock_record().cgroup_parent == record.cgroup_parent);
         blocking(move || {
-            if !shared {
+            // The folder of the shared pid namespace's init goes with the shim.
+            if !shared && !record.keep_cgroup {
                 let cgroup = inner.cgroup(&record.cgroup_parent)?;
                 cgroup
                     .remove()
@@ -142,9 +144,13 @@ fn plan(config: SandboxConfig) -> Result<Plan, Error> {
         ip: None,
         shim: Default::default(),
         stopped: false,
+        keep_cgroup: config.keep_cgroup,
+        resolv_conf: config.resolv_conf.is_some(),
+        memo: config.memo,
     };
     Ok(Plan {
         record,
+        resolv_conf: config.resolv_conf,
         network: config.network,
         sysctls: config.sysctls,
         share_process_namespace: config.share_process_namespace && !config.host_pid,
@@ -157,6 +163,7 @@ impl Inner {
     fn make_sandbox(&self, plan: Plan) -> Result<(Arc<SandboxEntry>, Arc<ShimLink>), Error> {
         let Plan {
             mut record,
+            resolv_conf,
             network,
             sysctls,
             share_process_namespace,
@@ -166,7 +173,13 @@ impl Inner {
         make(&folder)?;
         // Written first, so that whatever follows is found again even if this process ends in the middle.
         self.folders.write_sandbox(&record)?;
-        fs::create_dir_all(&record.log_dir).map_err(Error::io("create directory", &record.log_dir))?;
+        if !record.log_dir.as_os_str().is_empty() {
+            fs::create_dir_all(&record.log_dir).map_err(Error::io("create directory", &record.log_dir))?;
+        }
+        if let Some(text) = resolv_conf {
+            let path = folder.join("resolv.conf");
+            fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
         let hostname = folder.join("hostname");
         fs::write(&hostname, format!("{}\n", record.hostname)).map_err(Error::io("write", &hostname))?;
         let launch = LaunchSpec {
@@ -236,7 +249,10 @@ impl Inner {
                 .sandboxes()
                 .iter()
                 .any(|e| e.lock_record().cgroup_parent == record.cgroup_parent);
-            if !used && let Ok(cgroup) = self.cgroup(&record.cgroup_parent) {
+            if !used
+                && !record.keep_cgroup
+                && let Ok(cgroup) = self.cgroup(&record.cgroup_parent)
+            {
                 warn(id, "remove the cgroup", cgroup.remove());
             }
         }
@@ -291,7 +307,10 @@ impl Inner {
     }
 
     pub(crate) fn sandbox_files(&self, record: &SandboxRecord) -> SandboxFiles {
-        let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        let resolv_conf = match record.resolv_conf {
+            true => self.folders.sandbox(&record.id).join("resolv.conf"),
+            false => PathBuf::from("/etc/resolv.conf"),
+        };
         SandboxFiles {
             hostname: self.folders.sandbox(&record.id).join("hostname"),
             resolv_conf: Some(resolv_conf).filter(|path| Path::exists(path)),

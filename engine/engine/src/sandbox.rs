@@ -77,7 +77,7 @@ pub struct SandboxConfig {
     pub attempt: u32,
     /// Host name inside; ignored with the host's network.
     pub hostname: String,
-    /// Folder of the containers' logs; made if absent.
+    /// Folder of the containers' logs; made if absent. Empty if they have none.
     pub log_dir: PathBuf,
     /// Which network it gets.
     pub network: Network,
@@ -93,10 +93,42 @@ pub struct SandboxConfig {
     pub cgroup_parent: String,
     /// Limits of the pod's cgroup; `None` leaves it to the caller.
     pub resources: Option<Resources>,
+    /// Whether the pod's cgroup is left alone when the sandbox goes, because somebody else looks after it.
+    pub keep_cgroup: bool,
+    /// What /etc/resolv.conf says in its containers; the machine's own if absent.
+    pub resolv_conf: Option<String>,
+    /// Whatever the caller wants to find again after a restart; given back by [`crate::Engine::sandbox_memo`].
+    pub memo: String,
     /// Free-form labels, given back in lists.
     pub labels: BTreeMap<String, String>,
     /// Free-form annotations, given back in lists.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl SandboxConfig {
+    /// A sandbox in that cgroup with loopback alone and every other default.
+    pub fn new(cgroup_parent: impl Into<String>) -> Self {
+        Self {
+            namespace: String::new(),
+            name: String::new(),
+            uid: String::new(),
+            attempt: 0,
+            hostname: String::new(),
+            log_dir: PathBuf::new(),
+            network: Network::None,
+            host_pid: false,
+            host_ipc: false,
+            share_process_namespace: false,
+            sysctls: BTreeMap::new(),
+            cgroup_parent: cgroup_parent.into(),
+            resources: None,
+            keep_cgroup: false,
+            resolv_conf: None,
+            memo: String::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// A sandbox as it runs.

@@ -3,12 +3,12 @@
 use crate::devices::devices;
 use crate::mounts::mounts;
 use crate::record::SandboxRecord;
-use crate::{ContainerConfig, Error, Resources, Security, capabilities, seccomp};
-use std::collections::BTreeMap;
+use crate::{ContainerConfig, Error, PidNamespace, Resources, Security, capabilities, seccomp};
 use std::path::{Path, PathBuf};
 use strata_image::ImageConfig;
 use strata_runtime::spec::{
-    Cpu, HugepageLimit, Linux, Memory, Namespace, NamespaceKind, Pids, Process, Resources as Limits, Root, Spec, User,
+    Capabilities, Cpu, HugepageLimit, Linux, Memory, Namespace, NamespaceKind, Pids, Process, Resources as Limits,
+    Root, Spec, User,
 };
 
 const OCI_VERSION: &str = "1.2.0";
@@ -41,7 +41,7 @@ const MASKED: &[&str] = &[
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The specification of a container. `unified`: the machine has cgroup v2.
+/// The specification of a container. `unified`: the machine has cgroup v2; `pid`: the pid namespace to join.
 pub(crate) fn build(
     sandbox: &SandboxRecord,
     files: &SandboxFiles,
@@ -49,6 +49,7 @@ pub(crate) fn build(
     rootfs: &Path,
     cgroup: String,
     unified: bool,
+    pid: Option<String>,
 ) -> Result<Spec, Error> {
     let security = &config.security;
     let capabilities = capabilities::granted(security)?;
@@ -58,13 +59,12 @@ pub(crate) fn build(
         seccomp::filter(&config.security.seccomp, &capabilities)?
     };
     let masked = !security.privileged && !security.proc_mount_unmasked;
-    let paths = |list: &[&str]| {
-        if masked {
-            list.iter().map(|path| (*path).to_owned()).collect()
-        } else {
-            Vec::new()
-        }
+    let paths = |given: &Option<Vec<String>>, list: &[&str]| match (given, masked) {
+        (Some(given), _) => given.clone(),
+        (None, true) => list.iter().map(|path| (*path).to_owned()).collect(),
+        (None, false) => Vec::new(),
     };
+    let ambient = capabilities::ambient(security, &capabilities)?;
     let (devices, rules) = devices(config)?;
     Ok(Spec {
         oci_version: OCI_VERSION.into(),
@@ -74,7 +74,11 @@ pub(crate) fn build(
             args: command_line(config)?,
             env: environment(sandbox, config),
             cwd: working_dir(config),
-            capabilities: Some(capabilities::sets(capabilities)),
+            capabilities: Some(Capabilities {
+                inheritable: ambient.clone(),
+                ambient,
+                ..capabilities::sets(capabilities)
+            }),
             no_new_privileges: !security.allow_privilege_escalation && !security.privileged,
             oom_score_adj: config.resources.oom_score_adj,
             ..Process::default()
@@ -91,11 +95,11 @@ pub(crate) fn build(
                 ..limits(&config.resources)
             }),
             cgroups_path: cgroup,
-            namespaces: namespaces(sandbox, security, unified),
+            namespaces: namespaces(sandbox, config, unified, pid),
             devices,
             seccomp,
-            masked_paths: paths(MASKED),
-            readonly_paths: paths(READ_ONLY),
+            masked_paths: paths(&security.masked_paths, MASKED),
+            readonly_paths: paths(&security.readonly_paths, READ_ONLY),
             ..Linux::default()
         }),
         ..Spec::default()
@@ -215,17 +219,22 @@ fn refuse_root(name: &str) -> Result<(), Error> {
     }
 }
 
-fn namespaces(sandbox: &SandboxRecord, security: &Security, unified: bool) -> Vec<Namespace> {
+fn namespaces(sandbox: &SandboxRecord, config: &ContainerConfig, unified: bool, pid: Option<String>) -> Vec<Namespace> {
     let new = |kind| Namespace {
         kind,
         path: String::new(),
     };
     let mut list = vec![new(NamespaceKind::Mount)];
-    if !sandbox.host_pid {
-        list.push(new(NamespaceKind::Pid));
+    match pid {
+        Some(path) => list.push(Namespace {
+            kind: NamespaceKind::Pid,
+            path,
+        }),
+        None if !sandbox.host_pid || config.pid == PidNamespace::Own => list.push(new(NamespaceKind::Pid)),
+        None => {}
     }
     // v1 paths are what monitoring inside of containers expects to see.
-    if unified && !security.privileged {
+    if unified && !config.security.privileged {
         list.push(new(NamespaceKind::Cgroup));
     }
     list
@@ -276,7 +285,7 @@ pub(crate) fn limits(resources: &Resources) -> Limits {
                 limit: *limit,
             })
             .collect(),
-        unified: BTreeMap::new(),
+        unified: resources.unified.clone(),
         ..Limits::default()
     }
 }
@@ -317,6 +326,7 @@ mod tests {
             Path::new("/rootfs"),
             "/pod/c".into(),
             false,
+            None,
         )
         .expect("valid")
     }

@@ -112,10 +112,9 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
             .iter()
             .map(|s| (s.name.clone(), s.value.clone()))
             .collect(),
-        cgroup_parent: container::cgroup_parent(&options.cgroup_root, pod),
         resources: Some(container::engine_resources(resources::pod_cgroup(pod))),
         labels: container::pod_labels(pod),
-        annotations: Default::default(),
+        ..SandboxConfig::new(container::cgroup_parent(&options.cgroup_root, pod))
     };
     let sandbox = options.engine.run_sandbox(config).await.map_err(|e| failed(&e))?;
     let ip = sandbox.ip.map(|ip| ip.to_string()).unwrap_or_default();

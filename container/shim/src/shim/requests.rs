@@ -177,7 +177,8 @@ impl Shim {
         if id.is_empty() || self.containers.contains_key(&id) {
             return Err(Error::Exists(format!("there is a container {id:?} already")));
         }
-        let shared_pid = sandbox.init.as_ref().map(|(_, opened)| opened.as_fd());
+        let shared = sandbox.init.as_ref().filter(|_| !spec.own_pid);
+        let shared_pid = shared.map(|(_, opened)| opened.as_fd());
         let container = Container::create(self.next_client, spec, &self.layout, shared_pid)?;
         self.next_client += 1;
         let pid = container.state.pid;

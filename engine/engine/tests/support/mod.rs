@@ -1,14 +1,13 @@
 //! An engine with the real runtime program and images of busybox, for tests.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use strata_engine::{
-    ContainerConfig, ContainerId, ContainerStatus, Engine, EngineEvent, EngineOptions, Network, Sandbox, SandboxConfig,
+    ContainerConfig, ContainerId, ContainerStatus, Engine, EngineEvent, EngineOptions, Sandbox, SandboxConfig,
 };
 use strata_image::{Builtin, BuiltinFile, BuiltinSource, Image, ImageConfig, ImageOptions, ImageStore};
 use strata_net::PodNetwork;
@@ -129,18 +128,9 @@ impl Bench {
             namespace: "default".into(),
             name: "pod".into(),
             uid: "uid-1".into(),
-            attempt: 0,
             hostname: "pod-host".into(),
             log_dir: self.folder.path().join("logs"),
-            network: Network::None,
-            host_pid: false,
-            host_ipc: false,
-            share_process_namespace: false,
-            sysctls: BTreeMap::new(),
-            cgroup_parent: format!("{}/kubepods/poduid-1", self.cgroup),
-            resources: None,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            ..SandboxConfig::new(format!("{}/kubepods/poduid-1", self.cgroup))
         };
         adjust(&mut config);
         self.engine().run_sandbox(config).await.expect("sandbox")
