@@ -41,7 +41,7 @@ pub struct Options {
         long,
         global = true,
         value_delimiter = ',',
-        default_value = "ready,runtime,engine,pod,idle,api,many,watch"
+        default_value = "ready,runtime,engine,crowd,pull,pod,idle,api,many,watch"
     )]
     pub rows: Vec<rows::Name>,
     /// Runs of each figure that is measured as a whole.
@@ -72,6 +72,8 @@ pub enum Part {
     Containers,
     /// Runs sandboxes in the engine, inside namespaces of its own.
     Engine,
+    /// Runs very many sandboxes in the engine, inside namespaces of its own.
+    Crowd,
 }
 
 fn main() -> ExitCode {
@@ -89,6 +91,7 @@ fn start(options: &Options) -> Outcome {
     match options.part {
         Some(Part::Containers) => return rows::containers::inside(options),
         Some(Part::Engine) => return rows::engine::inside(options),
+        Some(Part::Crowd) => return rows::crowd::inside(options),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,11 +1,15 @@
 //! The rows of the budget, a file each.
 
 mod api;
+mod bed;
+mod containerd;
 pub mod containers;
+pub mod crowd;
 pub mod engine;
 mod idle;
 mod many;
 mod pod;
+mod pull;
 mod ready;
 mod watch;
 
@@ -22,6 +26,10 @@ pub enum Name {
     Runtime,
     /// Sandboxes and containers inside the engine.
     Engine,
+    /// A thousand containers at once.
+    Crowd,
+    /// Images from a registry.
+    Pull,
     /// POST of a pod to Running.
     Pod,
     /// Memory and CPU of an idle server with ten pods.
@@ -47,6 +55,8 @@ pub async fn run(options: &Options) -> Outcome<Table> {
             Name::Ready => ready::measure(options).await,
             Name::Runtime => containers::measure(options).await,
             Name::Engine => engine::measure(options).await,
+            Name::Crowd => crowd::measure(options).await,
+            Name::Pull => pull::measure(options).await,
             Name::Pod => pod::measure(options).await,
             Name::Idle => idle::measure(options).await,
             Name::Api => api::measure(options).await,
