@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use subject::Subject;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
@@ -150,7 +151,7 @@ impl ClusterCa {
     pub fn issue_client(&self, common_name: &str, organizations: &[&str]) -> Result<Leaf, Error> {
         let key = KeyPair::generate()?;
         let certificate = self.client_params().signed_by(&key, &self.issuer)?;
-        let pem = self.named(certificate.der(), common_name, organizations)?;
+        let pem = self.named(certificate.der(), &Subject::new(common_name, organizations))?;
         Ok(self.leaf(pem, key.serialize_pem()))
     }
 
@@ -158,11 +159,11 @@ impl ClusterCa {
     pub fn sign_client_request(&self, request_pem: &str, common_name: &str, groups: &[&str]) -> Result<String, Error> {
         let request = read_request(request_pem)?;
         let certificate = self.client_params().signed_by(&request.public_key, &self.issuer)?;
-        self.named(certificate.der(), common_name, groups)
+        self.named(certificate.der(), &Subject::new(common_name, groups))
     }
 
     /// As [`Self::sign_client_request`], for the uses of the key that are asked for and valid no longer than asked.
-    /// Names and addresses beside the subject are those of the request.
+    /// Names and addresses beside the subject are those of the request, as is what its subject says beside name and groups.
     pub fn sign_client_request_for(
         &self,
         request_pem: &str,
@@ -175,7 +176,8 @@ impl ClusterCa {
         restrict(&mut params, usages, lifetime);
         params.subject_alt_names = request.params.subject_alt_names;
         let certificate = params.signed_by(&request.public_key, &self.issuer)?;
-        self.named(certificate.der(), common_name, groups)
+        let subject = Subject::new(common_name, groups).with_rest_of(request_pem)?;
+        self.named(certificate.der(), &subject)
     }
 
     /// Signs the key of a request for a node's server: its subject (name and group), names and addresses are decided
@@ -192,13 +194,13 @@ impl ClusterCa {
         restrict(&mut params, usages, lifetime);
         let request = read_request(request_pem)?;
         let certificate = params.signed_by(&request.public_key, &self.issuer)?;
-        self.named(certificate.der(), common_name, &[group])
+        let subject = Subject::new(common_name, &[group]).with_rest_of(request_pem)?;
+        self.named(certificate.der(), &subject)
     }
 
     /// The certificate with a subject, as PEM.
-    fn named(&self, certificate: &[u8], common_name: &str, organizations: &[&str]) -> Result<String, Error> {
-        let subject = subject::encode(common_name, organizations);
-        let signed = subject::replace(certificate, subject, self.issuer.key())?;
+    fn named(&self, certificate: &[u8], subject: &Subject) -> Result<String, Error> {
+        let signed = subject::replace(certificate, subject.encode(), self.issuer.key())?;
         let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
         Ok(pem::encode_config(&Pem::new("CERTIFICATE", signed), lines))
     }

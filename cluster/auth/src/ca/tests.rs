@@ -169,3 +169,35 @@ fn a_client_may_be_in_any_number_of_groups_and_keeps_its_names() {
         .verify_signature(Some(authority.public_key()))
         .expect("signed by the authority");
 }
+
+#[test]
+fn what_a_requests_subject_says_beside_name_and_groups_is_kept() {
+    let directory = tempfile::tempdir().expect("directory");
+    let ca = open(&directory);
+    let key = KeyPair::generate().expect("key");
+    let mut params = CertificateParams::default();
+    let mut subject = rcgen::DistinguishedName::new();
+    for (kind, value) in [
+        (rcgen::DnType::CommonName, "mallory"),
+        (rcgen::DnType::OrganizationName, "system:masters"),
+        (rcgen::DnType::OrganizationalUnitName, "kitchen"),
+        (rcgen::DnType::StateOrProvinceName, "Uri"),
+        (rcgen::DnType::CountryName, "CH"),
+        (rcgen::DnType::CustomDnType(vec![1, 2, 3, 4]), "whatever"),
+        (rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]), "7"),
+        (rcgen::DnType::LocalityName, "Altdorf"),
+    ] {
+        subject.push(kind, value);
+    }
+    params.distinguished_name = subject;
+    let request = params.serialize_request(&key).expect("request").pem().expect("PEM");
+    let usages = ["client auth".to_owned()];
+    let asked = (usages.as_slice(), Duration::from_secs(3600));
+    let pem = ca
+        .sign_client_request_for(&request, "jane", &["dev"], asked)
+        .expect("signed");
+    let der = der(&pem);
+    let (_, certificate) = X509Certificate::from_der(&der).expect("certificate");
+    let said = "C=CH, O=dev, OU=kitchen, L=Altdorf, ST=Uri, CN=jane, serialNumber=7";
+    assert_eq!(certificate.subject().to_string(), said);
+}
