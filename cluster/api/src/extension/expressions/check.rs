@@ -21,6 +21,8 @@ const REASONS: &[&str] = &[
 
 /// The most expensive rules are named when all together cost too much.
 const NAMED: usize = 4;
+/// But none that costs less than this part of what all may.
+const WORTH_NAMING: u64 = limits::STATIC_ESTIMATED_CRD_COST_LIMIT / 100;
 
 /// What all rules of a schema cost together.
 #[derive(Default)]
@@ -34,7 +36,7 @@ struct Total {
 impl Total {
     fn add(&mut self, path: String, cost: u64) {
         self.cost = self.cost.saturating_add(cost);
-        if cost > 0 {
+        if cost >= WORTH_NAMING {
             self.most.push((cost, path));
             self.most.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
             self.most.truncate(NAMED);
