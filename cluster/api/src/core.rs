@@ -15,6 +15,7 @@ use crate::{
     options::{Dialer, LogFilter},
     outside::{Authorization, Outside},
     registry::{Registry, Row},
+    stored_size,
     usage::{self, Usage},
     webhook::WebhookClients,
 };
@@ -232,6 +233,7 @@ impl Core {
         expect: Expect,
     ) -> Result<Arc<Object>, WriteError> {
         let key = key_of(resource.prefix(), namespace, name);
+        stored_size::check(form, &key, &body).map_err(WriteError::Failed)?;
         let value = value_of(form, &body);
         let lease = self.lease_for(resource).await.map_err(write_error)?;
         let operation = if expect == Expect::Absent { "create" } else { "update" };
@@ -311,7 +313,7 @@ fn write_error(error: StoreError) -> WriteError {
     match error {
         StoreError::Conflict { current } => WriteError::Conflict(current.map(|c| c.mod_revision)),
         StoreError::Closed => WriteError::Failed(Status::unavailable("the server is shutting down")),
-        // etcd's sentence for a request beyond its limit, as clients of upstream see it.
+        // The store's own limit, beyond what any body can be.
         StoreError::TooLarge { .. } => {
             let mut status = Status::failure(
                 strata_meta::Reason::RequestEntityTooLarge,

@@ -51,6 +51,7 @@ mod request;
 mod review;
 mod schema;
 mod server;
+mod stored_size;
 mod strategy;
 mod subresource;
 mod tracking;
