@@ -117,7 +117,16 @@ impl Row {
                     .pop()
                     .ok_or_else(|| strata_meta::Status::internal("a converted object was lost"))
             }
-            _ => Ok(object),
+            RowSchema::Structural(custom) => custom.knows(&object).map(|()| object),
+            RowSchema::Builtin => Ok(object),
+        }
+    }
+
+    /// Whether all that is stored can be listed. Errors: 429.
+    pub(crate) fn can_be_listed(&self) -> Result<(), strata_meta::Status> {
+        match (self.schema.custom(), &self.cache) {
+            (Some(custom), Some(cache)) => custom.can_be_listed(cache),
+            _ => Ok(()),
         }
     }
 

@@ -6,12 +6,18 @@ use super::{
     definition::{Converter, Version},
     expressions::Compiled,
 };
-use crate::{cache::StoredForm, core::Core};
+use crate::{
+    cache::{ResourceCache, StoredForm},
+    core::Core,
+};
 use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
-use strata_meta::{Object, Revision, Status};
+use strata_meta::{Object, Reason, Revision, Status, StatusDetails};
 use strata_schema::structural::Structural;
+
+/// What upstream says of an object whose version there is no more.
+const DROPPED: &str = "request to convert CR from an invalid group/version: ";
 
 /// One served version of a definition.
 #[derive(Clone)]
@@ -64,11 +70,40 @@ impl Custom {
         matches!(self.definition.converter, Converter::Webhook { .. })
     }
 
+    /// Whether an object is of a version that the definition has. Errors: 500, as upstream tells of one that it dropped.
+    pub(crate) fn knows(&self, object: &Object) -> Result<(), Status> {
+        match Arc::ptr_eq(&object.kind, &self.version().gvk) || self.definition.version(&object.kind.version).is_some()
+        {
+            true => Ok(()),
+            false => Err(dropped(object)),
+        }
+    }
+
+    /// Whether all that is stored can be listed. Errors: 429, as upstream tells of a cache that it cannot fill.
+    pub(crate) fn can_be_listed(&self, cache: &ResourceCache) -> Result<(), Status> {
+        let version = self.definition.unlisted(cache);
+        let Some(version) = version else { return Ok(()) };
+        let (group, wanted) = (&self.definition.group, &self.version().gvk);
+        let mut status = Status::failure(
+            Reason::TooManyRequests,
+            format_args!(
+                "storage is (re)initializing: failed to list {group}/{}, Kind={}: {DROPPED}{group}/{version}",
+                wanted.version, wanted.kind
+            ),
+        );
+        status.details = Some(Box::new(StatusDetails {
+            retry_after_seconds: 1,
+            ..StatusDetails::default()
+        }));
+        Err(status)
+    }
+
     /// An object as this version serves it. Errors: it needs somebody else's help, or is damaged.
     pub(crate) fn view(&self, object: &Arc<Object>) -> Result<Arc<Object>, Status> {
         if self.is_current(object) {
             return Ok(object.clone());
         }
+        self.knows(object)?;
         if self.needs_help(object) {
             return Err(Status::internal("an object was to be shown before it was converted"));
         }
@@ -79,6 +114,7 @@ impl Custom {
 
     /// Objects as this version serves them; all that need it are converted in one call. Errors: 500 when that fails.
     pub(crate) async fn present(&self, core: &Core, objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>, Status> {
+        objects.iter().try_for_each(|object| self.knows(object))?;
         let mut values = Vec::new();
         for object in objects.iter().filter(|o| self.needs_help(o)) {
             values.push(self.refreshed(object)?);
@@ -187,4 +223,10 @@ impl Custom {
         storage.take_in(&mut value)?;
         Ok((form, encode(&value)?))
     }
+}
+
+fn dropped(object: &Object) -> Status {
+    let mut status = Status::failure(Reason::Unknown, format_args!("{DROPPED}{}", object.kind.api_version()));
+    status.code = 500;
+    status
 }

@@ -2,7 +2,7 @@
 
 use super::{JsonPath, PrinterColumn, expressions::Compiled};
 use crate::{
-    cache::{Selectable, StoredForm},
+    cache::{ResourceCache, Selectable, StoredForm},
     json,
     webhook::ClientConfig,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Definition {
     pub(crate) storage: usize,
     /// How instances get from version to version.
     pub(crate) converter: Converter,
+    /// A version that objects are stored in and that there is no more, once somebody looked.
+    unlisted: OnceLock<Option<String>>,
 }
 
 /// How instances get from version to version.
@@ -186,7 +188,20 @@ impl Definition {
             storage,
             names,
             group,
+            unlisted: OnceLock::new(),
         })
+    }
+
+    /// A version that objects are stored in and that there is no more. What is written from now on is of no such
+    /// version, so one look is enough for each reading of a definition.
+    pub(crate) fn unlisted(&self, cache: &ResourceCache) -> Option<&str> {
+        let look = || {
+            let snapshot = cache.snapshot();
+            let mut objects = snapshot.map.iter().map(|entry| entry.object);
+            let dropped = objects.find(|object| self.version(&object.kind.version).is_none());
+            dropped.map(|object| object.kind.version.clone())
+        };
+        self.unlisted.get_or_init(look).as_deref()
     }
 
     /// A version by name.

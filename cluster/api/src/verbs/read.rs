@@ -87,13 +87,31 @@ impl ListPage {
     /// The page with its objects made ready to be shown. Errors: 500 when a conversion fails.
     pub(crate) async fn shown(self, core: &Core, row: &Row, wanted: &[ShownField]) -> Result<Self, Status> {
         if !row.converts_elsewhere() {
-            return Ok(self);
+            return match row.can_be_listed() {
+                Ok(()) => Ok(self),
+                // Some of what is stored cannot be shown; it need not be on this page.
+                Err(_) => self.known(row),
+            };
         }
         let mut objects = Vec::new();
         for object in row.present(core, self.items.collect()).await? {
             if matches(wanted, &object)? {
                 objects.push(object);
             }
+        }
+        Ok(Self {
+            meta: self.meta,
+            items: Box::new(objects.into_iter()),
+        })
+    }
+}
+
+impl ListPage {
+    /// The page, if every object on it is of a version that there is. Errors: 500.
+    fn known(self, row: &Row) -> Result<Self, Status> {
+        let objects: Vec<_> = self.items.collect();
+        if let Some(custom) = row.schema.custom() {
+            objects.iter().try_for_each(|object| custom.knows(object))?;
         }
         Ok(Self {
             meta: self.meta,
@@ -262,7 +280,12 @@ pub(crate) async fn list(call: &Call, row: &Arc<Row>) -> Result<Response<Body>, 
     let form = call.form()?;
     let filter = request_filter(row, &call.info, &call.query)?;
     let wanted = filter.shown.clone();
-    let page = list_page(&call.core, call.core.stored(row)?, filter, list_query(call)?).await?;
+    let query = list_query(call)?;
+    if query.limit == 0 && query.continue_token.is_empty() {
+        // A page is read past upstream's cache.
+        row.can_be_listed()?;
+    }
+    let page = list_page(&call.core, call.core.stored(row)?, filter, query).await?;
     let page = page.shown(&call.core, row, &wanted).await?;
     list_response(row, &page.meta, form, call.include_object()?, page.items)
 }

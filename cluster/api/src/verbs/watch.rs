@@ -75,6 +75,7 @@ pub(crate) async fn watch(
     let bookmarks = call.query.is_true("allowWatchBookmarks");
     let seconds = call.query.get("timeoutSeconds").parse::<u64>().ok().filter(|s| *s > 0);
     let seconds = seconds.unwrap_or_else(|| WATCH_SECONDS + spread());
+    row.can_be_listed()?;
     let cache = call.core.stored(row)?;
     let writer = FrameWriter::new(row.clone(), form, call.include_object()?);
     let media = HeaderValue::from_static(writer.media_type());
