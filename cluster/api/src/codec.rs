@@ -239,16 +239,20 @@ fn another_kind(wanted: &GroupVersionKind, identity: &Identity, bytes: &[u8]) ->
     Status::invalid(&stated, name, vec![cause])
 }
 
-/// Decodes what a patch made; to what strict validation objects in it comes what it objected to in the patch.
+/// Decodes what a patch made, or converts it where upstream does; to what strict validation objects in it comes what it objected to in the patch.
 /// Errors: 400, 422 as upstream gives for a patched object that does not decode.
 pub(crate) fn decode_patched(
     schema: &RowSchema,
     gvk: &GroupVersionKind,
-    value: Value,
+    (value, converts): (Value, bool),
     (validation, of_patch): (FieldValidation, &[String]),
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let decoded = schema.decode_value(gvk, value).map(|mut decoded| {
+    let decoded = match converts {
+        true => schema.decode_converted(gvk, value),
+        false => schema.decode_value(gvk, value),
+    };
+    let decoded = decoded.map(|mut decoded| {
         decoded.strict.splice(0..0, of_patch.iter().cloned());
         decoded
     });

@@ -53,6 +53,14 @@ impl RowSchema {
         }
     }
 
+    /// Decodes what a strategic merge made, which upstream converts rather than decodes.
+    pub(crate) fn decode_converted(&self, gvk: &GroupVersionKind, value: Value) -> Result<Decoded, Error> {
+        match self.structural() {
+            None => strata_schema::decode_converted(gvk, value),
+            Some(schema) => schema.decode_value(gvk, value),
+        }
+    }
+
     /// Fills in what an object leaves open, and what it says by another name.
     pub(crate) fn apply_defaults(&self, gvk: &GroupVersionKind, value: &mut Value) {
         match self.structural() {

@@ -121,7 +121,10 @@ impl<'de, K: Key> Visitor<'de> for ReadVisitor<K> {
         plain(value)
     }
     fn visit_f64<E>(self, value: f64) -> Result<Read<K>, E> {
-        plain(value)
+        match strata_schema::whole(value) {
+            Some(number) => plain(number),
+            None => plain(value),
+        }
     }
     fn visit_str<E>(self, value: &str) -> Result<Read<K>, E> {
         plain(value)
@@ -192,6 +195,17 @@ mod tests {
             json!({"a": 1, "b": ["x"]})
         );
         assert_eq!(read(b"80: web\n").expect("YAML").value, json!({"80": "web"}));
+    }
+
+    #[test]
+    fn what_is_whole_is_written_as_whole_numbers_are() {
+        for text in [
+            "n: [1.0, 2e3, 1.5, 1e18, 1e22]",
+            r#"{"n": [1.0, 2e3, 1.5, 1e18, 1e22]}"#,
+        ] {
+            let value = read(text.as_bytes()).expect("YAML").value;
+            assert_eq!(value.to_string(), r#"{"n":[1,2000,1.5,1000000000000000000,1e+22]}"#);
+        }
     }
 
     #[test]

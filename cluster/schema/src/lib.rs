@@ -20,8 +20,8 @@ pub mod structural;
 mod table;
 
 pub use decode::{
-    Decoded, Identity, decode, decode_check, decode_untyped, decode_value, identify, kind_word, normalise,
-    prune_unknown, syntax_error, unset_member,
+    Decoded, Identity, decode, decode_check, decode_converted, decode_untyped, decode_value, identify, kind_word,
+    normalise, prune_unknown, syntax_error, unset_member, whole,
 };
 pub use defaults::apply_defaults;
 pub use error::Error;

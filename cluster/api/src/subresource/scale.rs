@@ -10,8 +10,8 @@ use crate::{
     schema::RowSchema,
     strategy::age,
     verbs::{
-        Change, Part, WriteOptions, apply_change, check_address, field_manager, find, patch_value, read_config,
-        refused, undecodable,
+        Change, Part, Patched, WriteOptions, apply_change, check_address, field_manager, find, patch_value,
+        read_config, refused, undecodable,
     },
 };
 use http::Response;
@@ -47,7 +47,8 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         true => None,
         false => {
             let media = body_media(&call.headers)?;
-            let mut scale = decode_body(&gvk(), media, &bytes, options.validation, &mut call.warnings)?;
+            let decoded = decode_body(&gvk(), media, &bytes, options.validation, &mut call.warnings);
+            let mut scale = decoded.map_err(|status| undecoded(row, status))?;
             check_address(row, &mut scale, &namespace, &name)?;
             Some(scale)
         }
@@ -59,7 +60,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     let manager = field_manager(call);
     let config = match headers.get(http::header::CONTENT_TYPE) {
         Some(media) if is_patch && media.as_bytes().starts_with(b"application/apply-patch+yaml") => {
-            Some(read_config(call, &gvk(), false, &bytes, options.validation)?)
+            Some(read_config(call, &gvk(), &bytes, options.validation)?)
         }
         _ if is_patch => {
             crate::audit::patch(&bytes);
@@ -107,8 +108,8 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
                 let body = (&bytes[..], options.validation);
                 let patched = patch_value(&gvk(), &row.schema, media, body, &live, &mut strict)?;
                 let said_of = (options.validation, &strict[..]);
-                let shown = patched.to_string();
-                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), patched, said_of, said)
+                let Patched { value, shown, converts } = patched;
+                let decoded = decode_patched(&RowSchema::Builtin, &gvk(), (value, converts), said_of, said)
                     .map_err(|status| undecodable(&shown, status))?;
                 account(&write, &live, decoded)
             }
@@ -124,6 +125,14 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
     .await?;
     let value = row.view(&updated)?.to_value().map_err(Status::internal)?;
     Ok(value_response(200, &scale_of(row, &value), form))
+}
+
+/// What upstream's decoder makes of a wrong scale of a custom resource, whose scheme does not know its type.
+fn undecoded(row: &Row, mut status: Status) -> Status {
+    if row.schema.is_custom() && status.message.contains(" cannot be handled as a Scale: json: ") {
+        status.message = "no kind is registered for the type v1.Scale in scheme \"pkg/runtime/scheme.go:111\"".into();
+    }
+    status
 }
 
 fn media_type(headers: &http::HeaderMap) -> &str {

@@ -32,7 +32,7 @@ pub(super) async fn apply_patch(
 ) -> Result<Response<Body>, Status> {
     let form = call.form()?;
     let options = WriteOptions::read(call, "PatchOptions")?;
-    let mut config = read_config(call, &row.gvk, part == Part::Main, bytes, options.validation)?;
+    let mut config = read_config(call, &row.gvk, bytes, options.validation)?;
     if row.schema.is_custom() {
         // As items of a set 1 and 1.0 are one.
         whole_numbers(&mut config);
@@ -67,7 +67,13 @@ pub(super) async fn apply_patch(
                     format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
                 return Err(Status::conflict(&row.resource, &name, why));
             }
-            let new = complete(apply::apply(&write, None, &config, force).map_err(refused)?)?;
+            let new = apply::apply(&write, None, &config, force).map_err(refused)?;
+            if json::text(&config, "metadata.name").is_empty() {
+                return Err(Status::bad_request(format_args!(
+                    "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+                )));
+            }
+            let new = complete(new)?;
             let info = call.info.clone();
             call.core.authorize_create(&call.user, &info).await?;
             let creation = Creation {
@@ -115,11 +121,11 @@ fn copy_revision(config: &Value, new: &mut Value) {
     }
 }
 
-/// The configuration of an apply patch. Errors: it has no manager, is no YAML or something else.
+/// The configuration of an apply patch, which needs a name only where there is nothing yet. Errors: it has no manager, is
+/// no YAML or something else.
 pub(crate) fn read_config(
     call: &mut Call,
     gvk: &GroupVersionKind,
-    needs_name: bool,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Value, Status> {
@@ -156,9 +162,6 @@ pub(crate) fn read_config(
         )));
     }
     let stated = json::text(&config, "metadata.name");
-    if stated.is_empty() && needs_name {
-        return Err(Status::bad_request("name must be provided"));
-    }
     if !stated.is_empty() && stated != call.info.name {
         return Err(Status::bad_request(format_args!(
             "the name of the object ({stated}) does not match the name on the URL ({})",

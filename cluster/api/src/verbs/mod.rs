@@ -22,7 +22,7 @@ pub(crate) use delete::{DeleteOptions, delete, delete_collection, delete_object}
 pub(crate) use list_options::check as check_list_options;
 pub(crate) use options::{WriteOptions, field_manager};
 pub(crate) use patch::{patch, undecodable};
-pub(crate) use patch_body::patch_value;
+pub(crate) use patch_body::{Patched, patch_value};
 pub(crate) use read::{ListQuery, find, get, list, list_page, list_query};
 pub(crate) use select::{Page, filter, parse_revision, request_filter};
 pub(crate) use shown::{ShownField, View};

@@ -68,29 +68,15 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         if json::text(&new, "metadata.resourceVersion") == present {
             json::remove(&mut new, "metadata.resourceVersion");
         }
-        let decoded = decode_patched(&row.schema, &row.gvk, new, (options.validation, &patch.strict), said);
-        let mut new = decoded.map_err(|status| refused(patch, &shown, status))?;
+        let (new, said_of) = ((new, patch.is_strategic()), (options.validation, &patch.strict[..]));
+        let decoded = decode_patched(&row.schema, &row.gvk, new, said_of, said);
+        let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
         check_patched_address(row, &mut new, &namespace, &name)?;
         row.schema.apply_defaults(&row.gvk, &mut new);
         Ok(new)
     })
     .await?;
     Ok(object_response(200, row, &patched, form, call.include_object()?))
-}
-
-/// A refusal of what a patch made.
-fn refused(body: &PatchBody, shown: &str, mut status: Status) -> Status {
-    if let (true, Some(why)) = (body.is_strategic(), unconverted(&status.message)) {
-        status.message = why;
-    }
-    undecodable(shown, status)
-}
-
-/// What upstream's converter says of a text where a number belongs: it is not Go's decoder that reads such a patch.
-fn unconverted(why: &str) -> Option<String> {
-    let (_, found) = why.split_once("json: cannot unmarshal string into Go ")?;
-    let kind = found.rsplit(" of type ").next()?;
-    kind.starts_with("int").then(|| format!("unrecognized type: {kind}"))
 }
 
 /// Upstream reports what a patch made undecodable as an invalid patch of nothing in particular.

@@ -145,6 +145,16 @@ impl PatchBody {
     }
 }
 
+/// What a patch made of something.
+pub(crate) struct Patched {
+    /// The outcome.
+    pub(crate) value: Value,
+    /// What a refusal of it shows.
+    pub(crate) shown: String,
+    /// Whether it is converted rather than decoded.
+    pub(crate) converts: bool,
+}
+
 /// Applies the patch of a request to a value of a built-in kind that is not a stored object, though it may stand for
 /// one of another `schema`; what strict validation objects to in the
 /// patch itself is added to `strict`.
@@ -155,11 +165,16 @@ pub(crate) fn patch_value(
     (bytes, validation): (&[u8], FieldValidation),
     old: &Value,
     strict: &mut Vec<String>,
-) -> Result<Value, Status> {
+) -> Result<Patched, Status> {
     let kind = PatchKind::of(media.split(';').next().unwrap_or("").trim(), schema)?;
     let mut body = PatchBody::read(kind, bytes, validation)?;
     strict.append(&mut body.strict);
-    body.apply(&RowSchema::Builtin, gvk, old)
+    let value = body.apply(&RowSchema::Builtin, gvk, old)?;
+    Ok(Patched {
+        shown: body.shown(&value),
+        converts: body.is_strategic(),
+        value,
+    })
 }
 
 fn check_count(count: usize) -> Result<(), Status> {
@@ -287,7 +302,23 @@ fn go_text(value: &Value) -> String {
             let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
             format!("map[{}]", pairs.join(" "))
         }
+        Value::Number(number) if number.is_f64() => go_float(number.as_f64().unwrap_or(f64::NAN)),
         other => other.to_string(),
+    }
+}
+
+/// A floating number as Go's `%v` prints it: with an exponent of two digits or more where that is shorter by much.
+pub(crate) fn go_float(float: f64) -> String {
+    if float == 0.0 || (1e-4..1e6).contains(&float.abs()) {
+        return float.to_string();
+    }
+    let text = format!("{float:e}");
+    match text.split_once('e') {
+        Some((digits, power)) => {
+            let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
+            format!("{digits}e{sign}{power:0>2}")
+        }
+        None => text,
     }
 }
 
@@ -319,6 +350,22 @@ mod tests {
             r#"json patch unknown field "[1].c""#,
         ];
         assert_eq!(read(PatchKind::Json, list, Warn).expect("a patch").strict, told);
+    }
+
+    #[test]
+    fn floating_numbers_are_printed_as_go_does() {
+        for (float, text) in [
+            (2.0, "2"),
+            (2.5, "2.5"),
+            (123_456.5, "123456.5"),
+            (1e6, "1e+06"),
+            (3e9, "3e+09"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (-1.25e-100, "-1.25e-100"),
+        ] {
+            assert_eq!(go_float(float), text);
+        }
     }
 
     #[test]

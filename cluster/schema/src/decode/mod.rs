@@ -5,6 +5,7 @@
 //! go, zero structs that are always shown come; and it reports what strict field validation wants
 //! to know, in document order.
 
+mod number;
 mod syntax;
 mod visit;
 mod zero;
@@ -16,6 +17,7 @@ use std::borrow::Cow;
 use strata_meta::GroupVersionKind;
 use visit::{Context, ShapeSeed, UntypedSeed};
 
+pub use number::{whole, whole_numbers};
 pub use syntax::syntax_error;
 pub use visit::kind_word;
 pub(crate) use zero::{fill, is_empty, zero_item};
@@ -112,6 +114,12 @@ pub fn decode_value(gvk: &GroupVersionKind, value: Value) -> Result<Decoded, Err
     decode_with(gvk, value, None)
 }
 
+/// As [`decode_value`], but numbers are taken over as Go's conversion from untyped objects does: whole ones whatever they
+/// are written as, and cut off to the width of their type.
+pub fn decode_converted(gvk: &GroupVersionKind, value: Value) -> Result<Decoded, Error> {
+    decode_as(gvk, value, None, true)
+}
+
 /// Checks an object without changing it.
 pub fn decode_check(gvk: &GroupVersionKind, value: &Value) -> Result<Decoded, Error> {
     decode_with(gvk, value, None)
@@ -149,9 +157,12 @@ pub fn decode_untyped(bytes: &[u8]) -> Result<Decoded, Error> {
             value,
             strict: context.strict,
         }),
-        Err(error) => Err(Error::Syntax(
-            syntax_error(text.as_bytes()).unwrap_or_else(|| error.to_string()),
-        )),
+        Err(error) => {
+            let text = text.as_bytes();
+            let beyond = || number::beyond(text, &error);
+            let why = syntax_error(text).or_else(beyond).unwrap_or_else(|| error.to_string());
+            Err(Error::Syntax(why))
+        }
     }
 }
 
@@ -186,9 +197,19 @@ impl<'de> Source<'de> for &'de Value {
 }
 
 fn decode_with<'de>(gvk: &GroupVersionKind, source: impl Source<'de>, text: Option<&[u8]>) -> Result<Decoded, Error> {
+    decode_as(gvk, source, text, false)
+}
+
+fn decode_as<'de>(
+    gvk: &GroupVersionKind,
+    source: impl Source<'de>,
+    text: Option<&[u8]>,
+    converts: bool,
+) -> Result<Decoded, Error> {
     let schema = Schema::builtin();
     let id = schema.type_of(gvk).ok_or_else(|| Error::UnknownKind(gvk.to_string()))?;
     let mut context = Context::new(schema);
+    context.converts = converts;
     let shape = Shape::Struct(id);
     let read = source.read(ShapeSeed {
         context: &mut context,
@@ -200,7 +221,7 @@ fn decode_with<'de>(gvk: &GroupVersionKind, source: impl Source<'de>, text: Opti
     let value =
         read.map_err(|error| Error::Syntax(text.and_then(syntax_error).unwrap_or_else(|| error.to_string())))?;
     if let Some(message) = context.type_error.take() {
-        return Err(Error::Type(message));
+        return Err(Error::Type(number::as_written(message, &context, text)));
     }
     let mut value = value.unwrap_or_else(|| zero::zero_struct(schema, id));
     if let Some(object) = value.as_object_mut() {

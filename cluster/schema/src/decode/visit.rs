@@ -27,9 +27,15 @@ pub(super) struct Context<'s> {
     /// Malformed content, at which decoding stops.
     pub(super) fatal: Option<String>,
     pub(super) strict: Vec<String>,
+    /// Whether numbers are taken over as Go's conversion between types does, not as its decoder of JSON.
+    pub(super) converts: bool,
+    /// Where the first number of a wrong type stands, how the error spells it, and whether it is a floating one.
+    pub(super) misplaced: Option<(Vec<Part>, String, bool)>,
 }
 
-enum Part {
+/// One step of the way to a value.
+#[derive(Clone, Debug)]
+pub(super) enum Part {
     Name(&'static str),
     Key(String),
     Index(usize),
@@ -45,6 +51,8 @@ impl<'s> Context<'s> {
             type_error: None,
             fatal: None,
             strict: Vec::new(),
+            converts: false,
+            misplaced: None,
         }
     }
 
@@ -131,7 +139,11 @@ impl<'de> DeserializeSeed<'de> for ShapeSeed<'_, '_> {
             | Shape::SchemaOrArray
             | Shape::SchemaOrBool
             | Shape::SchemaOrStrings => {
-                let value: Value = serde::Deserialize::deserialize(deserializer)?;
+                let mut value: Value = serde::Deserialize::deserialize(deserializer)?;
+                if matches!(self.resolved(), Shape::Json) {
+                    // Upstream reads it and writes it again.
+                    super::number::whole_numbers(&mut value);
+                }
                 Ok((!value.is_null()).then_some(value))
             }
             _ => deserializer.deserialize_any(self),
@@ -150,7 +162,14 @@ impl ShapeSeed<'_, '_> {
             Shape::IntOrString => "int32".to_owned(),
             _ => self.context.schema.go_name(self.shape),
         };
-        self.context.wrong_type(found, &wanted);
+        let why = match self.context.converts {
+            true => unconvertible(self.resolved(), &wanted),
+            false => None,
+        };
+        match why {
+            Some(why) => drop(self.context.type_error.get_or_insert(why)),
+            None => self.context.wrong_type(found, &wanted),
+        }
         None
     }
 
@@ -165,13 +184,55 @@ impl ShapeSeed<'_, '_> {
             Shape::Quantity => return self.quantity(&text),
             _ => return Ok(self.mismatch("number")),
         };
+        let whole = |n: i128| {
+            let signed = i64::try_from(n).map(Value::from);
+            signed.or_else(|_| u64::try_from(n).map(Value::from)).ok()
+        };
         Ok(match found {
-            Some(n) => i64::try_from(n)
-                .map(Value::from)
-                .or_else(|_| u64::try_from(n).map(Value::from))
-                .ok(),
-            None => self.mismatch(&format!("number {text}")),
+            Some(n) => whole(n),
+            None if self.context.converts => self.converted(integer, &text).and_then(whole),
+            None => {
+                if self.context.type_error.is_none() {
+                    self.context.misplaced = Some((self.context.path.clone(), text.clone(), integer.is_none()));
+                }
+                self.mismatch(&format!("number {text}"))
+            }
         })
+    }
+
+    /// A number that is none of its type, as Go's conversions have it: cut off to the width of the type, but not to what
+    /// is left of a point.
+    fn converted(self, integer: Option<i128>, text: &str) -> Option<i128> {
+        let float = text.parse::<f64>().unwrap_or(f64::NAN);
+        let found = match integer.and_then(|n| i64::try_from(n).ok()) {
+            Some(n) => n,
+            // What is too large for 64 bits is the least of them, on the machines that upstream runs on.
+            None if float.fract() == 0.0 && (-9.3e18..9.2e18).contains(&float) => float as i64,
+            None if float.fract() == 0.0 => i64::MIN,
+            None => return self.unconverted(text),
+        };
+        Some(match self.resolved() {
+            Shape::Int32 => i128::from(found as i32),
+            Shape::Int64 => found.into(),
+            Shape::Uint32 => i128::from(found as u32),
+            Shape::Uint64 => i128::from(found as u64),
+            // It reads itself, from what a whole number looks like in JSON.
+            _ => match i32::try_from(found) {
+                Ok(n) => n.into(),
+                Err(_) => return self.unconverted(text),
+            },
+        })
+    }
+
+    fn unconverted(self, text: &str) -> Option<i128> {
+        match self.resolved() {
+            Shape::IntOrString => self.mismatch(&format!("number {text}")),
+            _ => {
+                let why = format!("cannot convert float64 to {}", self.context.schema.go_name(self.shape));
+                self.context.type_error.get_or_insert(why);
+                None
+            }
+        }
     }
 
     fn quantity<E: serde::de::Error>(self, text: &str) -> Result<Option<Value>, E> {
@@ -300,6 +361,16 @@ impl ShapeSeed<'_, '_> {
         }
         Ok(Some(Value::Object(members)))
     }
+}
+
+/// What upstream's conversion says of a value that does not fit its type; `None` where the type reads itself.
+fn unconvertible(shape: &Shape, wanted: &str) -> Option<String> {
+    Some(match shape {
+        Shape::String | Shape::Bool | Shape::Int32 | Shape::Int64 | Shape::Uint32 | Shape::Uint64 | Shape::Float64 => {
+            format!("unrecognized type: {wanted}")
+        }
+        _ => return None,
+    })
 }
 
 /// Whole floats are shown as integers, as Go prints them.

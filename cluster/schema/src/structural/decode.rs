@@ -1,8 +1,9 @@
 //! Decoding of bodies of custom resources.
 
+use super::whole_numbers;
 use super::{Flags, Path, Structural};
 use crate::{Decoded, Error, decode_untyped, decode_value};
-use serde_json::{Number, Value};
+use serde_json::Value;
 use strata_meta::GroupVersionKind;
 
 impl Structural {
@@ -125,21 +126,4 @@ fn coerce_embedded(
         _ => {}
     }
     Ok(())
-}
-
-/// Beyond this a floating number is no longer exact.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// A floating number without a fraction is written as a whole one, as Go does.
-pub fn whole_numbers(value: &mut Value) {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            if let Some(float) = number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < EXACT) {
-                *number = Number::from(float as i64);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Object(map) => map.values_mut().for_each(whole_numbers),
-        _ => {}
-    }
 }

@@ -19,7 +19,8 @@ mod path;
 mod prune;
 mod validate;
 
-pub use decode::{decode_embedded_metadata, whole_numbers};
+pub use crate::decode::whole_numbers;
+pub use decode::decode_embedded_metadata;
 pub use formats::supports as supports_format;
 pub use items::OldItems;
 pub use node::{Root, root as apply_root};
