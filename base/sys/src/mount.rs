@@ -202,3 +202,20 @@ pub fn pivot(root: impl AsFd) -> Result<()> {
     unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")
 }
+
+/// Moves `root`, a mount point, over the root directory and makes it the root directory. The old one stays below
+/// it: for where it cannot be pivoted away from, as an initramfs.
+pub fn move_over_root(root: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(&root)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&root, "", CWD, "/", flags)?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")
+}
+
+/// Makes `root` the root directory, and the mounts stay as they are.
+pub fn change_root(root: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")
+}

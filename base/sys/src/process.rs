@@ -386,3 +386,39 @@ pub fn set_scheduler(mut attributes: SchedulerAttributes) -> Result<()> {
     unsafe { syscall(libc::SYS_sched_setattr, [0, &raw const attributes as usize, 0, 0, 0, 0])? };
     Ok(())
 }
+
+/// CPUs that the process may run on, one bit each.
+pub fn set_affinity(cpus: &[u64]) -> Result<()> {
+    // SAFETY: sched_setaffinity(2) reads the bits.
+    unsafe {
+        syscall(
+            libc::SYS_sched_setaffinity,
+            [0, size_of_val(cpus), cpus.as_ptr() as usize, 0, 0, 0],
+        )?
+    };
+    Ok(())
+}
+
+/// NUMA policy of the process's memory: `MPOL_…` with its flags, and nodes, one bit each.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel looks at one bit less than it is told.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    // SAFETY: set_mempolicy(2) reads the bits.
+    unsafe {
+        syscall(
+            libc::SYS_set_mempolicy,
+            [mode as usize, nodes.as_ptr() as usize, bits, 0, 0, 0],
+        )?
+    };
+    Ok(())
+}
+
+/// The id of the process behind a pidfd. Errors: `ESRCH` when it has ended.
+pub fn of_pidfd(pidfd: impl AsFd) -> Result<i32> {
+    let path = alloc::format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let text = crate::file::read_text(&*path, 4096)?;
+    let pid = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|&pid| pid > 0).ok_or(Errno::SRCH)
+}

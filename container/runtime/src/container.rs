@@ -6,8 +6,10 @@ use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::init::{self, Further, Init, Streams, Target};
 use crate::namespaces::{Plan, flag, with_pid_namespace};
+use crate::root::Entering;
 use crate::seccomp::Filter;
-use crate::spec::{NamespaceKind, Process, Resources, Rootfs, Spec};
+use crate::sources;
+use crate::spec::{Linux, NamespaceKind, Process, Resources, Rootfs, Spec};
 use alloc::{format, string::String};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use strata_sys::process::{self, Child, Fork, ForkOptions};
@@ -36,6 +38,17 @@ pub struct Creation<'a> {
     pub shared_pid: Option<BorrowedFd<'a>>,
     /// How many descriptors from 3 on the program inherits.
     pub preserve: u32,
+    /// Settings that only the command line has.
+    pub choices: Choices,
+}
+
+/// What few callers choose otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choices {
+    /// Do not pivot; ignored without a mount namespace of its own.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
 }
 
 /// A process that has been made.
@@ -75,9 +88,7 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         }
     };
     let plan = Plan::new(linux, creation.shared_pid)?;
-    if !plan.has(NamespaceKind::Mount) {
-        return Err(Error::Invalid("a container needs a mount namespace of its own".into()));
-    }
+    let entering = entering(linux, &plan, creation.choices)?;
     if !spec.hostname.is_empty() && !plan.has(NamespaceKind::Uts) {
         return Err(Error::Invalid(
             "unable to set hostname without a private UTS namespace".into(),
@@ -89,6 +100,8 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         creation.cgroup.restrict_devices(resources)?;
         creation.cgroup.apply(&before_entering(resources))?;
     }
+    let mapped = sources::open_mapped(spec, creation.bundle, &plan)?;
+    let listener = creation.filter.map_or(Ok(None), Filter::connect)?;
     let (ours, theirs) = Channel::pair()?;
     let init = Init {
         id: creation.id,
@@ -99,13 +112,20 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         entry: &entry,
         plan: &plan,
         gate: creation.gate.as_fd(),
+        entering,
+        mapped: &mapped,
         target: Target {
             process: target_process,
+            linux,
             filter: creation.filter,
+            listener: listener.as_ref(),
+            keyring: !creation.choices.no_new_keyring,
             streams: &creation.streams,
             preserve: creation.preserve,
         },
     };
+    // Without a namespace of its own what the container mounts is to be taken away again.
+    let before = (entering == Entering::Chroot).then(|| top_mount(rootfs.target()));
     let child = fork_init(&init, &ours, &theirs)?;
     drop(theirs);
     let created = Created {
@@ -113,7 +133,7 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         terminal: None,
         channel: ours,
     };
-    guard(created, |created| {
+    let outcome = guard(created, |created| {
         if plan.makes(NamespaceKind::User) {
             plan.map_ids(created.child.pid)?;
             created.channel.say(&Word::Go, &[])?;
@@ -123,7 +143,46 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         }
         adjust_oom_score(created.child.pid, target_process)?;
         await_ready(created, &creation)
-    })
+    });
+    if outcome.is_err() && before.is_some_and(|before| before != top_mount(rootfs.target())) {
+        leave_root(rootfs.target());
+    }
+    outcome
+}
+
+/// How the new root is entered. Errors: what cannot be done to the caller's own mounts.
+fn entering(linux: Option<&Linux>, plan: &Plan, choices: Choices) -> Result<Entering> {
+    if plan.has(NamespaceKind::Mount) {
+        return Ok(if choices.no_pivot {
+            Entering::Move
+        } else {
+            Entering::Pivot
+        });
+    }
+    let protects = |linux: &Linux| !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+    if linux.is_some_and(protects) {
+        return Err(Error::Invalid(
+            "unable to restrict sys entries without a private MNT namespace".into(),
+        ));
+    }
+    if plan.has(NamespaceKind::User) {
+        return Err(Error::Invalid(
+            "a container with a user namespace needs a mount namespace of its own".into(),
+        ));
+    }
+    Ok(Entering::Chroot)
+}
+
+/// Takes away the mounts of a container without a mount namespace of its own.
+pub fn leave_root(target: &str) {
+    let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+}
+
+/// The topmost mount at a directory.
+fn top_mount(path: &str) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    let status = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    Some(status.stx_mnt_id)
 }
 
 /// A process of the container's init: forked directly, or by a process in between.
@@ -221,6 +280,10 @@ pub struct Execution<'a> {
     pub streams: Streams,
     /// How many descriptors from 3 on the program inherits.
     pub preserve: u32,
+    /// The container's state as JSON, for who decides about notified system calls; may be empty without.
+    pub state: &'a str,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
 }
 
 /// Runs a further process in a container. Returns once the program has begun.
@@ -231,8 +294,16 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
     check_process(execution.process)?;
     let entry = execution.cgroup.entry()?;
     let mut namespaces = 0;
+    let own_mounts = linux.is_none_or(|linux| linux.namespaces.iter().any(|entry| entry.kind == NamespaceKind::Mount));
+    let root = if own_mounts {
+        namespaces |= flag(NamespaceKind::Mount);
+        None
+    } else {
+        let pid = process::of_pidfd(execution.init).context(|| "find the container's init")?;
+        Some(file::open_directory(&*format!("/proc/{pid}/root")).context(|| "open the container's root")?)
+    };
+    let listener = execution.filter.map_or(Ok(None), Filter::connect)?;
     for kind in [
-        NamespaceKind::Mount,
         NamespaceKind::Network,
         NamespaceKind::Ipc,
         NamespaceKind::Uts,
@@ -248,10 +319,20 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
     let further = Further {
         init: execution.init,
         namespaces,
+        root,
         entry: &entry,
+        version: &execution.spec.oci_version,
+        state: if execution.state.is_empty() {
+            "null"
+        } else {
+            execution.state
+        },
         target: Target {
             process: execution.process,
+            linux,
             filter: execution.filter,
+            listener: listener.as_ref(),
+            keyring: !execution.no_new_keyring,
             streams: &execution.streams,
             preserve: execution.preserve,
         },
@@ -294,6 +375,13 @@ fn check(spec: &Spec) -> Result<&Process> {
         .as_ref()
         .ok_or_else(|| Error::Invalid("process property must not be empty".into()))?;
     check_process(process)?;
+    let linux = spec.linux.as_ref();
+    if linux.is_some_and(|linux| linux.intel_rdt.is_some()) {
+        return Err(Error::Invalid("linux.intelRdt is not supported".into()));
+    }
+    if linux.is_some_and(|linux| !linux.net_devices.is_empty()) {
+        return Err(Error::Invalid("linux.netDevices is not supported".into()));
+    }
     Ok(process)
 }
 

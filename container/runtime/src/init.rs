@@ -4,11 +4,11 @@ use crate::cgroup::{Cgroup, Entry};
 use crate::channel::{Channel, Word};
 use crate::error::{Context, Error, Result};
 use crate::namespaces::Plan;
-use crate::root::{self, NewRoot};
-use crate::seccomp::Filter;
-use crate::spec::{NamespaceKind, Process, Rootfs, Spec};
+use crate::root::{self, Entering, NewRoot};
+use crate::seccomp::{Filter, Listener};
+use crate::spec::{Linux, NamespaceKind, Process, Rootfs, Spec};
 use crate::user::{self, Identity};
-use crate::{devices, hooks, program};
+use crate::{devices, hooks, program, scheduling, sources};
 use alloc::{ffi::CString, format, string::String, vec::Vec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode};
@@ -28,7 +28,12 @@ pub enum Streams {
 /// What the process is to become.
 pub(crate) struct Target<'a> {
     pub(crate) process: &'a Process,
+    pub(crate) linux: Option<&'a Linux>,
     pub(crate) filter: Option<&'a Filter>,
+    /// Who decides about notified calls.
+    pub(crate) listener: Option<&'a Listener>,
+    /// Take a session keyring of its own.
+    pub(crate) keyring: bool,
     pub(crate) streams: &'a Streams,
     /// Descriptors from 3 on that stay open.
     pub(crate) preserve: u32,
@@ -44,6 +49,9 @@ pub(crate) struct Init<'a> {
     pub(crate) entry: &'a Entry,
     pub(crate) plan: &'a Plan,
     pub(crate) gate: BorrowedFd<'a>,
+    pub(crate) entering: Entering,
+    /// Sources of mounts whose ids are mapped, by index.
+    pub(crate) mapped: &'a [Option<OwnedFd>],
     pub(crate) target: Target<'a>,
 }
 
@@ -52,7 +60,12 @@ pub(crate) struct Further<'a> {
     /// A pidfd of the container's init, and which of its namespaces to join.
     pub(crate) init: BorrowedFd<'a>,
     pub(crate) namespaces: u64,
+    /// Its root directory, when the mount namespace alone does not lead there.
+    pub(crate) root: Option<OwnedFd>,
     pub(crate) entry: &'a Entry,
+    /// The container's state, and of which version of the specification: for who decides about notified calls.
+    pub(crate) version: &'a str,
+    pub(crate) state: &'a str,
     pub(crate) target: Target<'a>,
 }
 
@@ -80,6 +93,12 @@ fn begin() -> Result<()> {
 impl Init<'_> {
     pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
         begin()?;
+        let notice = self.target.listener.map(|listener| -> Result<String> {
+            let pid = outer_pid()?;
+            let state = hooks::state_json(self.spec, self.id, "creating", pid, self.bundle);
+            Ok(listener.message(&self.spec.oci_version, pid, &state))
+        });
+        let notice = notice.transpose()?;
         if self.plan.makes(NamespaceKind::User) {
             channel.await_go()?;
             process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
@@ -90,10 +109,11 @@ impl Init<'_> {
             .map(drop)
             .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
             .context(|| "setsid")?;
-        process::new_session_keyring(c"strata").context(|| "make a session keyring")?;
+        self.target.join_keyring()?;
         self.configure_namespaces()?;
         let linux = self.spec.linux.as_ref();
-        let root = NewRoot::assemble(self.spec, self.rootfs, self.bundle, self.cgroup)?;
+        let sources = sources::open(self.spec, self.bundle, self.mapped)?;
+        let root = NewRoot::assemble(self.spec, self.rootfs, sources, self.cgroup, self.entering)?;
         if root.owns_devices() {
             devices::make(root.directory(), linux.map_or(&[], |linux| &linux.devices))?;
         }
@@ -101,14 +121,22 @@ impl Init<'_> {
         let _ = file::make_in_root(root.directory(), &self.target.process.cwd, file::Missing::Directory);
         let null = mount::clone_tree(CWD, "/dev/null", false).ok();
         self.run_hooks(channel)?;
-        root.enter(self.spec.root.as_ref().is_some_and(|root| root.readonly))?;
+        let readonly = self.spec.root.as_ref().is_some_and(|root| root.readonly);
+        root.enter(readonly, self.entering)?;
         if let Some(linux) = linux {
             root::protect(linux, null)?;
         }
-        let prepared = self.target.prepare(channel, true)?;
+        let prepared = self.target.prepare(channel, true, notice)?;
         // A container may wait here for long: whatever else the parent had open must not wait with it.
-        let mut keep = [self.gate.as_raw_fd() as u32, channel.as_fd().as_raw_fd() as u32];
-        // SAFETY: from here on only the gate and the channel are used, until exec or exit.
+        let channel_number = channel.as_fd().as_raw_fd();
+        let listener = self.target.listener.map(|listener| listener.socket.as_raw_fd());
+        let mut keep = [
+            self.gate.as_raw_fd(),
+            channel_number,
+            listener.unwrap_or(channel_number),
+        ]
+        .map(|fd| fd as u32);
+        // SAFETY: from here on only the gate, the channel and the listener are used, until exec or exit.
         unsafe { process::close_except(3 + self.target.preserve, &mut keep) }.context(|| "close descriptors")?;
         channel.say(&Word::Ready, &[])?;
         self.await_gate()?;
@@ -176,14 +204,33 @@ impl Init<'_> {
 impl Further<'_> {
     pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
         begin()?;
+        let notice = self
+            .target
+            .listener
+            .map(|listener| -> Result<String> { Ok(listener.message(self.version, outer_pid()?, self.state)) });
+        let notice = notice.transpose()?;
+        let affinity = self.target.process.exec_cpu_affinity.as_ref();
+        if let Some(affinity) = affinity {
+            match scheduling::set_cpus(&affinity.initial) {
+                // Born inside the cgroup, whose CPUs may be others.
+                Err(Error::System { .. }) if self.entry.birth_place().is_some() => {}
+                result => result?,
+            }
+        }
         self.entry.enter()?;
+        if let Some(affinity) = affinity {
+            scheduling::set_cpus(&affinity.last)?;
+        }
         namespace::join(self.init, self.namespaces).context(|| "join the container's namespaces")?;
+        if let Some(root) = &self.root {
+            mount::change_root(root).context(|| "enter the container's root")?;
+        }
         if self.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
             process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
         }
         rustix::process::setsid().context(|| "setsid")?;
-        process::new_session_keyring(c"strata").context(|| "make a session keyring")?;
-        let prepared = self.target.prepare(channel, false)?;
+        self.target.join_keyring()?;
+        let prepared = self.target.prepare(channel, false, notice)?;
         self.target.execute(&prepared)
     }
 }
@@ -195,14 +242,23 @@ struct Prepared {
     environment: Vec<CString>,
     /// Effective, permitted and inheritable capabilities that the program gets.
     last: [capability::Set; 3],
+    /// What to tell who decides about notified calls.
+    notice: Option<String>,
+}
+
+/// The own process id as the host's /proc tells it; to be called before the container's is entered.
+fn outer_pid() -> Result<i32> {
+    let link = rustix::fs::readlink("/proc/self", Vec::new()).context(|| "read /proc/self")?;
+    let pid = link.to_str().ok().and_then(|text| text.parse().ok());
+    pid.ok_or_else(|| Error::State("/proc/self is no process id".into()))
 }
 
 impl Target<'_> {
     /// Everything after the root is entered, up to exec.
-    fn prepare(&self, channel: &Channel, console: bool) -> Result<Prepared> {
+    fn prepare(&self, channel: &Channel, console: bool, notice: Option<String>) -> Result<Prepared> {
         let process = self.process;
         self.connect_streams(channel, console)?;
-        self.set_scheduling()?;
+        scheduling::apply(process, self.linux)?;
         let identity = user::resolve(&process.user)?;
         own_streams(&identity);
         // Some can only be entered as root, others (on a file server) only as the user.
@@ -220,7 +276,26 @@ impl Target<'_> {
             arguments: program::c_strings(&process.args)?,
             environment: program::c_strings(&environment)?,
             last,
+            notice,
         })
+    }
+
+    fn join_keyring(&self) -> Result<()> {
+        if self.keyring {
+            process::new_session_keyring(c"strata").context(|| "make a session keyring")?;
+        }
+        Ok(())
+    }
+
+    /// Installs the filter; who decides about notified calls gets its descriptor at once.
+    fn install(&self, filter: &Filter, notice: Option<&str>) -> Result<()> {
+        let listener = filter.install()?;
+        match (self.listener, notice, listener) {
+            (Some(connection), Some(notice), Some(listener)) => connection
+                .send(notice, &listener)
+                .context(|| "hand the seccomp listener over"),
+            _ => Ok(()),
+        }
     }
 
     fn execute(&self, prepared: &Prepared) -> Result<core::convert::Infallible> {
@@ -228,13 +303,14 @@ impl Target<'_> {
         let [effective, permitted, inheritable] = prepared.last;
         if self.process.no_new_privileges {
             process::control(libc::PR_SET_NO_NEW_PRIVS, 1).context(|| "set no_new_privs")?;
-            self.filter.map_or(Ok(()), Filter::install)?;
+            self.filter
+                .map_or(Ok(()), |filter| self.install(filter, prepared.notice.as_deref()))?;
         } else if let Some(filter) = self.filter {
             // Without no_new_privs a filter needs CAP_SYS_ADMIN. From here on the filter decides about our own
             // calls too, so nothing is left to do but to give the capability up.
             let raised = effective | INSTALLER;
             capability::set(raised, permitted | INSTALLER, inheritable).context(|| "set capabilities")?;
-            filter.install()?;
+            self.install(filter, prepared.notice.as_deref())?;
             capability::set(effective, permitted, inheritable).context(|| "set capabilities")?;
         }
         let errno = process::execute(&prepared.program, &prepared.arguments, &prepared.environment);
@@ -260,27 +336,6 @@ impl Target<'_> {
                 connect(&slave, &slave, &slave).context(what)?;
                 terminal::take_control(&slave).context(|| "take control of the terminal")?;
             }
-        }
-        Ok(())
-    }
-
-    fn set_scheduling(&self) -> Result<()> {
-        for limit in &self.process.rlimits {
-            let number = resource(&limit.kind)?;
-            process::set_limit(number, limit.soft, limit.hard).context(|| format!("set {}", limit.kind))?;
-        }
-        if let Some(priority) = &self.process.io_priority {
-            let class = match &*priority.class {
-                "IOPRIO_CLASS_RT" => 1,
-                "IOPRIO_CLASS_BE" => 2,
-                "IOPRIO_CLASS_IDLE" => 3,
-                other => return Err(Error::Invalid(format!("unknown I/O priority class {other:?}"))),
-            };
-            process::set_io_priority(class, priority.priority).context(|| "set the I/O priority")?;
-        }
-        if let Some(scheduler) = &self.process.scheduler {
-            let attributes = scheduler_attributes(scheduler)?;
-            process::set_scheduler(attributes).context(|| "set the scheduler")?;
         }
         Ok(())
     }
@@ -372,67 +427,4 @@ pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
         return Err(Error::Invalid(format!("bad sysctl {name:?}")));
     }
     file::write(&*format!("/proc/sys/{path}"), value.as_bytes()).context(|| format!("set sysctl {name} to {value}"))
-}
-
-/// getrlimit(2): numbers of the limits.
-fn resource(name: &str) -> Result<u32> {
-    const NAMES: [&str; 16] = [
-        "CPU",
-        "FSIZE",
-        "DATA",
-        "STACK",
-        "CORE",
-        "RSS",
-        "NPROC",
-        "NOFILE",
-        "MEMLOCK",
-        "AS",
-        "LOCKS",
-        "SIGPENDING",
-        "MSGQUEUE",
-        "NICE",
-        "RTPRIO",
-        "RTTIME",
-    ];
-    name.strip_prefix("RLIMIT_")
-        .and_then(|name| NAMES.iter().position(|known| *known == name))
-        .map(|number| number as u32)
-        .ok_or_else(|| Error::Invalid(format!("unknown resource limit {name:?}")))
-}
-
-fn scheduler_attributes(scheduler: &crate::spec::Scheduler) -> Result<process::SchedulerAttributes> {
-    let policies: [(&str, u32); 6] = [
-        ("SCHED_OTHER", 0),
-        ("SCHED_FIFO", 1),
-        ("SCHED_RR", 2),
-        ("SCHED_BATCH", 3),
-        ("SCHED_IDLE", 5),
-        ("SCHED_DEADLINE", 6),
-    ];
-    let policy = policies
-        .iter()
-        .find(|row| row.0 == scheduler.policy)
-        .ok_or_else(|| Error::Invalid(format!("unknown scheduler policy {:?}", scheduler.policy)))?
-        .1;
-    let mut flags = 0;
-    for flag in &scheduler.flags {
-        flags |= match &**flag {
-            "SCHED_FLAG_RESET_ON_FORK" => 1,
-            "SCHED_FLAG_RECLAIM" => 2,
-            "SCHED_FLAG_DL_OVERRUN" => 4,
-            "SCHED_FLAG_KEEP_POLICY" => 8,
-            "SCHED_FLAG_KEEP_PARAMS" => 16,
-            other => return Err(Error::Invalid(format!("unknown scheduler flag {other:?}"))),
-        };
-    }
-    Ok(process::SchedulerAttributes {
-        size: 0,
-        policy,
-        flags,
-        nice: scheduler.nice,
-        priority: scheduler.priority as u32,
-        runtime: scheduler.runtime,
-        deadline: scheduler.deadline,
-        period: scheduler.period,
-    })
 }

@@ -81,7 +81,8 @@ impl Plan {
         self.makes(kind) || self.join.iter().any(|(joined, _)| *joined == kind)
     }
 
-    fn joined(&self, kind: NamespaceKind) -> Option<&OwnedFd> {
+    /// The one to join.
+    pub(crate) fn joined(&self, kind: NamespaceKind) -> Option<&OwnedFd> {
         self.join
             .iter()
             .find(|(joined, _)| *joined == kind)
@@ -187,7 +188,8 @@ impl Plan {
     }
 }
 
-fn id_map(mappings: &[IdMapping]) -> String {
+/// The lines of a uid_map or gid_map.
+pub(crate) fn id_map(mappings: &[IdMapping]) -> String {
     let mut map = String::new();
     for mapping in mappings {
         let _ = writeln!(map, "{} {} {}", mapping.container_id, mapping.host_id, mapping.size);

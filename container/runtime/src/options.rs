@@ -1,7 +1,6 @@
 //! Mount options of the specification: flags of the mount, of the file system, propagation, and data.
 
-use crate::error::{Error, Result};
-use alloc::{format, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use strata_sys::mount::{Propagation, attribute};
 
 /// Parsed options.
@@ -16,6 +15,10 @@ pub(crate) struct Options {
     pub(crate) bind: bool,
     pub(crate) recursive: bool,
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// A new file system begins with what the root has at its place.
+    pub(crate) copy_up: bool,
+    /// Ids are mapped; whether on the mounts below too.
+    pub(crate) mapped: Option<bool>,
     /// For the file system: `key` or `key=value`.
     pub(crate) data: Vec<String>,
 }
@@ -51,41 +54,40 @@ const PROPAGATIONS: [(&str, Propagation); 4] = [
     ("unbindable", Propagation::Unbindable),
 ];
 
-pub(crate) fn parse(options: &[String]) -> Result<Options> {
+pub(crate) fn parse(options: &[String]) -> Options {
     let mut parsed = Options::default();
     for option in options {
-        apply(&mut parsed, option)?;
+        apply(&mut parsed, option);
     }
-    Ok(parsed)
+    parsed
 }
 
-fn apply(parsed: &mut Options, option: &str) -> Result<()> {
+fn apply(parsed: &mut Options, option: &str) {
     if let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|row| row.0 == option) {
         parsed.set = parsed.set & !clear | set;
         // Changing how access times are kept means clearing the whole field first.
         parsed.clear = (parsed.clear | clear) & if clear == ACCESS_TIME { u64::MAX } else { !set };
-        return Ok(());
+        return;
     }
     let plain = option.strip_prefix('r');
     if let Some(&(_, set, clear)) = plain.and_then(|plain| ATTRIBUTES.iter().find(|row| row.0 == plain)) {
         parsed.set_recursive |= set;
         parsed.clear_recursive |= clear;
-        return Ok(());
+        return;
     }
     if let Some((propagation, recursive)) = propagation(option) {
         parsed.propagation = Some((propagation, recursive));
-        return Ok(());
+        return;
     }
     match option {
         "" | "defaults" | "async" | "nomand" | "noiversion" | "silent" | "loud" | "remount" => {}
         "bind" => parsed.bind = true,
         "rbind" => (parsed.bind, parsed.recursive) = (true, true),
-        "tmpcopyup" | "idmap" | "ridmap" => {
-            return Err(Error::Invalid(format!("mount option {option} is not supported")));
-        }
+        "tmpcopyup" => parsed.copy_up = true,
+        "idmap" => parsed.mapped = Some(false),
+        "ridmap" => parsed.mapped = Some(true),
         _ => parsed.data.push(option.into()),
     }
-    Ok(())
 }
 
 /// A propagation by name, and whether it goes for the mounts below too.
@@ -104,7 +106,7 @@ mod tests {
     use std::vec;
 
     fn of(text: &str) -> Options {
-        parse(&text.split(',').map(|option| option.to_string()).collect::<Vec<_>>()).unwrap()
+        parse(&text.split(',').map(|option| option.to_string()).collect::<Vec<_>>())
     }
 
     #[test]

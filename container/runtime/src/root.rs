@@ -4,9 +4,12 @@
 //! are moved onto the descriptors found so: a link in an image or a volume cannot lead a mount out.
 
 use crate::cgroup::Cgroup;
+use crate::copy_up;
 use crate::error::{Context, Error, Result};
 use crate::options::{self, Options};
+use crate::sources::Source;
 use crate::spec::{Linux, Mount, Overlay, Rootfs, Spec};
+
 use alloc::{ffi::CString, format, string::String, vec::Vec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, OFlags};
@@ -24,20 +27,35 @@ pub(crate) struct NewRoot {
     propagation: Option<(Propagation, bool)>,
 }
 
+/// How a new root becomes the root directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entering {
+    /// pivot_root(2), which leaves nothing of the old one.
+    Pivot,
+    /// A move over the old one, where that is a file system that cannot be pivoted away from.
+    Move,
+    /// chroot(2) alone: the mount namespace is the caller's own.
+    Chroot,
+}
+
 impl NewRoot {
-    /// Mounts the root and everything in it, in a mount namespace of our own.
-    pub(crate) fn assemble(spec: &Spec, rootfs: &Rootfs, bundle: &str, cgroup: &Cgroup) -> Result<Self> {
+    /// Mounts the root and everything in it, in a mount namespace of our own unless it is to be entered by chroot(2).
+    pub(crate) fn assemble(
+        spec: &Spec,
+        rootfs: &Rootfs,
+        sources: Vec<Source>,
+        cgroup: &Cgroup,
+        entering: Entering,
+    ) -> Result<Self> {
         let linux = spec.linux.as_ref();
-        let sources = open_sources(spec, bundle)?;
-        // Nothing that happens from here on shows outside; what happens outside still arrives.
-        mount::set_propagation_at("/", Propagation::Slave, true).context(|| "cannot make the mounts slaves")?;
+        if entering != Entering::Chroot {
+            // Nothing that happens from here on shows outside; what happens outside still arrives.
+            mount::set_propagation_at("/", Propagation::Slave, true).context(|| "cannot make the mounts slaves")?;
+        }
         let new = open_rootfs(rootfs)?;
         mount::set_propagation(&new, Propagation::Private, true).context(|| "cannot make the root private")?;
-        let target = match rootfs {
-            Rootfs::Path(path) => path,
-            Rootfs::Overlay(overlay) => &overlay.target,
-        };
-        let place = file::open_directory(&**target).context(|| format!("open {target}"))?;
+        let target = rootfs.target();
+        let place = file::open_directory(target).context(|| format!("open {target}"))?;
         mount::attach(&new, &place).context(|| format!("mount the root file system at {target}"))?;
         let mut root = NewRoot {
             mount: new,
@@ -62,11 +80,15 @@ impl NewRoot {
     }
 
     /// Makes it the root directory; `readonly` for the root mount itself.
-    pub(crate) fn enter(self, readonly: bool) -> Result<()> {
+    pub(crate) fn enter(self, readonly: bool, entering: Entering) -> Result<()> {
         for late in &self.late {
             mount::set_attributes(late, attribute::READ_ONLY, 0, false).context(|| "make a mount read-only")?;
         }
-        mount::pivot(&self.mount).context(|| "pivot_root")?;
+        match entering {
+            Entering::Pivot => mount::pivot(&self.mount).context(|| "pivot_root")?,
+            Entering::Move => mount::move_over_root(&self.mount).context(|| "move the root")?,
+            Entering::Chroot => mount::change_root(&self.mount).context(|| "chroot")?,
+        }
         if readonly {
             mount::set_attributes(&self.mount, attribute::READ_ONLY, 0, false).context(|| "make the root read-only")?;
         }
@@ -92,8 +114,8 @@ impl NewRoot {
         }
         let trimmed = destination.trim_end_matches('/');
         match source {
-            Source::Bind { path, shared, options } => {
-                let (tree, directory) = open_bind(&path, shared, options.recursive).map_err(failed)?;
+            Source::Bind { path, early, options } => {
+                let (tree, directory) = open_bind(&path, early, options.recursive).map_err(failed)?;
                 let missing = if directory { Missing::Directory } else { Missing::File };
                 self.place(&tree, destination, missing).map_err(failed)?;
                 finish_bind(&tree, &options).map_err(failed)?;
@@ -107,6 +129,12 @@ impl NewRoot {
                     now &= !attribute::READ_ONLY;
                 }
                 let mounted = open_file_system(entry, &options, now).map_err(failed)?;
+                if options.copy_up {
+                    if entry.kind != "tmpfs" {
+                        return Err(Error::Invalid(format!("{destination:?}: tmpcopyup is for tmpfs")));
+                    }
+                    copy_up::fill(&mounted, self.directory(), destination).map_err(failed)?;
+                }
                 if matches!(&*entry.kind, "proc" | "sysfs") {
                     // A link here would put the kernel's files where nobody masks them.
                     let target = file::make_in_root(self.directory(), destination, Missing::Directory)
@@ -178,50 +206,10 @@ impl NewRoot {
     }
 }
 
-/// Where a mount comes from.
-enum Source {
-    /// `shared` is opened early, while the mount's peers are still known.
-    Bind {
-        path: String,
-        shared: Option<OwnedFd>,
-        options: Options,
-    },
-    FileSystem(Options),
-}
-
-/// Reads the options of all mounts, and opens those that must stay peers of the host's before propagation changes.
-fn open_sources(spec: &Spec, bundle: &str) -> Result<Vec<Source>> {
-    spec.mounts
-        .iter()
-        .map(|entry| {
-            let options = options::parse(&entry.options)?;
-            if entry.kind != "bind" && !options.bind {
-                return Ok(Source::FileSystem(options));
-            }
-            if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
-                return Err(Error::Invalid("id-mapped mounts are not supported".into()));
-            }
-            let path = if entry.source.starts_with('/') {
-                entry.source.clone()
-            } else {
-                format!("{bundle}/{}", entry.source)
-            };
-            let shared = match options.propagation {
-                Some((Propagation::Shared, _)) => {
-                    let what = || format!("error mounting {path:?} to rootfs at {:?}", entry.destination);
-                    Some(mount::clone_tree(CWD, &path, options.recursive).context(what)?)
-                }
-                _ => None,
-            };
-            Ok(Source::Bind { path, shared, options })
-        })
-        .collect()
-}
-
 /// A detached mount to bind, and whether it is a directory.
-fn open_bind(path: &str, shared: Option<OwnedFd>, recursive: bool) -> Result<(OwnedFd, bool)> {
+fn open_bind(path: &str, early: Option<OwnedFd>, recursive: bool) -> Result<(OwnedFd, bool)> {
     // Mounts are listed in the order they were made: a copy of the early one takes its place in the order.
-    let tree = match shared {
+    let tree = match early {
         // Before Linux 6.15 what is detached cannot be copied; then the order is all that is lost.
         Some(early) => mount::clone_tree(&early, "", recursive).or(Ok(early)),
         None => mount::clone_tree(CWD, path, recursive),
@@ -412,7 +400,16 @@ fn empty_directory() -> Result<OwnedFd> {
 fn open_existing(path: &str) -> Result<Option<OwnedFd>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
-        Ok(target) => Ok(Some(target)),
+        Ok(target) => {
+            let stat = rustix::fs::fstat(&target).context(|| format!("fstat {path}"))?;
+            // What would be covered is the link, and what it leads to would stay open.
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                return Err(Error::Invalid(format!(
+                    "{path} is to be masked or read-only and is a link"
+                )));
+            }
+            Ok(Some(target))
+        }
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
         Err(errno) => Err(Error::System {
             what: format!("open {path}"),

@@ -26,6 +26,7 @@ const KILL_THREAD: u32 = 0;
 const TRAP: u32 = 0x0003_0000;
 const ERRNO: u32 = 0x0005_0000;
 const TRACE: u32 = 0x7ff0_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
 const LOG: u32 = 0x7ffc_0000;
 const ALLOW: u32 = 0x7fff_0000;
 
@@ -152,6 +153,29 @@ pub fn compile(profile: &Seccomp) -> Result<Vec<Instruction>> {
     Ok(program)
 }
 
+/// Whether some call is to be notified. Errors: the one that hands the listener over would be.
+pub(super) fn notifies(profile: &Seccomp) -> Result<bool> {
+    const HAND_OVER: &str = "sendmsg";
+    let notify = |action: &str| action == "SCMP_ACT_NOTIFY";
+    let mut found = notify(&profile.default_action);
+    let mut handed = found;
+    for rule in &profile.syscalls {
+        let names = rule.names.iter().any(|name| name == HAND_OVER);
+        if notify(&rule.action) {
+            found = true;
+            handed |= names;
+        } else if names && rule.args.is_empty() {
+            handed = false;
+        }
+    }
+    if handed {
+        return Err(Error::Invalid(format!(
+            "SCMP_ACT_NOTIFY cannot be used for {HAND_OVER}, by which the listener gets its descriptor"
+        )));
+    }
+    Ok(found)
+}
+
 fn with_number(mut section: Vec<Instruction>) -> Vec<Instruction> {
     section.insert(0, op(LOAD, NUMBER));
     section
@@ -167,7 +191,7 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
         "SCMP_ACT_TRACE" => TRACE | data,
         "SCMP_ACT_LOG" => LOG,
         "SCMP_ACT_ALLOW" => ALLOW,
-        "SCMP_ACT_NOTIFY" => return Err(Error::Invalid("SCMP_ACT_NOTIFY is not supported".into())),
+        "SCMP_ACT_NOTIFY" => NOTIFY,
         other => return Err(Error::Invalid(format!("unknown seccomp action {other:?}"))),
     })
 }

@@ -8,7 +8,7 @@ use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use strata_runtime::seccomp::Filter;
 use strata_runtime::spec::{Capabilities, Process, Spec, User};
-use strata_runtime::{Context, Error, Execution, Result, Streams};
+use strata_runtime::{Context, Error, Execution, Result, Streams, hooks};
 use strata_sys::{file, process};
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -58,6 +58,7 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
         process::become_subreaper().context(|| "become subreaper")?;
     }
     let init = container.init()?;
+    let record = &container.record;
     let cgroup = container.cgroup()?;
     let created = strata_runtime::execute(Execution {
         init: init.as_fd(),
@@ -71,6 +72,8 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
             Streams::Inherit
         },
         preserve: arguments.number("preserve-fds")?.unwrap_or(0) as u32,
+        state: &hooks::state_json(&spec, &record.id, "running", record.pid, &record.bundle),
+        no_new_keyring: false,
     });
     let mut created = created.map_err(|error| match error {
         Error::Command(text) => Error::Command(format!("exec failed: unable to start container process: {text}")),

@@ -9,8 +9,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use strata_runtime::cgroup::{Cgroup, Layout};
 use strata_runtime::seccomp::Filter;
-use strata_runtime::spec::{Resources, Spec};
-use strata_runtime::{Context, Created, Creation, Error, Result, Streams, hooks};
+use strata_runtime::spec::{NamespaceKind, Resources, Spec};
+use strata_runtime::{Choices, Context, Created, Creation, Error, Result, Streams, hooks};
 use strata_sys::{Errno, file, process, signal};
 
 const BUNDLE: Flag = Flag::value("bundle", "b", "directory with config.json (default .)");
@@ -21,8 +21,8 @@ const PRESERVE_FDS: Flag = Flag::value(
     "",
     "how many further descriptors the container inherits",
 );
-const NO_PIVOT: Flag = Flag::switch("no-pivot", "", "not supported");
-const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "", "accepted, no effect");
+const NO_PIVOT: Flag = Flag::switch("no-pivot", "", "move the root instead of pivoting to it");
+const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "", "keep the caller's session keyring");
 
 pub(super) const CREATE_FLAGS: &[Flag] = &[BUNDLE, CONSOLE_SOCKET, PID_FILE, PRESERVE_FDS, NO_PIVOT, NO_NEW_KEYRING];
 
@@ -75,9 +75,6 @@ struct Made {
 
 fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> {
     let id = arguments.id()?;
-    if arguments.has("no-pivot") {
-        return Err(Error::Invalid("--no-pivot is not supported".into()));
-    }
     let bundle = absolute(arguments.value("bundle").unwrap_or("."))?;
     let (spec, text) = store::load_config(&format!("{bundle}/config.json"))?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
@@ -112,6 +109,10 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
             filter: filter.as_ref(),
             shared_pid: None,
             preserve: arguments.number("preserve-fds")?.unwrap_or(0) as u32,
+            choices: Choices {
+                no_pivot: arguments.has("no-pivot"),
+                no_new_keyring: arguments.has("no-new-keyring"),
+            },
         })?;
         let record = record(&spec, id, &bundle, &cgroup, &created)?;
         Ok((
@@ -326,6 +327,12 @@ fn destroy(container: &Container) -> Result<()> {
     cgroup.signal_all(libc::SIGKILL)?;
     cgroup.remove()?;
     let spec = container.config();
+    if let Ok(spec) = &spec
+        && let Some(linux) = &spec.linux
+        && !linux.namespaces.iter().any(|entry| entry.kind == NamespaceKind::Mount)
+    {
+        strata_runtime::leave_root(&container.record.rootfs);
+    }
     store::forget(&container.path)?;
     if let Ok(spec) = spec
         && let Some(hooks) = &spec.hooks

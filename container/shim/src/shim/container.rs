@@ -80,6 +80,7 @@ impl Container {
             filter: filter.as_ref(),
             shared_pid,
             preserve: 0,
+            choices: strata_runtime::Choices::default(),
         })?;
         if let Some(master) = created.terminal.take() {
             streams.set_terminal(master, spec.stdin)?;
@@ -206,6 +207,8 @@ impl Container {
             cgroup: &self.cgroup,
             streams,
             preserve: 0,
+            state: &self.oci_state("running"),
+            no_new_keyring: false,
         })?;
         let (pid, terminal) = (created.child.pid, created.terminal.take());
         self.execs.insert(

@@ -29,7 +29,7 @@ impl Ground {
         for name in [
             "sh", "cat", "echo", "sleep", "id", "true", "false", "mount", "ls", "touch", "hostname", "env", "stat",
             "dd", "head", "tail", "seq", "pwd", "wc", "grep", "kill", "stty", "ps", "mkdir", "printf", "nproc", "test",
-            "tty",
+            "tty", "cut",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }

@@ -191,7 +191,7 @@ fn the_default_profile_lets_an_administrator_mount_and_nobody_else() {
 
 #[test]
 fn what_is_unknown_or_unsupported_is_refused() {
-    for action in ["SCMP_ACT_NOTIFY", "SCMP_ACT_NOPE", ""] {
+    for action in ["SCMP_ACT_NOPE", ""] {
         assert!(compile(&profile(vec![rule("read", action, &[])])).is_err(), "{action}");
     }
     assert!(
@@ -203,4 +203,16 @@ fn what_is_unknown_or_unsupported_is_refused() {
         .is_err()
     );
     assert!(compile(&profile(vec![rule("no_such_call", "SCMP_ACT_ALLOW", &[])])).is_ok());
+}
+
+#[test]
+fn the_call_that_hands_the_listener_over_cannot_be_notified() {
+    let notify = |name| notifies(&profile(vec![rule(name, "SCMP_ACT_NOTIFY", &[])]));
+    assert!(notify("mkdir").unwrap());
+    assert!(notify("sendmsg").is_err());
+    assert!(!notifies(&profile(vec![rule("mkdir", "SCMP_ACT_ERRNO", &[])])).unwrap());
+    assert!(
+        crate::seccomp::Filter::new(&profile(vec![rule("mkdir", "SCMP_ACT_NOTIFY", &[])])).is_err(),
+        "nobody listens"
+    );
 }
