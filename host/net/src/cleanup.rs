@@ -50,7 +50,7 @@ fn routes(instance: &Instance) -> Result<(), Error> {
 fn tables(instance: &Instance) -> Result<(), Error> {
     let mut socket = NftSocket::open()?;
     let existing = socket.tables(Family::Ipv4)?;
-    for table in [instance.pod_table(), instance.service_table()] {
+    for table in [instance.pod_table(), instance.service_table(), instance.port_table()] {
         if existing.contains(&table) {
             let mut batch = Batch::new(Family::Ipv4, &table);
             batch.delete_table();

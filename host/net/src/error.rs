@@ -33,6 +33,14 @@ pub enum Error {
     /// An address of a family that is not supported here.
     #[error("{0} is not an IPv4 address: only IPv4 is supported")]
     Family(IpAddr),
+    /// A port of this host leads elsewhere already.
+    #[error("port {port} of this host is taken: it leads to {by}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Where it leads.
+        by: std::net::SocketAddrV4,
+    },
     /// A file that could not be read or written.
     #[error("{path}: {source}")]
     File {

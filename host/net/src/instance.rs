@@ -52,6 +52,11 @@ impl Instance {
         format!("{PREFIX}-{}-services", self.name)
     }
 
+    /// The nftables table of ports of this host that lead to pods.
+    pub fn port_table(&self) -> String {
+        format!("{PREFIX}-{}-ports", self.name)
+    }
+
     /// What every host-side link of this instance starts with (seven characters if it names them).
     pub fn link_prefix(&self) -> String {
         let own = || format!("s{}-", base32(self.hash, 5));

@@ -6,7 +6,7 @@
 //! thread), or any subprocess: the kernel is spoken to over netlink only.
 //!
 //! Start at [`PodNetwork`], which gives sandboxes their address and link; then
-//! [`NodeRoutes`] for traffic between nodes, [`nft`] for transactions, [`dns`] for messages.
+//! [`HostPorts`] for ports of the host that lead to pods, [`NodeRoutes`] for traffic between nodes, [`nft`] for transactions, [`dns`] for messages.
 
 mod addresses;
 mod cidr;
@@ -20,6 +20,7 @@ mod namespace;
 pub mod netlink;
 pub mod nft;
 mod pod;
+mod ports;
 mod reaper;
 mod routes;
 mod uplink;
@@ -31,5 +32,6 @@ pub use error::Error;
 pub use instance::Instance;
 pub use namespace::NetworkNamespace;
 pub use pod::{PodAddress, PodNetwork, PodNetworkOptions};
+pub use ports::{HostPort, HostPorts};
 pub use routes::{NodeRoutes, route_virtual};
 pub use uplink::Uplink;
