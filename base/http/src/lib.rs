@@ -34,7 +34,7 @@ pub use grpc::{GrpcClient, GrpcStatus};
 pub use grpc_server::{GrpcAnswer, GrpcService, serve_grpc};
 pub use io::{BoxedIo, Io};
 pub use resolve::{Resolver, resolve};
-pub use serve::{Handler, Limits, Peer, serve};
+pub use serve::{Handler, Limits, Peer, serve, serve_plain};
 pub use tls::{ClientTls, ServerTls, certificates_from_pem, install_crypto};
 
 #[cfg(test)]

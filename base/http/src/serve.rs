@@ -1,6 +1,9 @@
 //! Accepting connections and giving their requests to a handler.
 
 mod gather;
+mod plain;
+
+pub use plain::serve_plain;
 
 use crate::{Body, ServerTls, activity::Activity};
 use futures::{FutureExt, future::BoxFuture};
@@ -18,7 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
 };
@@ -339,7 +342,7 @@ fn random() -> f64 {
 }
 
 async fn serve_http1<S>(
-    stream: TlsStream<TcpStream>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: S,
     limits: &Limits,
     cancel: &CancellationToken,
