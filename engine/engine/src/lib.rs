@@ -33,6 +33,7 @@ mod signal;
 mod spec;
 mod stats;
 mod stream;
+pub mod streaming;
 
 pub use container::{
     ContainerConfig, ContainerState, ContainerStatus, Device, Mount, PidNamespace, Propagation, Resources, Seccomp,

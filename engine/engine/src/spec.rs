@@ -196,6 +196,7 @@ fn user(image: &ImageConfig, security: &Security) -> Result<User, Error> {
             None => name,
         },
         merge_groups: !security.strict_supplemental_groups,
+        strict_groups: security.strict_supplemental_groups,
         ..User::default()
     })
 }
