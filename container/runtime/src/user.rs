@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::spec::User;
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 use rustix::fs::{FileType, Mode, OFlags};
 use strata_sys::{Errno, file};
 
@@ -117,8 +117,15 @@ fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity> {
             }
         },
     };
-    let mut list = user.additional_gids.clone();
+    // The primary group is one of the others too, so that giving it up gains nothing.
+    let mut list = vec![gid];
+    for more in &user.additional_gids {
+        if !list.contains(more) {
+            list.push(*more);
+        }
+    }
     if let Some(account) = &account
+        && !user.strict_groups
         && (wanted_group.is_none() || user.merge_groups)
     {
         for (_, gid, members) in groups(group) {
@@ -139,7 +146,6 @@ fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec;
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/var/www:/bin/false\nbad line\n7:x:1007:1008::/h:\n";
@@ -156,15 +162,15 @@ mod tests {
     #[test]
     fn users_and_groups_are_found_by_name_and_by_number() {
         let table: [(&str, u32, u32, &[u32]); 8] = [
-            ("web", 33, 34, &[9, 40]),
-            ("33", 33, 34, &[9, 40]),
-            ("web:root", 33, 0, &[9]),
-            ("web:77", 33, 77, &[9]),
-            ("4000", 4000, 0, &[9]),
-            ("4000:logs", 4000, 40, &[9]),
+            ("web", 33, 34, &[34, 9, 40]),
+            ("33", 33, 34, &[34, 9, 40]),
+            ("web:root", 33, 0, &[0, 9]),
+            ("web:77", 33, 77, &[77, 9]),
+            ("4000", 4000, 0, &[0, 9]),
+            ("4000:logs", 4000, 40, &[40, 9]),
             // A name made of digits is a name first.
-            ("7", 1007, 1008, &[9, 41]),
-            (":logs", 0, 40, &[9]),
+            ("7", 1007, 1008, &[1008, 9, 41]),
+            (":logs", 0, 40, &[40, 9]),
         ];
         for (name, uid, gid, groups) in table {
             let found = look_up(&user(name), PASSWD, GROUP).unwrap();
@@ -185,6 +191,11 @@ mod tests {
             merge_groups: true,
             ..user("33:500")
         };
-        assert_eq!(look_up(&merged, PASSWD, GROUP).unwrap().groups, vec![9, 40]);
+        assert_eq!(look_up(&merged, PASSWD, GROUP).unwrap().groups, vec![500, 9, 40]);
+        let strict = User {
+            strict_groups: true,
+            ..user("web")
+        };
+        assert_eq!(look_up(&strict, PASSWD, GROUP).unwrap().groups, vec![34, 9]);
     }
 }

@@ -110,6 +110,9 @@ pub struct User {
     /// With `username`: add the user's groups in `/etc/group` even when `:group` is given
     /// (Kubernetes' supplementalGroupsPolicy Merge).
     pub merge_groups: bool,
+    /// With `username`: leave the user's groups in `/etc/group` out even without `:group`
+    /// (Kubernetes' supplementalGroupsPolicy Strict).
+    pub strict_groups: bool,
 }
 
 /// Names of capabilities (`CAP_…`) per set.
