@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= never
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
 export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators ci fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators interop critest ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -63,6 +63,13 @@ conformance-share: setup build ## The share of that suite that CI runs.
 
 operators: setup build ## Operators and clients of others, unmodified [ONLY=..]; needs Go, Java with Maven, Python.
 	STRATA=$(abspath $(STRATA)) tests/operators/run.sh
+
+interop: setup build ## Suites of others against the runtime and the container runtime interface; needs Go.
+	set -e; for run in tests/interop/*/run.sh; do \
+	  STRATA=$(abspath $(STRATA)) RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) $$run; done
+
+critest: setup build ## cri-tools' validation and crictl against `strata cri` [FOCUS=..] [PROCS=..]; needs Go.
+	STRATA=$(abspath $(STRATA)) tests/interop/critest/run.sh
 
 ci: ## What decides whether a change lands: the tests, and a share of the conformance suite.
 	.ci/run

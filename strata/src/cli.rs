@@ -26,6 +26,8 @@ pub enum Command {
     Server(Box<ServerArgs>),
     /// Run a node on this machine that joins a control plane elsewhere.
     Node(NodeArgs),
+    /// Serve the container runtime interface (CRI) to a kubelet, crictl and others.
+    Cri(CriArgs),
     /// Manage the tokens with which machines join.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -257,6 +259,26 @@ pub struct NodeArgs {
     /// Settings of the node.
     #[command(flatten)]
     pub node: NodeSettings,
+}
+
+/// Settings of the container runtime interface.
+#[derive(Args, Clone, Debug)]
+pub struct CriArgs {
+    /// The socket to serve on.
+    #[arg(long, env = "STRATA_CRI_LISTEN", default_value = "unix:///run/strata/cri.sock")]
+    pub listen: String,
+    /// Where everything is kept.
+    #[arg(long, env = "STRATA_DATA_DIR", default_value = "/var/lib/strata-cri")]
+    pub data_dir: PathBuf,
+    /// Address of the server for exec, attach and port-forward.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub streaming_bind: std::net::SocketAddr,
+    /// Addresses of pods; a range that no other server on this machine uses by default.
+    #[arg(long, env = "STRATA_SANDBOX_SUBNET")]
+    pub sandbox_subnet: Option<String>,
+    /// Folder with a HOST[:PORT]/hosts.toml for each registry.
+    #[arg(long, env = REGISTRY_HOSTS, default_value = "/etc/strata/certs.d")]
+    pub registry_hosts: PathBuf,
 }
 
 /// Where a command finds a server on this machine.

@@ -9,6 +9,7 @@ mod cgroups;
 mod check;
 mod cli;
 mod cluster;
+mod cri;
 mod demo;
 mod embedded;
 mod failure;
@@ -53,6 +54,10 @@ fn run(cli: Cli) -> Outcome<ExitCode> {
         Command::Node(args) => {
             let helper = start_helper()?;
             runtime()?.block_on(server::run_node(args, helper))?;
+        }
+        Command::Cri(args) => {
+            let helper = start_helper()?;
+            runtime()?.block_on(cri::run(args, helper))?;
         }
         Command::Token(command) => runtime()?.block_on(token::run(command))?,
         Command::Cluster(command) => runtime()?.block_on(cluster::run(command))?,

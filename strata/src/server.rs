@@ -181,7 +181,7 @@ async fn leave(
 }
 
 /// Cancelled by the first and by the second SIGTERM or SIGINT.
-fn stop_on_signal() -> Outcome<(CancellationToken, CancellationToken)> {
+pub fn stop_on_signal() -> Outcome<(CancellationToken, CancellationToken)> {
     let tokens = (CancellationToken::new(), CancellationToken::new());
     let mut term = signal(SignalKind::terminate()).during("waiting for signals")?;
     let mut int = signal(SignalKind::interrupt()).during("waiting for signals")?;

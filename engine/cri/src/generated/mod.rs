@@ -1,0 +1,3 @@
+//! The messages of the interface, made by `cargo xtask generate-cri`.
+
+pub mod v1;

@@ -1,0 +1,120 @@
+//! What is remembered of each sandbox and container beyond what the engine knows: the request it was made with.
+
+use crate::error::{Answer, OrStatus};
+use crate::generated::v1::{
+    ContainerConfig, CreateContainerRequest, LinuxContainerUser, PodSandboxConfig, RunPodSandboxRequest,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use prost::Message;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use strata_engine::{ContainerId, Engine, SandboxId};
+use strata_http::GrpcStatus;
+
+/// Of a container.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ContainerMemo {
+    /// As it was asked for, with resources as they were updated.
+    #[prost(message, optional, tag = "1")]
+    pub request: Option<CreateContainerRequest>,
+    /// Who its process was when it began.
+    #[prost(message, optional, tag = "2")]
+    pub user: Option<LinuxContainerUser>,
+    /// Digest of the image's configuration.
+    #[prost(string, tag = "3")]
+    pub image_id: String,
+}
+
+impl ContainerMemo {
+    /// The configuration it was made with.
+    pub fn config(&self) -> ContainerConfig {
+        let config = self.request.as_ref().and_then(|request| request.config.clone());
+        config.unwrap_or_default()
+    }
+}
+
+/// Of a sandbox: the request.
+pub(crate) type SandboxMemo = RunPodSandboxRequest;
+
+/// Memos as read once; the engine keeps them over restarts.
+#[derive(Default)]
+pub(crate) struct Memos {
+    sandboxes: Cache<SandboxId, SandboxMemo>,
+    containers: Cache<ContainerId, ContainerMemo>,
+}
+
+impl Memos {
+    pub fn sandbox(&self, engine: &Engine, id: &SandboxId) -> Answer<Arc<SandboxMemo>> {
+        self.sandboxes.get(id, || engine.sandbox_memo(id).status())
+    }
+
+    pub fn sandbox_config(&self, engine: &Engine, id: &SandboxId) -> Answer<PodSandboxConfig> {
+        Ok(self.sandbox(engine, id)?.config.clone().unwrap_or_default())
+    }
+
+    pub fn container(&self, engine: &Engine, id: &ContainerId) -> Answer<Arc<ContainerMemo>> {
+        self.containers.get(id, || engine.container_memo(id).status())
+    }
+
+    /// Changes what is remembered of a container.
+    pub async fn update(
+        &self,
+        engine: &Engine,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerMemo),
+    ) -> Answer<()> {
+        let mut memo = (*self.container(engine, id)?).clone();
+        change(&mut memo);
+        engine.set_container_memo(id, encoded(&memo)).await.status()?;
+        self.containers.put(id.clone(), memo);
+        Ok(())
+    }
+
+    pub fn forget_sandbox(&self, id: &SandboxId) {
+        self.sandboxes.forget(id);
+    }
+
+    pub fn forget_container(&self, id: &ContainerId) {
+        self.containers.forget(id);
+    }
+}
+
+/// A message as text for the engine's records.
+pub(crate) fn encoded(message: &impl Message) -> String {
+    STANDARD.encode(message.encode_to_vec())
+}
+
+struct Cache<K, V>(Mutex<HashMap<K, Arc<V>>>);
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Message + Default> Cache<K, V> {
+    fn get(&self, key: &K, read: impl FnOnce() -> Answer<String>) -> Answer<Arc<V>> {
+        if let Some(known) = self.lock().get(key) {
+            return Ok(known.clone());
+        }
+        let broken =
+            |why: &dyn std::fmt::Display| GrpcStatus::new(GrpcStatus::INTERNAL, format!("broken record: {why}"));
+        let bytes = STANDARD.decode(read()?).map_err(|e| broken(&e))?;
+        let value = Arc::new(V::decode(bytes.as_slice()).map_err(|e| broken(&e))?);
+        self.lock().insert(key.clone(), value.clone());
+        Ok(value)
+    }
+
+    fn put(&self, key: K, value: V) {
+        self.lock().insert(key, Arc::new(value));
+    }
+
+    fn forget(&self, key: &K) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<V>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
