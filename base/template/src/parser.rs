@@ -50,7 +50,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     };
     match parser.block()? {
         (nodes, End::Text) => Ok(nodes),
-        (_, End::End) => Err(parser.failed("unexpected {{end}}")),
+        (_, End::Done) => Err(parser.failed("unexpected {{end}}")),
         (_, End::Else(_)) => Err(parser.failed("unexpected {{else}}")),
     }
 }
@@ -65,7 +65,7 @@ struct Parser {
 /// What a block ended with.
 enum End {
     Text,
-    End,
+    Done,
     Else(Vec<Token>),
 }
 
@@ -98,7 +98,7 @@ impl Parser {
                 _ => "",
             };
             match keyword {
-                "end" if tokens.len() == 1 => break End::End,
+                "end" if tokens.len() == 1 => break End::Done,
                 "else" => break End::Else(tokens[1..].to_vec()),
                 "if" | "with" | "range" => {
                     let node = self.control(keyword, &tokens[1..])?;
@@ -131,7 +131,7 @@ impl Parser {
         self.loops -= usize::from(keyword == "range");
         let otherwise = match end {
             End::Text => return Err(self.failed("unexpected EOF")),
-            End::End => Vec::new(),
+            End::Done => Vec::new(),
             End::Else(tokens) => self.otherwise(keyword, &tokens)?,
         };
         Ok(match keyword {
@@ -159,7 +159,7 @@ impl Parser {
             return Err(self.failed("unexpected text in {{else}}"));
         }
         match self.block()? {
-            (nodes, End::End) => Ok(nodes),
+            (nodes, End::Done) => Ok(nodes),
             (_, End::Text) => Err(self.failed("unexpected EOF")),
             (_, End::Else(_)) => Err(self.failed("expected end; found {{else}}")),
         }

@@ -6,10 +6,12 @@
 use crate::config::{ConfigDocument, Descriptor, DockerArchiveItem, ManifestDocument};
 use crate::disk::Draft;
 use crate::layer::{Compression, Expected, compression};
-use crate::pull::blocking;
+use crate::manifest::image_manifest;
+use crate::pull::{choose, copy_hashed};
 use crate::records::ImageRecord;
 use crate::registry::MAX_DOCUMENT;
 use crate::tar_stream::{TarError, TarStream};
+use crate::transfer::blocking;
 use crate::{Digest, Image, ImageError, ImageStore, Reference};
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,6 +25,8 @@ const MAX_MEMBERS: usize = 100_000;
 const MAX_LINKS: usize = 8;
 /// Nested indexes of an OCI layout.
 const MAX_NESTING: usize = 4;
+/// Manifests of one index.
+const MAX_MANIFESTS: usize = 256;
 
 /// An archive whose members' places are known.
 struct Archive {
@@ -42,10 +46,13 @@ enum Member {
 struct Found {
     names: Vec<Reference>,
     target: Option<Digest>,
+    manifest: Option<Digest>,
     config_digest: Digest,
     config: ConfigDocument,
     layers: Vec<(String, Option<Digest>)>,
     blobs: Vec<(Digest, Vec<u8>)>,
+    /// Content for other platforms.
+    others: Vec<Digest>,
 }
 
 impl ImageStore {
@@ -66,7 +73,12 @@ impl ImageStore {
         let draft = Draft::new(&self.inner.folder.drafts())?;
         let path = draft.path().join("archive");
         let mut file = File::create_new(&path).map_err(ImageError::io("create", &path))?;
-        io::copy(&mut source, &mut file).map_err(ImageError::io("write", &path))?;
+        let limit = self.inner.options.max_layer_size;
+        let written = io::copy(&mut (&mut source).take(limit.saturating_add(1)), &mut file);
+        if written.map_err(ImageError::io("write", &path))? > limit {
+            let why = format!("more than {limit} bytes");
+            return Err(ImageError::Archive { path, why });
+        }
         let file = File::open(&path).map_err(ImageError::io("open", &path))?;
         self.load_file(path, file)
     }
@@ -140,10 +152,12 @@ impl ImageStore {
             found.push(Found {
                 names,
                 target: None,
+                manifest: None,
                 config_digest,
                 config,
                 layers,
                 blobs,
+                others: Vec::new(),
             });
         }
         Ok(found)
@@ -171,7 +185,8 @@ impl ImageStore {
             if blobs.len() > MAX_NESTING {
                 return Err(archive.broken("indexes are nested too deeply"));
             }
-            digest = self.choose(&archive.path.display().to_string(), &manifest.manifests)?;
+            let name = archive.path.display().to_string();
+            digest = choose(&self.inner.options.platform, &name, &manifest.manifests)?;
         };
         let config_digest = manifest
             .config
@@ -185,6 +200,13 @@ impl ImageStore {
             .iter()
             .map(|layer| (blob_path(layer.digest), Some(layer.digest)))
             .collect();
+        for layer in &manifest.layers {
+            layer.usable().map_err(|why| archive.broken(why))?;
+        }
+        let others = match self.inner.options.keep_blobs {
+            true => self.other_content(archive, &mut blobs)?,
+            false => Vec::new(),
+        };
         let names = oci_name(descriptor)
             .into_iter()
             .map(|name| name.parse())
@@ -192,31 +214,76 @@ impl ImageStore {
         Ok(Found {
             names,
             target: Some(descriptor.digest),
+            manifest: Some(digest),
             config_digest,
             config,
             layers,
             blobs,
+            others,
         })
     }
 
-    fn add_found(&self, archive: &Archive, image: Found) -> Result<Image, ImageError> {
+    /// What the archive has of an index beyond the chosen image: documents into `blobs`, and content.
+    fn other_content(&self, archive: &Archive, blobs: &mut Vec<(Digest, Vec<u8>)>) -> Result<Vec<Digest>, ImageError> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while at < blobs.len() && blobs.len() < MAX_MANIFESTS {
+            let manifest = serde_json::from_slice::<ManifestDocument>(&blobs[at].1).ok();
+            at += 1;
+            // A configuration among the documents is no manifest.
+            let Some(manifest) = manifest else { continue };
+            for descriptor in &manifest.manifests {
+                let known = blobs.iter().any(|(digest, _)| *digest == descriptor.digest);
+                if !known && archive.has_blob(descriptor.digest) {
+                    blobs.push((descriptor.digest, archive.blob(descriptor.digest)?));
+                }
+            }
+            for descriptor in manifest.config.iter().chain(&manifest.layers) {
+                let known = blobs.iter().any(|(digest, _)| *digest == descriptor.digest);
+                if !known && archive.has_blob(descriptor.digest) {
+                    found.push(descriptor.digest);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn add_found(&self, archive: &Archive, mut image: Found) -> Result<Image, ImageError> {
         let inner = &self.inner;
+        let keep = inner.options.keep_blobs;
         if image.layers.len() != image.config.rootfs.diff_ids.len() {
             return Err(archive.broken("an image's layers are not those of its configuration"));
         }
         let mut size = image.blobs.iter().map(|(_, body)| body.len() as u64).sum();
+        let mut kept = Vec::new();
         for ((member, blob), diff) in image.layers.iter().zip(&image.config.rootfs.diff_ids) {
             let content = archive.open(member)?;
             size += content.left;
-            if !inner.has_layer(&diff.hex())? {
-                inner.add_layer(
-                    content,
-                    Expected {
-                        blob: *blob,
-                        diff: *diff,
-                    },
-                )?;
+            let there = match (keep, blob) {
+                (false, _) => inner.has_layer(&diff.hex())?,
+                (true, Some(blob)) => inner.is_kept(&diff.hex(), *blob)?,
+                (true, None) => inner.kept_layer(&diff.hex())?.map(|blob| kept.push(blob)).is_some(),
+            };
+            if there {
+                continue;
             }
+            let expected = Expected {
+                blob: *blob,
+                diff: Some(*diff),
+            };
+            kept.push(inner.add_layer(content, expected, keep)?.blob);
+        }
+        let mut held: Vec<Digest> = image.layers.iter().filter_map(|(_, blob)| *blob).collect();
+        if keep && image.manifest.is_none() {
+            let config_size = image.blobs.iter().map(|(_, body)| body.len() as u64).sum();
+            let body = image_manifest(image.config_digest, config_size, &kept);
+            let digest = Digest::of(&body);
+            image.manifest = Some(digest);
+            image.blobs.push((digest, body));
+            held.extend(kept.iter().map(|blob| blob.digest));
+        }
+        for digest in &image.others {
+            self.keep_member(archive, *digest)?;
         }
         for (digest, body) in &image.blobs {
             inner.folder.put_blob(*digest, body)?;
@@ -229,16 +296,42 @@ impl ImageStore {
                 .collect(),
             None => Default::default(),
         };
+        if !keep {
+            held.clear();
+        }
+        held.extend(image.blobs.iter().map(|(digest, _)| *digest));
+        held.extend(&image.others);
+        let tags: std::collections::BTreeSet<String> = image.names.iter().filter_map(Reference::tagged).collect();
+        let target = image.target.or(image.manifest);
         let record = ImageRecord {
-            tags: image.names.iter().filter_map(Reference::tagged).collect(),
+            targets: tags.iter().filter_map(|tag| Some((tag.clone(), target?))).collect(),
+            tags,
             digests,
-            blobs: image.blobs.iter().map(|(digest, _)| *digest).collect(),
+            blobs: held.into_iter().collect(),
             config: image.config.config,
             layers: self.compose(image.config.rootfs.diff_ids.iter().map(Digest::hex).collect())?,
             size,
             created: image.config.created,
+            manifest: image.manifest,
+            ..ImageRecord::default()
         };
         inner.enter(image.config_digest, record)
+    }
+
+    fn keep_member(&self, archive: &Archive, digest: Digest) -> Result<(), ImageError> {
+        let draft = Draft::new(&self.inner.folder.drafts())?;
+        let path = draft.path().join("blob");
+        let mut file = File::create_new(&path).map_err(ImageError::io("create", &path))?;
+        let found = copy_hashed(&mut archive.open(&blob_path(digest))?, &mut file)
+            .and_then(|found| file.sync_all().map(|()| found))
+            .map_err(ImageError::io("write", &path))?;
+        if found != digest {
+            return Err(ImageError::DigestMismatch {
+                expected: digest.to_string(),
+                found: found.to_string(),
+            });
+        }
+        self.inner.folder.take_blob(&path, digest)
     }
 }
 
@@ -346,6 +439,10 @@ impl Archive {
             .read_to_end(&mut body)
             .map_err(ImageError::io("read", &self.path))?;
         Ok(body)
+    }
+
+    fn has_blob(&self, digest: Digest) -> bool {
+        self.members.contains_key(&blob_path(digest))
     }
 
     fn blob(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {

@@ -48,12 +48,11 @@ impl ImageStore {
         inner.folder.put_blob(id, &config)?;
         let record = ImageRecord {
             tags: reference.tagged().into_iter().collect(),
-            digests: Default::default(),
             blobs: [id].into(),
             config: builtin.config,
             layers: vec![key],
             size,
-            created: None,
+            ..ImageRecord::default()
         };
         let image = inner.enter(id, record)?;
         self.sync_later();

@@ -75,6 +75,46 @@ impl Platform {
     }
 }
 
+impl std::str::FromStr for Platform {
+    type Err = String;
+
+    /// `os[/architecture[/variant]]`, or an architecture alone.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<String> = text.split('/').map(str::to_lowercase).collect();
+        let valid = |part: &String| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
+        if !parts.iter().all(valid) || parts.len() > 3 {
+            return Err(format!(
+                "\"{text}\" is an invalid platform: it must be os/architecture/variant"
+            ));
+        }
+        let host = Self::host();
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os] if matches!(os.as_str(), "linux" | "windows" | "darwin" | "freebsd") => {
+                (os.clone(), host.architecture, String::new())
+            }
+            [architecture] => (host.os, architecture.clone(), String::new()),
+            [os, architecture] => (os.clone(), architecture.clone(), String::new()),
+            [os, architecture, variant, ..] => (os.clone(), architecture.clone(), variant.clone()),
+            [] => (host.os, host.architecture, String::new()),
+        };
+        let architecture = match architecture.as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            _ => architecture,
+        };
+        Ok(Self {
+            os,
+            architecture,
+            variant,
+        })
+    }
+}
+
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
@@ -113,7 +153,7 @@ pub(crate) struct RootfsDocument {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub media_type: String,
     pub digest: Digest,
     pub size: u64,
@@ -121,6 +161,22 @@ pub(crate) struct Descriptor {
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Where else a layer is that registries may not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// Whether a layer can be unpacked at all; the reason why not.
+    pub fn usable(&self) -> Result<(), &'static str> {
+        if self.media_type.ends_with("+encrypted") || self.media_type.contains("+encrypted.") {
+            return Err("a layer is encrypted, which is not supported");
+        }
+        if !self.urls.is_empty() || self.media_type.contains(".foreign.") {
+            return Err("a layer is foreign (to be fetched from elsewhere than the registry), which is not supported");
+        }
+        Ok(())
+    }
 }
 
 /// A manifest or an index: which one is told by what is there.
@@ -131,10 +187,12 @@ pub(crate) struct ManifestDocument {
     pub schema_version: u32,
     #[serde(default)]
     pub config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub layers: Vec<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub manifests: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub media_type: String,
 }
 
 /// One element of a docker archive's `manifest.json`.

@@ -51,6 +51,13 @@ impl ImageStore {
             Ok(())
         })?;
         for key in &torn {
+            // Its distributed bytes were written at the same time and may be torn as well.
+            for blob in folder.layer_record(key).ok().flatten().map_or(Vec::new(), |r| r.blobs) {
+                let path = folder.blob(blob.digest);
+                if path.exists() {
+                    self.discard(&path)?;
+                }
+            }
             self.discard(&folder.layers().join(key))?;
         }
         Ok(())

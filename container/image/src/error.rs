@@ -39,6 +39,25 @@ pub enum ImageError {
         /// The request and how it ended.
         why: String,
     },
+    /// The registry did not take an image.
+    #[error("failed to push image \"{image}\": {why}")]
+    Push {
+        /// The full reference.
+        image: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// The registry does not know this login.
+    #[error("login attempt to {registry} failed: {why}")]
+    Login {
+        /// The registry.
+        registry: String,
+        /// What it said.
+        why: String,
+    },
+    /// A condition of a list that does not exist or cannot be met.
+    #[error("invalid filter '{0}'")]
+    Filter(String),
     /// An index has no image for this machine.
     #[error("failed to pull and unpack image \"{image}\": no match for platform in manifest: {platform}: not found")]
     NoPlatform {

@@ -41,6 +41,8 @@ pub struct ImageOptions {
     pub max_layer_size: u64,
     /// Take `/name` in a layer as `name` instead of refusing it; some builders write such names.
     pub allow_absolute_names: bool,
+    /// Keep layers as they were distributed beside their files: pushing and saving need no registry then.
+    pub keep_blobs: bool,
 }
 
 impl ImageOptions {
@@ -54,6 +56,7 @@ impl ImageOptions {
             parallel_layers: 3,
             max_layer_size: 64 << 30,
             allow_absolute_names: false,
+            keep_blobs: false,
         }
     }
 }
@@ -107,7 +110,7 @@ impl fmt::Debug for Credentials {
 /// Receiver of progress; a full queue drops the report, never slows the pull.
 pub type ProgressSender = mpsc::Sender<Progress>;
 
-/// A step of a pull.
+/// A step of a pull or push.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// The layer.
@@ -118,7 +121,10 @@ pub struct Progress {
 
 /// Where a layer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LayerState {
+    /// Its turn has not come.
+    Waiting,
     /// It was here already.
     Present,
     /// So many of its bytes have arrived and are unpacked.
@@ -128,7 +134,16 @@ pub enum LayerState {
         /// Compressed bytes in all.
         total: u64,
     },
-    /// It is unpacked and checked.
+    /// So many of its bytes were sent.
+    Pushing {
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The registry took it from another of its repositories.
+    Mounted,
+    /// It is unpacked and checked, or the registry has it.
     Done,
 }
 

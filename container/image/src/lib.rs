@@ -11,35 +11,59 @@
 
 mod archive;
 mod builtin;
+mod changes;
+mod commit;
 mod compose;
 mod config;
+mod connection;
+mod credentials;
+mod diff;
 mod digest;
 mod disk;
 mod durable;
 mod error;
+mod filters;
 mod folder;
 mod hosts;
 mod image;
+mod inspect;
 mod layer;
 mod login;
+mod manifest;
+mod pack;
 mod prune;
 mod pull;
+mod push;
 mod records;
 mod reference;
 mod registry;
+mod repack;
 mod resolver;
+mod save;
 mod store;
 mod tar_stream;
+mod tar_write;
+mod transfer;
 mod transport;
 mod unpack;
+mod upload;
+mod verify_login;
 mod view;
 
+pub use commit::{CommitOptions, ImportOptions, pack_directory};
 pub use config::{ImageConfig, Platform};
+pub use credentials::{CredentialStore, Kept};
+pub use diff::{Change, ChangeKind, diff};
 pub use digest::{Digest, DigestError};
 pub use error::ImageError;
+pub use filters::ImageFilters;
 pub use image::{
     Builtin, BuiltinFile, BuiltinSource, Credentials, Image, ImageOptions, LayerState, Progress, ProgressSender,
     ProxyOptions, Removed,
 };
+pub use inspect::{HistoryStep, Inspect, Summary, moment_text};
+pub use pull::PullOptions;
+pub use push::{PushOptions, Pushed};
 pub use reference::Reference;
+pub use save::ArchiveFormat;
 pub use store::ImageStore;

@@ -1,8 +1,8 @@
 //! Taking images away, and what belongs to none any more.
 
 use crate::disk::unique_name;
-use crate::records::Index;
-use crate::{Digest, ImageError, ImageStore, Removed};
+use crate::records::{ImageRecord, Index};
+use crate::{Digest, ImageError, ImageFilters, ImageStore, Removed};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -12,6 +12,11 @@ impl ImageStore {
     ///
     /// Errors: `InUse` if a container needs the image, `Absent` if it is not here.
     pub fn remove(&self, reference: &str) -> Result<Removed, ImageError> {
+        self.remove_with(reference, true)
+    }
+
+    /// [`ImageStore::remove`]; without `force`, an id that has names in several repositories is refused. Blocking.
+    pub fn remove_with(&self, reference: &str, force: bool) -> Result<Removed, ImageError> {
         let folder = &self.inner.folder;
         let mut removed = Removed::default();
         let users = folder.leases()?;
@@ -23,7 +28,9 @@ impl ImageStore {
                 .images
                 .get_mut(&id)
                 .ok_or_else(|| ImageError::Absent(reference.to_owned()))?;
-            let last = match exact_name(reference) {
+            let named =
+                exact_name(reference).filter(|name| record.tags.contains(name) || record.digests.contains(name));
+            let last = match named {
                 Some(name) => {
                     let others = record
                         .tags
@@ -39,6 +46,12 @@ impl ImageStore {
                         removed.untagged.push(name);
                     }
                     only_name
+                }
+                None if !force && repositories(record) > 1 => {
+                    return Err(ImageError::InUse {
+                        image: reference.to_owned(),
+                        owner: "several repositories (force removes them all)".to_owned(),
+                    });
                 }
                 None => true,
             };
@@ -64,12 +77,24 @@ impl ImageStore {
     /// Removes images that have no tag and no user (`all`: that have no user), and everything
     /// that belongs to no image. Blocking.
     pub fn prune(&self, all: bool) -> Result<Removed, ImageError> {
+        self.prune_with(all, &ImageFilters::default())
+    }
+
+    /// [`ImageStore::prune`] of images that meet conditions. Blocking.
+    pub fn prune_with(&self, all: bool, filters: &ImageFilters) -> Result<Removed, ImageError> {
         let folder = &self.inner.folder;
+        let chosen: BTreeSet<Digest> = filters
+            .apply(self, self.summaries()?)?
+            .into_iter()
+            .map(|summary| summary.image.id)
+            .collect();
+        // `dangling=false` asks for named images too.
+        let all = all || filters.has("dangling");
         let used: BTreeSet<Digest> = folder.leases()?.into_iter().map(|(_, lease)| lease.image).collect();
         let mut removed = Removed::default();
         folder.update_index(|index| {
             index.images.retain(|id, record| {
-                let keep = used.contains(id) || !(all || record.tags.is_empty());
+                let keep = used.contains(id) || !(all || record.tags.is_empty()) || !chosen.contains(id);
                 if !keep {
                     removed
                         .untagged
@@ -140,6 +165,16 @@ impl ImageStore {
         };
         fs::remove_dir_all(&doomed).map_err(failed())
     }
+}
+
+/// In how many repositories an image has a tag.
+fn repositories(record: &ImageRecord) -> usize {
+    let names: BTreeSet<&str> = record
+        .tags
+        .iter()
+        .filter_map(|tag| Some(tag.rsplit_once(':')?.0))
+        .collect();
+    names.len()
 }
 
 /// The name as the index writes it; none for an id.

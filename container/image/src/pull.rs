@@ -1,33 +1,47 @@
 //! Getting an image from a registry.
 
 use crate::config::{ConfigDocument, Descriptor, ManifestDocument};
+use crate::disk::{Draft, Lock};
 use crate::hosts::endpoints;
 use crate::layer::Expected;
 use crate::records::ImageRecord;
 use crate::registry::Registry;
-use crate::store::Inner;
-use crate::transport::root_cause;
-use crate::{Credentials, Digest, Image, ImageError, ImageStore, LayerState, Progress, ProgressSender, Reference};
-use bytes::Bytes;
+use crate::transfer::{ChannelReader, PIECES, blocking, fetch};
+use crate::{
+    Credentials, Digest, Image, ImageError, ImageStore, LayerState, Platform, Progress, ProgressSender, Reference,
+};
 use futures::future::try_join_all;
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// More layers than any builder allows (overlay2 stops at 128, some bases of old at 500).
 const MAX_LAYERS: usize = 1024;
-/// Pieces of a layer between network and unpacking; each is what one read gave.
-const PIECES: usize = 32;
-/// Interruptions of a layer's transfer without progress until the pull fails.
-const RESUMES: u32 = 5;
-const RESUME_DELAY: Duration = Duration::from_millis(500);
+/// Indexes inside each other.
+const MAX_NESTING: usize = 4;
+/// Manifests of one index, where all are kept.
+const MAX_MANIFESTS: usize = 256;
+
+/// How an image is fetched.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// How to log in.
+    pub credentials: Option<Credentials>,
+    /// Gets to know how far it is.
+    pub progress: Option<ProgressSender>,
+    /// Which image of an index; this machine's if none is given.
+    pub platform: Option<Platform>,
+    /// Keep the content for all platforms of an index, so that it can be pushed on whole.
+    pub all_platforms: bool,
+}
 
 /// An image's documents, fetched and checked.
 struct Documents {
     /// Digest the reference led to: the index if there is one, else the manifest.
     target: Digest,
+    manifest_digest: Digest,
     manifest: ManifestDocument,
     config_digest: Digest,
     config: ConfigDocument,
@@ -45,35 +59,51 @@ impl ImageStore {
         auth: Option<Credentials>,
         progress: Option<ProgressSender>,
     ) -> Result<Image, ImageError> {
+        let options = PullOptions {
+            credentials: auth,
+            progress,
+            ..PullOptions::default()
+        };
+        self.pull_with(reference, options).await
+    }
+
+    /// [`ImageStore::pull`] with every setting.
+    pub async fn pull_with(&self, reference: &str, options: PullOptions) -> Result<Image, ImageError> {
         let reference: Reference = reference.parse()?;
-        let inner = Arc::clone(&self.inner);
-        let registry_name = reference.registry.clone();
-        let (adding, endpoints) = blocking(move || {
-            let endpoints = endpoints(inner.options.hosts_dir.as_deref(), &registry_name)?;
-            Ok((inner.folder.lock_adding()?, endpoints))
-        })
-        .await?;
-        let registry = Registry::new(Arc::clone(&self.inner.transport), reference.clone(), auth, endpoints);
-        let documents = self.documents(&registry, &reference).await?;
-        let layers = self.layers(&registry, &documents, progress.as_ref()).await?;
+        let (adding, registry) = self
+            .registry(reference.clone(), options.credentials.clone(), "pull")
+            .await?;
+        let platform = options.platform.as_ref().unwrap_or(&self.inner.options.platform);
+        let mut documents = self.documents(&registry, &reference, platform).await?;
+        let layers = self.layers(&registry, &documents, options.progress.as_ref()).await?;
+        let mut kept: Vec<Digest> = Vec::new();
+        if self.inner.options.keep_blobs {
+            kept.extend(documents.manifest.layers.iter().map(|layer| layer.digest));
+        }
         let size = documents.manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
             + documents
                 .blobs
                 .iter()
                 .map(|(_, content)| content.len() as u64)
                 .sum::<u64>();
+        if options.all_platforms {
+            let (more, content) = self.other_platforms(&registry, &documents).await?;
+            documents.blobs.extend(more);
+            kept.extend(content);
+        }
+        let target = documents.target;
+        let tags = reference.tagged().filter(|_| reference.digest.is_none());
         let record = ImageRecord {
-            tags: reference
-                .tagged()
-                .filter(|_| reference.digest.is_none())
-                .into_iter()
-                .collect(),
-            digests: [format!("{}@{}", reference.name(), documents.target)].into(),
-            blobs: documents.blobs.iter().map(|(digest, _)| *digest).collect(),
+            targets: tags.iter().map(|tag| (tag.clone(), target)).collect(),
+            tags: tags.into_iter().collect(),
+            digests: [format!("{}@{target}", reference.name())].into(),
+            blobs: documents.blobs.iter().map(|(digest, _)| *digest).chain(kept).collect(),
             config: documents.config.config,
             layers,
             size,
             created: documents.config.created,
+            manifest: Some(documents.manifest_digest),
+            ..ImageRecord::default()
         };
         let store = self.clone();
         let (id, blobs) = (documents.config_digest, documents.blobs);
@@ -89,35 +119,73 @@ impl ImageStore {
         .await
     }
 
-    async fn documents(&self, registry: &Registry, reference: &Reference) -> Result<Documents, ImageError> {
+    /// The tags of a repository, as its registry lists them.
+    pub async fn remote_tags(&self, name: &str, auth: Option<Credentials>) -> Result<Vec<String>, ImageError> {
+        let (_, registry) = self.registry(name.parse()?, auth, "pull").await?;
+        registry.tags().await
+    }
+
+    /// A repository of a registry, with the lock under which content is added.
+    pub(crate) async fn registry(
+        &self,
+        reference: Reference,
+        credentials: Option<Credentials>,
+        actions: &str,
+    ) -> Result<(Lock, Registry), ImageError> {
+        let inner = Arc::clone(&self.inner);
+        let name = reference.registry.clone();
+        let (adding, endpoints) = blocking(move || {
+            let endpoints = endpoints(inner.options.hosts_dir.as_deref(), &name)?;
+            Ok((inner.folder.lock_adding()?, endpoints))
+        })
+        .await?;
+        let registry = Registry::new(&self.inner.transport, reference, credentials, endpoints, actions);
+        Ok((adding, registry))
+    }
+
+    async fn documents(
+        &self,
+        registry: &Registry,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Documents, ImageError> {
         let image = reference.to_string();
         let (body, target) = match self.kept_manifest(reference) {
             Some(kept) => kept,
             None => registry.manifest(&reference.selector()).await?,
         };
+        let mut manifest_digest = target;
         let mut manifest = parse_manifest(&image, &body)?;
         let mut blobs = vec![(target, body)];
-        if manifest.config.is_none() && !manifest.manifests.is_empty() {
-            let chosen = self.choose(&image, &manifest.manifests)?;
-            let (body, digest) = registry.manifest(&chosen.to_string()).await?;
-            manifest = parse_manifest(&image, &body)?;
-            blobs.push((digest, body));
-        }
         let malformed = |what, why: &str| ImageError::Malformed {
             image: image.clone(),
             what,
             why: why.to_owned(),
         };
+        while manifest.config.is_none() && !manifest.manifests.is_empty() {
+            if blobs.len() > MAX_NESTING {
+                return Err(malformed("index", "indexes are nested too deeply"));
+            }
+            let chosen = choose(platform, &image, &manifest.manifests)?;
+            let (body, digest) = registry.manifest(&chosen.to_string()).await?;
+            manifest = parse_manifest(&image, &body)?;
+            manifest_digest = digest;
+            blobs.push((digest, body));
+        }
         let config_digest = match &manifest.config {
             Some(config) if manifest.schema_version == 2 => config.digest,
             Some(_) => return Err(malformed("manifest", "schema version 2 is needed")),
             None => {
-                return Err(malformed(
-                    "manifest",
-                    "no configuration; docker schema 1 and artifacts are not images",
-                ));
+                let why = "no configuration; docker schema 1 and artifacts are not images";
+                return Err(malformed("manifest", why));
             }
         };
+        if manifest.layers.len() > MAX_LAYERS {
+            return Err(malformed("manifest", "too many layers"));
+        }
+        for layer in &manifest.layers {
+            layer.usable().map_err(|why| malformed("manifest", why))?;
+        }
         let body = match self.kept_blob(config_digest) {
             Some(body) => body,
             None => registry.small_blob(config_digest).await?,
@@ -128,11 +196,9 @@ impl ImageStore {
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             return Err(malformed("configuration", "its layers are not those of the manifest"));
         }
-        if manifest.layers.len() > MAX_LAYERS {
-            return Err(malformed("manifest", "too many layers"));
-        }
         Ok(Documents {
             target,
+            manifest_digest,
             manifest,
             config_digest,
             config,
@@ -146,25 +212,91 @@ impl ImageStore {
         self.kept_blob(digest).map(|body| (body, digest))
     }
 
-    fn kept_blob(&self, digest: Digest) -> Option<Vec<u8>> {
-        let body = std::fs::read(self.inner.folder.blob(digest)).ok()?;
+    pub(crate) fn kept_blob(&self, digest: Digest) -> Option<Vec<u8>> {
+        let path = self.inner.folder.blob(digest);
+        let body = crate::disk::read_bounded(&path, crate::registry::MAX_DOCUMENT as u64).ok()??;
         (Digest::of(&body) == digest).then_some(body)
     }
 
-    /// The manifest of an index that fits this machine.
-    pub(crate) fn choose(&self, image: &str, manifests: &[Descriptor]) -> Result<Digest, ImageError> {
-        let platform = &self.inner.options.platform;
-        let fits = |descriptor: &&Descriptor| descriptor.platform.as_ref().is_some_and(|other| platform.runs(other));
-        let unspecified = |descriptor: &&Descriptor| descriptor.platform.is_none();
-        manifests
-            .iter()
-            .find(fits)
-            .or_else(|| manifests.iter().find(unspecified))
-            .map(|descriptor| descriptor.digest)
-            .ok_or_else(|| ImageError::NoPlatform {
-                image: image.to_owned(),
-                platform: platform.to_string(),
-            })
+    /// Everything of the index that is not of the chosen image: documents, and blobs that are on disk now.
+    async fn other_platforms(
+        &self,
+        registry: &Registry,
+        documents: &Documents,
+    ) -> Result<(Vec<(Digest, Vec<u8>)>, Vec<Digest>), ImageError> {
+        let image = registry.reference.to_string();
+        let (mut found, mut content) = (Vec::new(), Vec::new());
+        let mut seen: HashSet<Digest> = documents.blobs.iter().map(|(digest, _)| *digest).collect();
+        let mut todo: Vec<Descriptor> = Vec::new();
+        for (_, body) in &documents.blobs {
+            todo.extend(parse_manifest(&image, body).map(|m| m.manifests).unwrap_or_default());
+        }
+        // What is chosen may have been fetched without its bytes being kept.
+        for layer in &documents.manifest.layers {
+            self.keep_content(registry, layer).await?;
+            content.push(layer.digest);
+        }
+        while let Some(descriptor) = todo.pop() {
+            if !seen.insert(descriptor.digest) {
+                continue;
+            }
+            if seen.len() > MAX_MANIFESTS {
+                return Err(ImageError::Malformed {
+                    image,
+                    what: "index",
+                    why: format!("more than {MAX_MANIFESTS} manifests"),
+                });
+            }
+            let (body, digest) = registry.manifest(&descriptor.digest.to_string()).await?;
+            let manifest = parse_manifest(&image, &body)?;
+            found.push((digest, body));
+            todo.extend(manifest.manifests);
+            for blob in manifest.config.iter().chain(&manifest.layers) {
+                self.keep_content(registry, blob).await?;
+                content.push(blob.digest);
+            }
+        }
+        Ok((found, content))
+    }
+
+    /// Fetches a blob as it is, unless it is here.
+    pub(crate) async fn keep_content(&self, registry: &Registry, descriptor: &Descriptor) -> Result<(), ImageError> {
+        let (store, digest) = (self.clone(), descriptor.digest);
+        if blocking(move || store.has_content(digest)).await? {
+            return Ok(());
+        }
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let store = self.clone();
+        let writing = blocking(move || {
+            let draft = Draft::new(&store.inner.folder.drafts())?;
+            let path = draft.path().join("blob");
+            let mut file = File::create_new(&path).map_err(ImageError::io("create", &path))?;
+            let found = copy_hashed(&mut ChannelReader::new(receiver), &mut file)
+                .and_then(|found| file.sync_all().map(|()| found))
+                .map_err(ImageError::io("write", &path))?;
+            if found != digest {
+                return Err(ImageError::DigestMismatch {
+                    expected: digest.to_string(),
+                    found: found.to_string(),
+                });
+            }
+            store.inner.folder.take_blob(&path, digest)
+        });
+        let (fetched, written) = tokio::join!(fetch(registry, descriptor, sender, &|_| ()), writing);
+        fetched?;
+        written
+    }
+
+    /// Whether a blob is here, whole: its bytes are looked at. Blocking.
+    fn has_content(&self, digest: Digest) -> Result<bool, ImageError> {
+        let path = self.inner.folder.blob(digest);
+        match File::open(&path) {
+            Ok(mut file) => copy_hashed(&mut file, &mut io::sink())
+                .map(|found| found == digest)
+                .map_err(ImageError::io("read", &path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(ImageError::io("open", &path)(error)),
+        }
     }
 
     /// Makes all layers present; their folders' names, bottom first.
@@ -180,7 +312,7 @@ impl ImageStore {
             .layers
             .iter()
             .zip(&documents.config.rootfs.diff_ids)
-            .filter(|(_, diff)| seen.insert(**diff))
+            .filter(|(descriptor, diff)| seen.insert((descriptor.digest, **diff)))
             .map(|(descriptor, diff)| self.layer(registry, descriptor, *diff, progress));
         try_join_all(jobs).await?;
         let keys: Vec<String> = documents.config.rootfs.diff_ids.iter().map(Digest::hex).collect();
@@ -204,8 +336,16 @@ impl ImageStore {
                 });
             }
         };
+        let keep = self.inner.options.keep_blobs;
+        let present = || -> Result<bool, ImageError> {
+            let key = diff.hex();
+            Ok(self.inner.has_layer(&key)? && (!keep || self.inner.is_kept(&key, descriptor.digest)?))
+        };
+        if !present()? {
+            report(LayerState::Waiting);
+        }
         let _making = self.inner.making(&diff.hex()).await;
-        if self.inner.has_layer(&diff.hex())? {
+        if present()? {
             report(LayerState::Present);
             return Ok(());
         }
@@ -216,12 +356,12 @@ impl ImageStore {
             .await
             .map_err(|_| ImageError::Interrupted)?;
         let (sender, receiver) = mpsc::channel(PIECES);
-        let inner: Arc<Inner> = Arc::clone(&self.inner);
+        let inner = Arc::clone(&self.inner);
         let expected = Expected {
             blob: Some(descriptor.digest),
-            diff,
+            diff: Some(diff),
         };
-        let unpacking = blocking(move || inner.add_layer(ChannelReader::new(receiver), expected));
+        let unpacking = blocking(move || inner.add_layer(ChannelReader::new(receiver), expected, keep));
         let fetching = fetch(registry, descriptor, sender, &report);
         let (fetched, unpacked) = tokio::join!(fetching, unpacking);
         // A failed transfer breaks the unpacking too; the transfer is then the cause to tell.
@@ -245,7 +385,22 @@ impl ImageStore {
     }
 }
 
-fn parse_manifest(image: &str, body: &[u8]) -> Result<ManifestDocument, ImageError> {
+/// The manifest of an index that fits a platform.
+pub(crate) fn choose(platform: &Platform, image: &str, manifests: &[Descriptor]) -> Result<Digest, ImageError> {
+    let fits = |descriptor: &&Descriptor| descriptor.platform.as_ref().is_some_and(|other| platform.runs(other));
+    let unspecified = |descriptor: &&Descriptor| descriptor.platform.is_none();
+    manifests
+        .iter()
+        .find(fits)
+        .or_else(|| manifests.iter().find(unspecified))
+        .map(|descriptor| descriptor.digest)
+        .ok_or_else(|| ImageError::NoPlatform {
+            image: image.to_owned(),
+            platform: platform.to_string(),
+        })
+}
+
+pub(crate) fn parse_manifest(image: &str, body: &[u8]) -> Result<ManifestDocument, ImageError> {
     serde_json::from_slice(body).map_err(|error| ImageError::Malformed {
         image: image.to_owned(),
         what: "manifest",
@@ -253,97 +408,19 @@ fn parse_manifest(image: &str, body: &[u8]) -> Result<ManifestDocument, ImageErr
     })
 }
 
-/// Sends a blob's bytes, resuming where a connection broke. A receiver that is gone ends it without error.
-async fn fetch(
-    registry: &Registry,
-    descriptor: &Descriptor,
-    sender: mpsc::Sender<Bytes>,
-    report: &(impl Fn(LayerState) + Sync),
-) -> Result<(), ImageError> {
-    let total = descriptor.size;
-    let mut done: u64 = 0;
-    let mut failures = 0;
+/// Copies everything and gives its digest.
+pub(crate) fn copy_hashed(source: &mut impl io::Read, target: &mut impl io::Write) -> io::Result<Digest> {
+    use sha2::Digest as _;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
     loop {
-        let (mut response, start) = registry.blob(descriptor.digest, done).await?;
-        let mut skip = done - start;
-        let broken = loop {
-            match response.chunk().await {
-                Ok(Some(mut chunk)) => {
-                    let skipped = skip.min(chunk.len() as u64);
-                    skip -= skipped;
-                    let piece = chunk.split_off(skipped as usize);
-                    if piece.is_empty() {
-                        continue;
-                    }
-                    done += piece.len() as u64;
-                    failures = 0;
-                    if done > total {
-                        let why = format!(
-                            "failed to copy: content at {} is longer than {total} bytes",
-                            descriptor.digest
-                        );
-                        return Err(ImageError::Registry {
-                            image: descriptor.digest.to_string(),
-                            why,
-                        });
-                    }
-                    if sender.send(piece).await.is_err() {
-                        return Ok(());
-                    }
-                    report(LayerState::Fetching { done, total });
-                }
-                Ok(None) if done >= total => return Ok(()),
-                Ok(None) => break "unexpected EOF".to_owned(),
-                Err(error) => break root_cause(&error),
-            }
+        let count = match source.read(&mut buffer) {
+            Ok(0) => return Ok(Digest::from_bytes(hash.finalize().into())),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         };
-        failures += 1;
-        if failures > RESUMES {
-            let why = format!("failed to copy: content at {}: {broken}", descriptor.digest);
-            return Err(ImageError::Registry {
-                image: descriptor.digest.to_string(),
-                why,
-            });
-        }
-        tracing::debug!(layer = %descriptor.digest, done, total, why = broken, "resuming a transfer");
-        tokio::time::sleep(RESUME_DELAY).await;
-    }
-}
-
-/// Runs blocking work; if it is abandoned it runs to its end in the background.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
-) -> Result<T, ImageError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ImageError::Interrupted)?
-}
-
-/// The blocking end of a transfer.
-struct ChannelReader {
-    receiver: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl ChannelReader {
-    fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
-        Self {
-            receiver,
-            piece: Bytes::new(),
-        }
-    }
-}
-
-impl Read for ChannelReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.piece.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
+        hash.update(&buffer[..count]);
+        target.write_all(&buffer[..count])?;
     }
 }

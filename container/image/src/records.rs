@@ -5,7 +5,7 @@
 //! lock              shared while content is being added, exclusive while it is removed
 //! index.lock        exclusive while index.json is replaced
 //! index.json        images by id
-//! blobs/sha256/HEX  manifests and configurations
+//! blobs/sha256/HEX  manifests and configurations; layers as distributed if that is wanted
 //! layers/HEX/fs     an unpacked layer in overlayfs' form; HEX is its diff id
 //! layers/HEX/layer.json
 //! leases/OWNER.json which layers a container uses
@@ -13,6 +13,7 @@
 //! ```
 
 use crate::disk::{Lock, make_folder, read_document, replace_document, replace_file, replace_volatile};
+use crate::layer::Blob;
 use crate::{Digest, Image, ImageConfig, ImageError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ pub(crate) struct Index {
 }
 
 /// One image.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ImageRecord {
     #[serde(default)]
     pub tags: BTreeSet<String>,
@@ -56,6 +57,18 @@ pub(crate) struct ImageRecord {
     pub size: u64,
     #[serde(default)]
     pub created: Option<String>,
+    /// The manifest or index that a name stood for when it was given.
+    #[serde(default)]
+    pub targets: BTreeMap<String, Digest>,
+    /// The manifest of this image; absent if none came with it.
+    #[serde(default)]
+    pub manifest: Option<Digest>,
+    /// `registry/repository@digest` names of images that it has layers of.
+    #[serde(default)]
+    pub sources: BTreeSet<String>,
+    /// Seconds since 1970 when it was entered here.
+    #[serde(default)]
+    pub entered: u64,
 }
 
 /// What is known of an unpacked layer.
@@ -73,6 +86,9 @@ pub(crate) struct LayerRecord {
     /// Hard links to files of lower layers: name, target.
     #[serde(default)]
     pub foreign_links: Vec<(OsString, OsString)>,
+    /// Its distributed forms that may be kept in `blobs/`.
+    #[serde(default)]
+    pub blobs: Vec<Blob>,
 }
 
 /// What a container uses.
@@ -143,6 +159,12 @@ impl Folder {
         } else {
             replace_file(&path, content)
         }
+    }
+
+    /// Moves a file with this digest to its place among the blobs.
+    pub fn take_blob(&self, file: &Path, digest: Digest) -> Result<(), ImageError> {
+        let path = self.blob(digest);
+        std::fs::rename(file, &path).map_err(ImageError::io("rename", path))
     }
 
     pub fn layers(&self) -> PathBuf {
@@ -287,6 +309,7 @@ impl Index {
         for (other, existing) in &mut self.images {
             if *other != id {
                 existing.tags.retain(|tag| !record.tags.contains(tag));
+                existing.targets.retain(|tag, _| !record.tags.contains(tag));
             }
         }
         match self.images.get_mut(&id) {
@@ -297,6 +320,8 @@ impl Index {
                 existing.tags.extend(record.tags);
                 existing.digests.extend(record.digests);
                 existing.blobs.extend(record.blobs);
+                existing.targets.extend(record.targets);
+                existing.manifest = record.manifest.or(existing.manifest);
                 existing.layers = record.layers;
             }
         }

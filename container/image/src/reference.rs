@@ -28,6 +28,15 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// The name as people write it: without docker.io and library/.
+    pub fn familiar(&self) -> String {
+        let full = self.to_string();
+        let Some(rest) = full.strip_prefix("docker.io/") else {
+            return full;
+        };
+        rest.strip_prefix("library/").unwrap_or(rest).to_owned()
+    }
+
     /// The last part of a manifest's address: digest or tag.
     pub(crate) fn selector(&self) -> String {
         match (&self.digest, &self.tag) {

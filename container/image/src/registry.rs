@@ -1,85 +1,45 @@
-//! Speaking with a registry: OCI distribution v2, pulling only.
+//! Reading from a registry: OCI distribution v2.
 
 use crate::config::MANIFEST_TYPES;
+use crate::connection::{ATTEMPTS, Access, Call, Failure, Server};
 use crate::hosts::Endpoint;
-use crate::login::{Challenge, basic, bounded_body, challenge, fetch_token};
-use crate::transport::{Transport, root_cause};
+use crate::login::bounded_body;
+use crate::transport::Transport;
 use crate::{Credentials, Digest, ImageError, Reference};
-use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode};
-use serde::Deserialize;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::Mutex as AsyncMutex;
+use reqwest::header::{ACCEPT, CONTENT_RANGE, HeaderValue, LINK, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// Manifests and configurations; the distribution specification suggests 4 MiB.
 pub(crate) const MAX_DOCUMENT: usize = 8 << 20;
-const MAX_ERROR_BODY: usize = 64 << 10;
-/// Tries of a request that failed in a way that may pass.
-const ATTEMPTS: u32 = 4;
-const FIRST_DELAY: Duration = Duration::from_millis(200);
+/// Pages of a list of tags or referrers, and what they may name together.
+const MAX_PAGES: usize = 1000;
+const MAX_LISTED: usize = 100_000;
 
-/// A registry as seen by one pull.
+/// A repository of a registry, as seen by one operation.
 pub(crate) struct Registry {
-    transport: Arc<Transport>,
-    reference: Reference,
-    credentials: Option<Credentials>,
-    servers: Vec<Server>,
-}
-
-struct Server {
-    endpoint: Endpoint,
-    /// What the last answer showed to work; empty before.
-    scheme: Mutex<&'static str>,
-    authorization: AsyncMutex<Option<String>>,
-}
-
-/// How a request ended badly.
-#[derive(Debug)]
-enum Failure {
-    NotFound,
-    Denied(String),
-    Status {
-        status: StatusCode,
-        text: String,
-        url: String,
-    },
-    Transport(String),
-}
-
-#[derive(Default, Deserialize)]
-struct ErrorBody {
-    #[serde(default)]
-    errors: Vec<ErrorItem>,
-}
-
-#[derive(Deserialize)]
-struct ErrorItem {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
+    pub(crate) reference: Reference,
+    pub(crate) access: Access,
+    pub(crate) servers: Vec<Server>,
 }
 
 impl Registry {
     pub fn new(
-        transport: Arc<Transport>,
+        transport: &Arc<Transport>,
         reference: Reference,
         credentials: Option<Credentials>,
         endpoints: Vec<Endpoint>,
+        actions: &str,
     ) -> Self {
         let servers = endpoints
             .into_iter()
-            .map(|endpoint| Server {
-                scheme: Mutex::new(if endpoint.guess { "" } else { endpoint.scheme }),
-                authorization: AsyncMutex::new(None),
-                endpoint,
-            })
+            .map(|endpoint| Server::new(Arc::clone(transport), endpoint))
             .collect();
+        let scope = format!("repository:{}:{actions}", reference.repository);
         Self {
-            transport,
             reference,
-            credentials,
+            access: Access { credentials, scope },
             servers,
         }
     }
@@ -92,7 +52,7 @@ impl Registry {
             if wanted.is_none() && !server.endpoint.resolve {
                 continue;
             }
-            let tail = format!("manifests/{selector}");
+            let tail = self.tail(server, &format!("manifests/{selector}"));
             match self.document(server, &tail, MANIFEST_TYPES).await {
                 Ok(body) => {
                     let digest = Digest::of(&body);
@@ -112,7 +72,8 @@ impl Registry {
     pub async fn small_blob(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {
         let mut last = Failure::NotFound;
         for server in self.servers.iter().filter(|server| server.endpoint.pull) {
-            match self.document(server, &format!("blobs/{digest}"), "*/*").await {
+            let tail = self.tail(server, &format!("blobs/{digest}"));
+            match self.document(server, &tail, "*/*").await {
                 Ok(body) if Digest::of(&body) == digest => return Ok(body),
                 Ok(body) => {
                     last = Failure::Transport(format!("content of {digest} has digest {}", Digest::of(&body)));
@@ -127,173 +88,107 @@ impl Registry {
     pub async fn blob(&self, digest: Digest, offset: u64) -> Result<(Response, u64), ImageError> {
         let mut last = Failure::NotFound;
         for server in self.servers.iter().filter(|server| server.endpoint.pull) {
-            match self.send(server, &format!("blobs/{digest}"), "*/*", offset).await {
-                Ok(response) => {
-                    let start = if response.status() == StatusCode::PARTIAL_CONTENT {
-                        offset
-                    } else {
-                        0
-                    };
-                    return Ok((response, start));
+            let tail = self.tail(server, &format!("blobs/{digest}"));
+            let mut call = Call::new(Method::GET, tail).header(ACCEPT, "*/*");
+            if offset > 0 {
+                call = call.header(RANGE, format!("bytes={offset}-"));
+            }
+            match server.send(&self.access, &call).await {
+                Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
+                    if starts_at(&response, offset) {
+                        return Ok((response, offset));
+                    }
+                    last = Failure::Transport("the answer is not the part that was asked for".into());
                 }
+                Ok(response) => return Ok((response, 0)),
                 Err(failure) => last = self.next_server(server, failure),
             }
         }
         Err(self.explain_blob(digest, last))
     }
 
+    /// All tags of the repository, in the registry's order.
+    pub async fn tags(&self) -> Result<Vec<String>, ImageError> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let mut found = Vec::new();
+        self.pages("tags/list", "application/json", |page: Page| {
+            found.extend(page.tags.unwrap_or_default());
+            found.len()
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// A list that comes in pages (RFC 5988 links).
+    pub(crate) async fn pages<T: DeserializeOwned>(
+        &self,
+        tail: &str,
+        accept: &str,
+        mut add: impl FnMut(T) -> usize,
+    ) -> Result<(), ImageError> {
+        let server = self.resolver()?;
+        let mut call = Call::new(Method::GET, self.tail(server, tail)).header(ACCEPT, accept);
+        for _ in 0..MAX_PAGES {
+            let response = server.send(&self.access, &call).await.map_err(|f| self.explain(f))?;
+            let next = next_page(&response);
+            let body = bounded_body(response, MAX_DOCUMENT).await;
+            let body = body.map_err(|why| self.explain(Failure::Transport(why)))?;
+            let page = serde_json::from_slice(&body)
+                .map_err(|error| self.explain(Failure::Transport(format!("{tail}: {error}"))))?;
+            if add(page) > MAX_LISTED {
+                break;
+            }
+            match next {
+                Some(address) => call.target = crate::connection::Target::Address(address),
+                None => return Ok(()),
+            }
+        }
+        Err(self.explain(Failure::Transport(format!("{tail}: the list does not end"))))
+    }
+
+    /// The registry itself: the only server that is written to.
+    pub(crate) fn origin(&self) -> Result<&Server, ImageError> {
+        let origin = self.servers.iter().rfind(|server| server.endpoint.origin);
+        origin.ok_or_else(|| self.explain(Failure::Transport("no server is configured for the registry".into())))
+    }
+
+    /// The first server that knows tags.
+    fn resolver(&self) -> Result<&Server, ImageError> {
+        match self.servers.iter().find(|server| server.endpoint.resolve) {
+            Some(server) => Ok(server),
+            None => self.origin(),
+        }
+    }
+
     async fn document(&self, server: &Server, tail: &str, accept: &str) -> Result<Vec<u8>, Failure> {
+        let call = Call::new(Method::GET, tail).header(ACCEPT, accept);
         let mut attempt = 0;
         loop {
-            let response = self.send(server, tail, accept, 0).await?;
+            let response = server.send(&self.access, &call).await?;
             match bounded_body(response, MAX_DOCUMENT).await {
                 Ok(body) => return Ok(body),
                 Err(why) if attempt + 1 >= ATTEMPTS => return Err(Failure::Transport(why)),
+                // What is too large stays so.
+                Err(why) if why.contains("larger than") => return Err(Failure::Transport(why)),
                 Err(_) => attempt += 1,
             }
         }
     }
 
-    /// One GET with login and retries; the answer has a good status.
-    async fn send(&self, server: &Server, tail: &str, accept: &str, offset: u64) -> Result<Response, Failure> {
-        let mut delay = FIRST_DELAY;
-        let mut logged_in = false;
-        let mut attempt = 1;
-        loop {
-            let (response, url) = self.send_once(server, tail, accept, offset).await?;
-            let status = response.status();
-            if status.is_success() {
-                return Ok(response);
-            }
-            if status == StatusCode::UNAUTHORIZED && !logged_in {
-                logged_in = true;
-                self.log_in(server, &response).await?;
-                continue;
-            }
-            let busy = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            if !busy || attempt >= ATTEMPTS {
-                return Err(refusal(response, url).await);
-            }
-            attempt += 1;
-            tokio::time::sleep(delay).await;
-            delay *= 2;
-        }
-    }
-
-    async fn send_once(
-        &self,
-        server: &Server,
-        tail: &str,
-        accept: &str,
-        offset: u64,
-    ) -> Result<(Response, String), Failure> {
-        let authorization = server.authorization.lock().await.clone();
-        let known = *server.scheme.lock().unwrap_or_else(PoisonError::into_inner);
-        let schemes: &[&'static str] = match known {
-            "" => &["https", "http"],
-            "http" => &["http"],
-            _ => &["https"],
-        };
-        let mut last = Failure::NotFound;
-        for scheme in schemes {
-            let url = self.url(server, scheme, tail);
-            let client = self
-                .transport
-                .client(&server.endpoint.authority, &server.endpoint.tls)
-                .map_err(|why| Failure::Transport(format!("failed to configure {url}: {why}")))?;
-            let mut request = client.get(&url).header(ACCEPT, accept);
-            for (name, value) in &server.endpoint.headers {
-                request = request.header(name, value);
-            }
-            if let Some(authorization) = &authorization {
-                request = request.header(AUTHORIZATION, authorization);
-            }
-            if offset > 0 {
-                request = request.header(RANGE, format!("bytes={offset}-"));
-            }
-            match request.send().await {
-                Ok(response) => {
-                    *server.scheme.lock().unwrap_or_else(PoisonError::into_inner) = scheme;
-                    return Ok((response, url));
-                }
-                Err(error) => last = Failure::Transport(transport_text(&url, &error)),
-            }
-        }
-        Err(last)
-    }
-
-    fn url(&self, server: &Server, scheme: &str, tail: &str) -> String {
-        let Endpoint {
-            authority,
-            path,
-            origin,
-            ..
-        } = &server.endpoint;
+    /// The address of something of the repository at a server.
+    pub(crate) fn tail(&self, server: &Server, rest: &str) -> String {
         // containerd tells mirrors which registry is meant.
-        let namespace = if *origin {
+        let namespace = if server.endpoint.origin {
             String::new()
         } else {
-            format!("?ns={}", self.reference.registry)
+            let joint = if rest.contains('?') { '&' } else { '?' };
+            format!("{joint}ns={}", self.reference.registry)
         };
-        format!(
-            "{scheme}://{authority}{path}/{}/{tail}{namespace}",
-            self.reference.repository
-        )
-    }
-
-    /// Answers a 401: afterwards the server's authorization is set.
-    async fn log_in(&self, server: &Server, response: &Response) -> Result<(), Failure> {
-        let headers = response
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let asked = challenge(headers);
-        // Credentials belong to the registry they were given for; a mirror does not get to see them.
-        let credentials = self.credentials.as_ref().filter(|_| server.endpoint.origin);
-        let mut authorization = server.authorization.lock().await;
-        *authorization = match asked {
-            None => {
-                return Err(Failure::Denied(
-                    "authorization failed: unknown authentication challenge".into(),
-                ));
-            }
-            Some(Challenge::Basic) => match credentials.filter(|credentials| !credentials.username.is_empty()) {
-                Some(credentials) => Some(basic(credentials)),
-                None => {
-                    return Err(Failure::Denied(
-                        "authorization failed: no basic auth credentials".into(),
-                    ));
-                }
-            },
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = match scope.is_empty() {
-                    true => format!("repository:{}:pull", self.reference.repository),
-                    false => scope,
-                };
-                let plain = response.url().scheme() == "http";
-                if credentials.is_some() && !plain && !realm.starts_with("https://") {
-                    return Err(Failure::Denied(format!(
-                        "refusing to send credentials unencrypted to {realm}"
-                    )));
-                }
-                let client = self.realm_client(server, &realm).map_err(Failure::Transport)?;
-                let token = fetch_token(&client, &realm, &service, &scope, credentials).await;
-                Some(token.map_err(Failure::Denied)?)
-            }
-        };
-        Ok(())
-    }
-
-    /// The token server may be another host, for which the endpoint's TLS settings do not hold.
-    fn realm_client(&self, server: &Server, realm: &str) -> Result<reqwest::Client, String> {
-        let authority = realm
-            .split_once("://")
-            .map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-        let same = authority.split(':').next() == server.endpoint.authority.split(':').next();
-        let own = server.endpoint.tls.clone();
-        self.transport
-            .client(authority, &if same { own } else { Default::default() })
+        format!("{}/{rest}{namespace}", self.reference.repository)
     }
 
     fn next_server(&self, server: &Server, failure: Failure) -> Failure {
@@ -303,7 +198,7 @@ impl Registry {
         failure
     }
 
-    fn explain(&self, failure: Failure) -> ImageError {
+    pub(crate) fn explain(&self, failure: Failure) -> ImageError {
         let image = self.reference.to_string();
         match failure {
             Failure::NotFound => ImageError::NotFound { image },
@@ -338,40 +233,23 @@ impl Registry {
     }
 }
 
-/// Upstream's form of a request that got no answer.
-fn transport_text(url: &str, error: &reqwest::Error) -> String {
-    let cause = root_cause(error);
-    let address = reqwest::Url::parse(url)
-        .ok()
-        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-    match address {
-        Some(address) if error.is_connect() => {
-            format!("failed to do request: Get \"{url}\": dial tcp {address}: connect: {cause}")
+/// Whether a part of a blob begins where it was asked to; an answer that does not say is believed.
+fn starts_at(response: &Response, offset: u64) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).map(HeaderValue::to_str);
+    match range {
+        None => true,
+        Some(Ok(text)) => {
+            text.strip_prefix("bytes ")
+                .and_then(|t| t.split('-').next()?.parse().ok())
+                == Some(offset)
         }
-        _ => format!("failed to do request: Get \"{url}\": {cause}"),
+        Some(Err(_)) => false,
     }
 }
 
-async fn refusal(response: Response, url: String) -> Failure {
-    let status = response.status();
-    // The body only makes the text better.
-    let body = bounded_body(response, MAX_ERROR_BODY).await.unwrap_or_default();
-    let told = serde_json::from_slice::<ErrorBody>(&body).unwrap_or_default();
-    let first = told.errors.first();
-    match status {
-        StatusCode::NOT_FOUND => Failure::NotFound,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            let told = first.map(|item| format!("{}: {}", item.code.to_lowercase(), item.message));
-            let told = told.unwrap_or_else(|| format!("unexpected status {status}"));
-            Failure::Denied(format!("server message: {told}"))
-        }
-        _ => {
-            let text = first.map(|item| format!(": {}: {}", item.code.to_lowercase(), item.message));
-            Failure::Status {
-                status,
-                text: text.unwrap_or_default(),
-                url,
-            }
-        }
-    }
+/// The address in `Link: <…>; rel="next"`.
+fn next_page(response: &Response) -> Option<reqwest::Url> {
+    let text = response.headers().get(LINK)?.to_str().ok()?;
+    let (address, rest) = text.strip_prefix('<')?.split_once('>')?;
+    rest.contains("next").then(|| response.url().join(address).ok())?
 }

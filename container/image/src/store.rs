@@ -1,7 +1,7 @@
 //! The store of images on this machine.
 
 use crate::disk::{Draft, make_folder};
-use crate::layer::{Expected, apply};
+use crate::layer::{Blob, Expected, Plan, apply};
 use crate::records::{Folder, ImageRecord, LayerRecord, Lease};
 use crate::transport::Transport;
 use crate::unpack::UnpackLimits;
@@ -20,6 +20,13 @@ const MAX_ENTRIES: u64 = 4_000_000;
 #[derive(Clone)]
 pub struct ImageStore {
     pub(crate) inner: Arc<Inner>,
+}
+
+/// A layer that was added.
+pub(crate) struct Added {
+    pub diff: Digest,
+    /// The form in which it arrived, or is kept.
+    pub blob: Blob,
 }
 
 pub(crate) struct Inner {
@@ -86,7 +93,9 @@ impl ImageStore {
             let (id, record) = index
                 .find(source)
                 .ok_or_else(|| ImageError::Absent(source.to_owned()))?;
+            let target = target_of(record, source);
             let mut record = record.clone();
+            record.targets = target.map(|target| (tag.clone(), target)).into_iter().collect();
             record.tags = [tag].into();
             index.name(id, record);
             Ok(())
@@ -151,17 +160,40 @@ impl Inner {
         lock.lock_owned().await
     }
 
-    /// Unpacks a layer from its bytes into its place. Blocking.
-    pub fn add_layer(&self, source: impl Read, expected: Expected) -> Result<(), ImageError> {
-        let draft = Draft::new(&self.folder.drafts())?;
-        let files = draft.path().join("fs");
-        make_folder(&files, 0o755)?;
-        let limits = UnpackLimits {
-            bytes: self.options.max_layer_size,
-            entries: MAX_ENTRIES,
-            allow_absolute: self.options.allow_absolute_names,
+    /// Unpacks a layer from its bytes into its place; with `keep`, its bytes stay too. Blocking.
+    ///
+    /// A layer whose files are here already is only checked, and kept.
+    pub fn add_layer(&self, source: impl Read, expected: Expected, keep: bool) -> Result<Added, ImageError> {
+        let present = match expected.diff {
+            Some(diff) => self.has_layer(&diff.hex())?,
+            None => false,
         };
-        let unpacked = apply(source, expected, &files, limits)?;
+        let draft = Draft::new(&self.folder.drafts())?;
+        let (files, blob) = (draft.path().join("fs"), draft.path().join("blob"));
+        if !present {
+            make_folder(&files, 0o755)?;
+        }
+        let plan = Plan {
+            files: (!present).then_some(files.as_path()),
+            limits: self.limits(),
+            keep: keep.then_some(blob.as_path()),
+        };
+        let applied = apply(source, expected, &plan)?;
+        let key = applied.diff.hex();
+        let added = Added {
+            diff: applied.diff,
+            blob: applied.blob,
+        };
+        if present {
+            if keep {
+                // Nothing else says whether these bytes are on disk.
+                sync_file(&blob)?;
+                self.remember_blob(&key, applied.blob)?;
+                self.folder.take_blob(&blob, applied.blob.digest)?;
+            }
+            return Ok(added);
+        }
+        let unpacked = applied.unpacked;
         let record = LayerRecord {
             bytes: unpacked.bytes,
             unsynced_since: Some(self.boot.clone()),
@@ -171,10 +203,66 @@ impl Inner {
                 .into_iter()
                 .map(|(name, target)| (OsString::from_vec(name), OsString::from_vec(target)))
                 .collect(),
+            blobs: keep.then_some(applied.blob).into_iter().collect(),
         };
+        // Out of the folder that becomes the layer's; it goes with the draft if that fails.
+        let aside = match keep {
+            true => Some(Draft::new(&self.folder.drafts())?),
+            false => None,
+        };
+        let kept = aside.as_ref().map(|aside| aside.path().join("blob"));
+        if let Some(kept) = &kept {
+            std::fs::rename(&blob, kept).map_err(ImageError::io("rename", kept))?;
+        }
         self.folder.write_layer_record(draft.path(), &record)?;
-        draft.keep_as(&self.folder.layers().join(expected.diff.hex()))?;
+        let is_ours = draft.keep_as(&self.folder.layers().join(&key))?;
+        // Only now: bytes without a layer's mark would be believed after a crash of the machine.
+        if let Some(kept) = &kept {
+            if !is_ours {
+                sync_file(kept)?;
+                self.remember_blob(&key, applied.blob)?;
+            }
+            self.folder.take_blob(kept, applied.blob.digest)?;
+        }
+        Ok(added)
+    }
+
+    fn limits(&self) -> UnpackLimits {
+        UnpackLimits {
+            bytes: self.options.max_layer_size,
+            entries: MAX_ENTRIES,
+            allow_absolute: self.options.allow_absolute_names,
+        }
+    }
+
+    /// Writes down that a layer is distributed in this form.
+    pub fn remember_blob(&self, key: &str, blob: Blob) -> Result<(), ImageError> {
+        let Some(mut record) = self.folder.layer_record(key)? else {
+            return Ok(());
+        };
+        if !record.blobs.contains(&blob) {
+            record.blobs.push(blob);
+            self.folder
+                .write_layer_record(&self.folder.layers().join(key), &record)?;
+        }
         Ok(())
+    }
+
+    /// Whether a layer's bytes with this digest are kept.
+    pub fn is_kept(&self, key: &str, digest: Digest) -> Result<bool, ImageError> {
+        let record = self.folder.layer_record(key)?;
+        let known = record.is_some_and(|record| record.blobs.iter().any(|blob| blob.digest == digest));
+        Ok(known && self.folder.blob(digest).exists())
+    }
+
+    /// A kept form of a layer whose bytes are here.
+    pub fn kept_layer(&self, key: &str) -> Result<Option<Blob>, ImageError> {
+        let record = self.folder.layer_record(key)?;
+        let blobs = record.map(|record| record.blobs);
+        Ok(blobs
+            .into_iter()
+            .flatten()
+            .find(|blob| self.folder.blob(blob.digest).exists()))
     }
 
     /// A record that is marked as not known to be on disk yet.
@@ -186,7 +274,10 @@ impl Inner {
     }
 
     /// Enters an image into the index. Blocking.
-    pub fn enter(&self, id: Digest, record: ImageRecord) -> Result<Image, ImageError> {
+    pub fn enter(&self, id: Digest, mut record: ImageRecord) -> Result<Image, ImageError> {
+        record.entered = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
         self.folder.update_index(|index| {
             index.name(id, record);
             let (_, record) = index
@@ -199,4 +290,24 @@ impl Inner {
     pub fn boot(&self) -> &str {
         &self.boot
     }
+}
+
+/// The manifest or index that a text naming this image means.
+pub(crate) fn target_of(record: &ImageRecord, text: &str) -> Option<Digest> {
+    let reference: Option<crate::Reference> = text.parse().ok();
+    let by_digest = reference.as_ref().and_then(|reference| reference.digest);
+    let by_tag = reference
+        .and_then(|reference| reference.tagged())
+        .and_then(|tag| record.targets.get(&tag).copied());
+    by_digest
+        .filter(|digest| record.digests.iter().any(|name| name.ends_with(&digest.to_string())))
+        .or(by_tag)
+        .or(record.manifest)
+        .or_else(|| record.targets.values().next().copied())
+}
+
+fn sync_file(path: &std::path::Path) -> Result<(), ImageError> {
+    std::fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(ImageError::io("sync", path))
 }

@@ -15,7 +15,6 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// No byte in this time ends a transfer; it is resumed.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-const MAX_REDIRECTS: usize = 10;
 /// More different TLS settings than any machine has.
 const MAX_CLIENTS: usize = 64;
 
@@ -69,7 +68,8 @@ impl Transport {
             .dns_resolver(Arc::new(Resolver))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+            // connection.rs follows them, with what may be told to another host.
+            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("strata/", env!("CARGO_PKG_VERSION")))
             .no_proxy();
         if !direct {

@@ -57,6 +57,36 @@ impl View {
         Ok(None)
     }
 
+    /// The names in a folder of the merged view; none if it is no folder.
+    pub fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut found = std::collections::BTreeSet::new();
+        for layer in self.layers.iter().rev() {
+            let folder = match answer(layer, path)? {
+                Answer::Here(folder) if folder.kind() == FileType::Directory => folder,
+                Answer::Here(_) | Answer::Hidden => break,
+                Answer::Below => continue,
+            };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&folder.fd, ".", flags, Mode::empty())?;
+            for item in rustix::fs::Dir::read_from(&fd)? {
+                let name = item?.file_name().to_bytes().to_vec();
+                if !matches!(name.as_slice(), b"." | b"..") {
+                    found.insert(name);
+                }
+            }
+            if opaque_mark(&folder.fd) {
+                break;
+            }
+        }
+        let mut names = Vec::new();
+        for name in found {
+            if self.lookup(&crate::pack::join(path, &name))?.is_some() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// The path of a folder with all links on its way followed inside the view; `None` if there is no such folder.
     pub fn resolve_folder(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
         let mut rest: Vec<Vec<u8>> = components(path);
