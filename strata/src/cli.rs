@@ -1,6 +1,7 @@
 //! The command line. One tree of types from which parser, help and completions derive.
 
 use crate::audit::AuditSettings;
+use crate::image::cli::{ImageArgs, LoginArgs};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::{net::IpAddr, path::PathBuf};
 
@@ -36,8 +37,15 @@ pub enum Command {
     Cluster(ClusterCommand),
     /// Show what Strata does: cluster, deployment, service, request, timings, clean-up.
     Demo(DemoArgs),
-    /// Manage the images of a node on this machine.
-    Image(ImageArgs),
+    /// Manage images on this machine.
+    Image(Box<ImageArgs>),
+    /// Log in to a registry.
+    Login(LoginArgs),
+    /// Forget the login to a registry.
+    Logout {
+        /// The registry; docker.io if none is named.
+        server: Option<String>,
+    },
     /// Look after a server's store while the server is stopped.
     Store(StoreArgs),
     /// Remove every trace of a stopped server or node from this machine.
@@ -364,64 +372,6 @@ pub struct DemoArgs {
     /// How to print the timings.
     #[arg(short, long, default_value = "text")]
     pub output: Output,
-}
-
-/// Images of a node.
-#[derive(Args)]
-pub struct ImageArgs {
-    /// The node.
-    #[command(flatten)]
-    pub node: DataDir,
-    /// Folder with a HOST[:PORT]/hosts.toml for each registry.
-    #[arg(
-        long,
-        env = REGISTRY_HOSTS,
-        default_value = "/etc/strata/certs.d",
-        global = true
-    )]
-    pub registry_hosts: PathBuf,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: ImageCommand,
-}
-
-/// What to do with images.
-#[derive(Subcommand)]
-pub enum ImageCommand {
-    /// Fetch an image.
-    Pull {
-        /// Its name.
-        image: String,
-        /// User name for the registry.
-        #[arg(long, env = "STRATA_REGISTRY_USER")]
-        username: Option<String>,
-        /// Password for the registry.
-        #[arg(long, env = "STRATA_REGISTRY_PASSWORD", hide_env_values = true)]
-        password: Option<String>,
-    },
-    /// Read a docker or OCI archive.
-    Load {
-        /// The file.
-        archive: PathBuf,
-    },
-    /// List the images.
-    Ls {
-        /// How to print them.
-        #[arg(short, long, default_value = "text")]
-        output: Output,
-    },
-    /// Remove images.
-    Rm {
-        /// Names or ids.
-        #[arg(required = true)]
-        images: Vec<String>,
-    },
-    /// Remove what no container uses and no name holds.
-    Prune {
-        /// Images with a name too.
-        #[arg(short, long)]
-        all: bool,
-    },
 }
 
 /// A stopped server's store.

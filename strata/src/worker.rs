@@ -95,12 +95,16 @@ pub fn agent_listener() -> Outcome<TcpListener> {
 
 /// The image store of a data directory.
 pub fn image_store(data_dir: &Path, registry_hosts: &Path) -> Outcome<ImageStore> {
-    let options = ImageOptions {
+    ImageStore::open(image_options(data_dir, registry_hosts)).during("opening the image store")
+}
+
+/// Where images are kept below a data directory, and how registries are reached.
+pub fn image_options(data_dir: &Path, registry_hosts: &Path) -> ImageOptions {
+    ImageOptions {
         hosts_dir: Some(registry_hosts.to_owned()),
         proxy: ProxyOptions::from_variables(|name| std::env::var(name).ok()),
         ..ImageOptions::new(data_dir.join("images"))
-    };
-    ImageStore::open(options).during("opening the image store")
+    }
 }
 
 /// Starts a node.

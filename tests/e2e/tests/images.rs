@@ -30,7 +30,7 @@ fn images_are_pulled_loaded_listed_used_and_removed() {
     busybox.archive(&archive, "example.com/loaded:2");
     let (ok, text) = strata(&["load", &archive.to_string_lossy()]);
     assert!(ok && text.contains("example.com/loaded:2"), "{text}");
-    let (_, listed) = strata(&["ls"]);
+    let (_, listed) = strata(&["ls", "--format", "{{.Repository}}:{{.Tag}}"]);
     for name in [pulled.as_str(), "example.com/loaded:2", "strata.local/hello"] {
         assert!(listed.contains(name), "{name} is not in\n{listed}");
     }
@@ -41,8 +41,8 @@ fn images_are_pulled_loaded_listed_used_and_removed() {
     k.ok("delete pod box");
     let (ok, text) = strata(&["rm", &pulled]);
     assert!(ok, "{text}");
-    let (_, listed) = strata(&["ls"]);
+    let (_, listed) = strata(&["ls", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert!(!listed.contains(&pulled), "{listed}");
-    let (ok, text) = strata(&["pull", "localhost:1/none"]);
+    let (ok, text) = strata(&["pull", "-q", "localhost:1/none"]);
     assert!(!ok && text.lines().count() == 1, "{text}");
 }
