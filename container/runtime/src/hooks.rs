@@ -3,7 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::program::c_strings;
 use crate::spec::{Hook, Spec};
-use alloc::{ffi::CString, format, string::String};
+use alloc::{ffi::CString, format, string::String, vec::Vec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use strata_sys::process::{self, Fork, ForkOptions};
@@ -42,6 +42,14 @@ pub fn run(point: &str, hooks: &[Hook], state: &str) -> Result<()> {
         run_one(hook, state).map_err(|why| Error::State(format!("error running {point} hook #{index}: {why}")))?;
     }
     Ok(())
+}
+
+/// Runs all hooks, whether others fail or not: what went wrong.
+pub fn run_all(point: &str, hooks: &[Hook], state: &str) -> Vec<Error> {
+    let outcomes = hooks.iter().enumerate().map(|(index, hook)| {
+        run_one(hook, state).map_err(|why| Error::State(format!("error running {point} hook #{index}: {why}")))
+    });
+    outcomes.filter_map(Result::err).collect()
 }
 
 fn run_one(hook: &Hook, state: &str) -> Result<()> {

@@ -121,21 +121,25 @@ fn hear(listener: &UnixListener) -> (Value, std::os::fd::OwnedFd) {
     (serde_json::from_slice(&text).unwrap(), descriptor.unwrap())
 }
 
-/// Answers one notified call with an errno: its number and process.
-fn answer(filter: &std::os::fd::OwnedFd, errno: i32) -> (i32, u32) {
+/// One notified call: its number there and the process that waits for an answer.
+fn receive(filter: &std::os::fd::OwnedFd) -> (u64, u32) {
     use std::os::fd::AsRawFd;
     const RECEIVE: libc::c_ulong = 0xc050_2100;
-    const SEND: libc::c_ulong = 0xc018_2101;
     let mut call = [0u64; 10];
-    let mut reply = [0u64; 3];
-    // SAFETY: seccomp_unotify(2): struct seccomp_notif has 80 bytes, struct seccomp_notif_resp 24.
-    unsafe {
-        assert_eq!(libc::ioctl(filter.as_raw_fd(), RECEIVE, call.as_mut_ptr()), 0);
-        reply[0] = call[0];
-        reply[2] = u64::from((-errno) as u32);
-        assert_eq!(libc::ioctl(filter.as_raw_fd(), SEND, reply.as_mut_ptr()), 0);
-    }
-    (call[2] as u32 as i32, call[1] as u32)
+    // SAFETY: seccomp_unotify(2): struct seccomp_notif has 80 bytes.
+    let result = unsafe { libc::ioctl(filter.as_raw_fd(), RECEIVE, call.as_mut_ptr()) };
+    assert_eq!(result, 0);
+    (call[0], call[1] as u32)
+}
+
+/// Answers it with an errno.
+fn answer(filter: &std::os::fd::OwnedFd, call: u64, errno: i32) {
+    use std::os::fd::AsRawFd;
+    const SEND: libc::c_ulong = 0xc018_2101;
+    let mut reply = [call, 0, u64::from((-errno) as u32)];
+    // SAFETY: seccomp_unotify(2): struct seccomp_notif_resp has 24 bytes.
+    let result = unsafe { libc::ioctl(filter.as_raw_fd(), SEND, reply.as_mut_ptr()) };
+    assert_eq!(result, 0);
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn a_listener_decides_about_notified_calls() {
             assert_eq!(message["state"]["id"], "c");
             assert_eq!(message["state"]["status"], expected);
             assert_eq!(message["state"]["annotations"]["a"], "b");
-            let (_, pid) = answer(&filter, libc::EDQUOT);
+            let (call, pid) = receive(&filter);
             // busybox's shell makes a child for mkdir or not: it is that process or its child.
             let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
             let known = message["pid"].as_u64().unwrap();
@@ -168,6 +172,7 @@ fn a_listener_decides_about_notified_calls() {
                 known == u64::from(pid) || status.is_ok_and(|text| text.contains(&format!("PPid:\t{known}"))),
                 "{message} {pid}"
             );
+            answer(&filter, call, libc::EDQUOT);
         };
         assert!(ground.call(&["create", "c"]).status.success());
         let started = ground.call(&["start", "c"]);

@@ -126,7 +126,7 @@ impl Layout {
     }
 }
 
-const CONTROLLERS: [&str; 12] = [
+const CONTROLLERS: [&str; 14] = [
     "cpu",
     "cpuacct",
     "cpuset",
@@ -139,6 +139,8 @@ const CONTROLLERS: [&str; 12] = [
     "net_prio",
     "perf_event",
     "hugetlb",
+    "rdma",
+    "misc",
 ];
 
 /// An absolute path without `.`, `..` and empty components.
@@ -210,7 +212,7 @@ fn delegate(directory: &str) -> strata_sys::Result<()> {
     let available = file::read_text(&*format!("{directory}/cgroup.controllers"), 4096)?;
     let enabled = file::read_text(&*format!("{directory}/cgroup.subtree_control"), 4096)?;
     for controller in available.split_ascii_whitespace() {
-        if ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"].contains(&controller)
+        if ["cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc"].contains(&controller)
             && !enabled.split_ascii_whitespace().any(|name| name == controller)
         {
             match file::write(

@@ -1,6 +1,6 @@
 //! OCI resource limits as files of v1 and v2.
 
-use super::{Cgroup, MemoryWatch};
+use super::{Cgroup, MemoryWatch, device_limits as devices};
 use crate::error::{Context, Error, Result};
 use crate::spec::{BlockIo, Cpu, Memory, Resources, Throttle};
 use alloc::{format, string::String, string::ToString};
@@ -11,7 +11,7 @@ use strata_sys::{Errno, file};
 
 /// What to do when the kernel lacks a knob or will not take a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
+pub(super) enum Need {
     /// It is an error.
     Required,
     /// Go on: not all kernels have it, and it does not protect anybody.
@@ -46,11 +46,7 @@ pub(super) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
             io_v1(cgroup, block_io)?
         }
     }
-    for page in &resources.hugepage_limits {
-        let name = if unified { "max" } else { "limit_in_bytes" };
-        let knob = format!("hugetlb.{}.{name}", page.page_size);
-        set(cgroup, "hugetlb", &knob, &page.limit.to_string(), Need::Wished)?;
-    }
+    devices::apply(cgroup, resources)?;
     if unified {
         for (knob, value) in &resources.unified {
             if knob.contains('/') {
@@ -64,7 +60,7 @@ pub(super) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
     Ok(())
 }
 
-fn set(cgroup: &Cgroup, controller: &str, knob: &str, value: &str, need: Need) -> Result<()> {
+pub(super) fn set(cgroup: &Cgroup, controller: &str, knob: &str, value: &str, need: Need) -> Result<()> {
     let Some(directory) = cgroup.directory(controller) else {
         return match need {
             Need::Required => Err(Error::Invalid(format!("this machine has no {controller} cgroup"))),
@@ -160,20 +156,48 @@ fn memory_v1(cgroup: &Cgroup, memory: &Memory) -> Result<()> {
 }
 
 fn memory_v2(cgroup: &Cgroup, memory: &Memory) -> Result<()> {
-    if let Some(limit) = memory.limit {
-        set(cgroup, "memory", "memory.max", &unlimited(limit), Need::Required)?;
-        // OCI swap is memory plus swap, v2's is swap alone.
-        let swap = match memory.swap {
-            Some(swap) if swap > 0 && limit > 0 => Some((swap - limit).max(0)),
-            Some(_) => Some(-1),
-            None => None,
-        };
-        if let Some(swap) = swap {
-            set(cgroup, "memory", "memory.swap.max", &unlimited(swap), Need::Wished)?;
-        }
+    if memory.check_before_update == Some(true) {
+        check_usage(cgroup, memory)?;
     }
-    if let Some(reservation) = memory.reservation {
+    let swap = swap_v2(memory)?;
+    if let Some(swap) = swap {
+        set(cgroup, "memory", "memory.swap.max", &unlimited(swap), Need::Wished)?;
+    }
+    if let Some(limit) = memory.limit.filter(|&limit| limit != 0) {
+        set(cgroup, "memory", "memory.max", &unlimited(limit), Need::Required)?;
+    }
+    if let Some(reservation) = memory.reservation.filter(|&value| value != 0) {
         set(cgroup, "memory", "memory.low", &unlimited(reservation), Need::Required)?;
+    }
+    Ok(())
+}
+
+/// The specification's swap is memory plus swap, v2's is swap alone; -1 is unlimited, `None` leaves it.
+fn swap_v2(memory: &Memory) -> Result<Option<i64>> {
+    let bad = |why: &str| Err(Error::Invalid(why.into()));
+    match (memory.limit.unwrap_or(0), memory.swap.unwrap_or(0)) {
+        // Without a limit on memory there is none on swap, as on v1.
+        (-1, 0) => Ok(Some(-1)),
+        (_, 0) => Ok(None),
+        (_, swap) if swap < 0 => Ok(Some(-1)),
+        (0, _) => bad("unable to set swap limit without memory limit"),
+        (limit, _) if limit < 0 => bad("unable to set swap limit with unlimited memory"),
+        (limit, swap) if swap < limit => bad("memory+swap limit should be >= memory limit"),
+        (limit, swap) => Ok(Some(swap - limit)),
+    }
+}
+
+/// The kernel would kill until a limit below what is in use is met; whoever asks for this wants an error.
+fn check_usage(cgroup: &Cgroup, memory: &Memory) -> Result<()> {
+    let (Some(directory), Some(limit)) = (cgroup.directory("memory"), memory.limit.filter(|&limit| limit > 0)) else {
+        return Ok(());
+    };
+    let usage = super::read(&format!("{directory}/memory.current"))?;
+    let usage: i64 = usage.trim().parse().unwrap_or(0);
+    if usage > limit {
+        return Err(Error::Invalid(format!(
+            "rejecting memory limit {limit} below the {usage} bytes in use (checkBeforeUpdate)"
+        )));
     }
     Ok(())
 }
@@ -242,9 +266,7 @@ fn weight(shares: u64) -> u64 {
 }
 
 fn io_v1(cgroup: &Cgroup, block_io: &BlockIo) -> Result<()> {
-    if let Some(weight) = block_io.weight.filter(|&weight| weight != 0) {
-        set(cgroup, "blkio", "blkio.weight", &weight.to_string(), Need::Wished)?;
-    }
+    devices::weights_v1(cgroup, block_io)?;
     for (knob, list) in [
         ("blkio.throttle.read_bps_device", &block_io.throttle_read_bps_device),
         ("blkio.throttle.write_bps_device", &block_io.throttle_write_bps_device),
@@ -269,6 +291,7 @@ fn io_v2(cgroup: &Cgroup, block_io: &BlockIo) -> Result<()> {
         let weight = 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9_999 / 990;
         set(cgroup, "io", "io.weight", &format!("default {weight}"), Need::Wished)?;
     }
+    devices::weights_v2(cgroup, block_io)?;
     for (key, list) in [
         ("rbps", &block_io.throttle_read_bps_device),
         ("wbps", &block_io.throttle_write_bps_device),
@@ -321,7 +344,26 @@ pub(super) fn watch_memory(directory: &str, unified: bool) -> Result<Option<Memo
 
 #[cfg(test)]
 mod tests {
-    use super::weight;
+    use super::{Memory, swap_v2, weight};
+
+    #[test]
+    fn swap_is_what_is_left_beyond_the_memory() {
+        let of = |limit: i64, swap: i64| {
+            swap_v2(&Memory {
+                limit: Some(limit),
+                swap: Some(swap),
+                ..Memory::default()
+            })
+        };
+        assert_eq!(of(100, 150).unwrap(), Some(50));
+        assert_eq!(of(100, 100).unwrap(), Some(0));
+        assert_eq!(of(100, -1).unwrap(), Some(-1));
+        assert_eq!(of(100, 0).unwrap(), None);
+        assert_eq!(of(-1, 0).unwrap(), Some(-1));
+        for (limit, swap) in [(0, 50), (-1, 50), (100, 99)] {
+            assert!(of(limit, swap).is_err(), "{limit} {swap}");
+        }
+    }
 
     #[test]
     fn shares_become_weights() {

@@ -5,6 +5,7 @@
 //! born inside (`CLONE_INTO_CGROUP`). The `unified` hierarchy of a hybrid system is left alone.
 
 mod device;
+mod device_limits;
 mod layout;
 mod limits;
 
@@ -29,6 +30,8 @@ const FILE_LIMIT: usize = 1 << 20;
 pub struct Cgroup {
     layout: Layout,
     path: String,
+    /// Where processes enter instead, by mount of the hierarchy.
+    below: Vec<(String, String)>,
 }
 
 /// What a process needs to enter a cgroup.
@@ -69,7 +72,53 @@ impl Cgroup {
         Ok(Cgroup {
             layout: layout.clone(),
             path: clean,
+            below: Vec::new(),
         })
+    }
+
+    /// The same, entered at `path` below it: in the hierarchies with these controllers, or all when there are none.
+    /// Errors: it is not there.
+    pub fn entered_below(mut self, controllers: &str, path: &str) -> Result<Self> {
+        let bad = || Error::Invalid(format!("bad sub-cgroup path {path:?}"));
+        let clean = match path.trim_matches('/') {
+            "" => String::new(),
+            _ => layout::clean(path).ok_or_else(bad)?,
+        };
+        for name in controllers.split(',').filter(|name| !name.is_empty()) {
+            if self.layout.is_unified() || self.layout.hierarchy(name).is_none() {
+                return Err(Error::Invalid(format!("unknown controller {name:?} in a sub-cgroup")));
+            }
+        }
+        for hierarchy in self.layout.hierarchies() {
+            let named = |name: &str| hierarchy.name == name || hierarchy.controllers.iter().any(|own| own == name);
+            if controllers.is_empty() || controllers.split(',').any(named) {
+                let whole = format!("{}{clean}", self.path);
+                file::open_directory(&*hierarchy.directory(&whole))
+                    .context(|| format!("sub-cgroup {path:?} of the container"))?;
+                self.below.retain(|entry| entry.0 != hierarchy.mount);
+                self.below.push((hierarchy.mount.clone(), whole));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether it is there in some hierarchy.
+    pub fn exists(&self) -> bool {
+        let mut hierarchies = self.layout.hierarchies().iter();
+        hierarchies.any(|hierarchy| file::exists(&*hierarchy.directory(&self.path)))
+    }
+
+    /// Whether its processes are frozen.
+    pub fn is_frozen(&self) -> bool {
+        let Some(directory) = self.directory("freezer") else {
+            return false;
+        };
+        let (name, frozen) = if self.layout.is_unified() {
+            ("cgroup.freeze", "1")
+        } else {
+            ("freezer.state", "FROZEN")
+        };
+        file::read_text(&*format!("{directory}/{name}"), 4096).is_ok_and(|text| text.trim() == frozen)
     }
 
     /// Path in each hierarchy.
@@ -93,7 +142,8 @@ impl Cgroup {
     pub fn entry(&self) -> Result<Entry> {
         let mut entry = Entry::default();
         for hierarchy in self.layout.hierarchies() {
-            let directory = hierarchy.directory(&self.path);
+            let below = self.below.iter().find(|entry| entry.0 == hierarchy.mount);
+            let directory = hierarchy.directory(below.map_or(&self.path, |entry| &entry.1));
             if hierarchy.unified {
                 entry.directory = Some(file::open_directory(&*directory).context(|| format!("open {directory}"))?);
             } else {

@@ -26,7 +26,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::switch("no-new-privs", "", "forbid gaining privileges"),
     Flag::value("cap", "c", "further capability"),
     Flag::value("preserve-fds", "", "how many further descriptors it inherits"),
-    Flag::value("cgroup", "", "not supported"),
+    Flag::value("cgroup", "", "[CONTROLLERS:]PATH below the container's cgroup to enter"),
     Flag::switch("ignore-paused", "", "also in a paused container"),
 ];
 
@@ -39,9 +39,6 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
             return Err(Error::State(why.into()));
         }
         _ => {}
-    }
-    if arguments.value("cgroup").is_some() {
-        return Err(Error::Invalid("--cgroup is not supported".into()));
     }
     let spec = container.config()?;
     let process = describe(&spec, arguments)?;
@@ -59,7 +56,11 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
     }
     let init = container.init()?;
     let record = &container.record;
-    let cgroup = container.cgroup()?;
+    let mut cgroup = container.cgroup()?;
+    for place in arguments.values("cgroup") {
+        let (controllers, path) = place.split_once(':').unwrap_or(("", place));
+        cgroup = cgroup.entered_below(controllers, path)?;
+    }
     let created = strata_runtime::execute(Execution {
         init: init.as_fd(),
         spec: &spec,

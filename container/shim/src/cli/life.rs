@@ -6,10 +6,10 @@ use super::flags::{Arguments, Flag};
 use super::store::{self, Container, GATE, Record, Status};
 use alloc::{format, string::String, string::ToString};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use strata_runtime::cgroup::{Cgroup, Layout};
 use strata_runtime::seccomp::Filter;
-use strata_runtime::spec::{NamespaceKind, Resources, Spec};
+use strata_runtime::spec::{NamespaceKind, Process, Spec};
 use strata_runtime::{Choices, Context, Created, Creation, Error, Result, Streams, hooks};
 use strata_sys::{Errno, file, process, signal};
 
@@ -42,25 +42,6 @@ pub(super) const KILL_FLAGS: &[Flag] = &[Flag::switch("all", "a", "signal all pr
 
 pub(super) const DELETE_FLAGS: &[Flag] = &[Flag::switch("force", "f", "kill it first; a missing one is no error")];
 
-pub(super) const UPDATE_FLAGS: &[Flag] = &[
-    Flag::value(
-        "resources",
-        "r",
-        "JSON file with linux.resources; - is the standard input",
-    ),
-    Flag::value("blkio-weight", "", "10 to 1000"),
-    Flag::value("cpu-period", "", "microseconds"),
-    Flag::value("cpu-quota", "", "microseconds"),
-    Flag::value("cpu-burst", "", "microseconds"),
-    Flag::value("cpu-share", "", "2 to 262144"),
-    Flag::value("cpuset-cpus", "", "list of CPUs"),
-    Flag::value("cpuset-mems", "", "list of memory nodes"),
-    Flag::value("memory", "", "bytes"),
-    Flag::value("memory-reservation", "", "bytes"),
-    Flag::value("memory-swap", "", "bytes of memory and swap; -1 unlimited"),
-    Flag::value("pids-limit", "", "processes"),
-];
-
 pub(super) fn create(global: &Global, arguments: &Arguments) -> Result<i32> {
     make(global, arguments, true).map(|_| 0)
 }
@@ -70,13 +51,13 @@ struct Made {
     container: Container,
     created: Created,
     spec: Spec,
-    cgroup: Cgroup,
 }
 
 fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> {
     let id = arguments.id()?;
     let bundle = absolute(arguments.value("bundle").unwrap_or("."))?;
-    let (spec, text) = store::load_config(&format!("{bundle}/config.json"))?;
+    let (mut spec, text) = store::load_config(&format!("{bundle}/config.json"))?;
+    let preserve = preserved(global, arguments, spec.process.as_mut())?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let socket = arguments.value("console-socket");
     if terminal && detached && socket.is_none() {
@@ -93,9 +74,13 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
         None => None,
     };
     let filter = Filter::of(&spec)?;
-    let (path, directory) = store::make(global, id)?;
     let layout = Layout::detect()?;
     let cgroup_path = cgroup_path(global, &spec, id);
+    let (path, directory) = store::make(global, id)?;
+    if let Err(error) = check_unused(&layout, &cgroup_path) {
+        store::forget(&path)?;
+        return Err(error);
+    }
     let outcome = Cgroup::create(&layout, &cgroup_path).and_then(|cgroup| {
         let gate = make_gate(&directory)?;
         let created = strata_runtime::create(Creation {
@@ -108,7 +93,7 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
             gate,
             filter: filter.as_ref(),
             shared_pid: None,
-            preserve: arguments.number("preserve-fds")?.unwrap_or(0) as u32,
+            preserve,
             choices: Choices {
                 no_pivot: arguments.has("no-pivot"),
                 no_new_keyring: arguments.has("no-new-keyring"),
@@ -122,10 +107,9 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
                 record,
             },
             created,
-            cgroup,
         ))
     });
-    let finish = |(container, mut created, cgroup): (Container, Created, Cgroup)| -> Result<Made> {
+    let finish = |(container, mut created): (Container, Created)| -> Result<Made> {
         let kept = container.save(&text).and_then(|()| {
             if let (Some(socket), Some(master)) = (&console, created.terminal.take()) {
                 console::send(socket, &master)?;
@@ -143,7 +127,6 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
             container,
             created,
             spec: Spec::default(),
-            cgroup,
         })
     };
     match outcome.and_then(finish) {
@@ -153,9 +136,59 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
                 let _ = cgroup.remove();
             }
             let _ = store::forget(&path);
+            run_poststop(global, &spec, id, &bundle);
             Err(explain(error))
         }
     }
+}
+
+/// A container that shared its cgroup would be limited, frozen and killed with the others; a frozen one never begins.
+fn check_unused(layout: &Layout, path: &str) -> Result<()> {
+    let cgroup = Cgroup::open(layout, path)?;
+    if !cgroup.exists() {
+        return Ok(());
+    }
+    let processes = cgroup.processes()?.len();
+    if processes > 0 {
+        return Err(Error::State(format!(
+            "container's cgroup is not empty: {processes} process(es) found"
+        )));
+    }
+    if cgroup.is_frozen() {
+        return Err(Error::State("container's cgroup unexpectedly frozen".into()));
+    }
+    Ok(())
+}
+
+/// How many descriptors from 3 on the container inherits: those asked for, and sockets that systemd passed
+/// (sd_listen_fds(3)), which its process is told of.
+pub(super) fn preserved(global: &Global, arguments: &Arguments, process: Option<&mut Process>) -> Result<u32> {
+    let variable = |name: &str| {
+        let found = global
+            .environment
+            .iter()
+            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+        found.and_then(|value| value.parse::<u32>().ok())
+    };
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let mut listening = variable("LISTEN_FDS").unwrap_or(0);
+    if variable("LISTEN_PID").is_some_and(|pid| pid as i32 != own) {
+        listening = 0;
+    }
+    let wanted = arguments.number("preserve-fds")?.unwrap_or(0);
+    let wanted = u32::try_from(wanted).map_err(|_| Error::Invalid(format!("--preserve-fds: bad number {wanted}")))?;
+    let count = wanted.saturating_add(listening);
+    for number in 3..3u32.saturating_add(count) {
+        // SAFETY: only looked at; the kernel says whether it is one.
+        let descriptor = unsafe { rustix::fd::BorrowedFd::borrow_raw(number as i32) };
+        rustix::io::fcntl_getfd(descriptor)
+            .context(|| format!("unable to stat preserved-fd {} (of {count})", number - 3))?;
+    }
+    if let Some(process) = process.filter(|_| listening > 0) {
+        process.env.push(format!("LISTEN_FDS={listening}"));
+        process.env.push(String::from("LISTEN_PID=1"));
+    }
+    Ok(count)
 }
 
 /// The words that users know from runc.
@@ -230,18 +263,38 @@ pub(super) fn write_pid(path: &str, pid: i32) -> Result<()> {
 pub(super) fn start(global: &Global, arguments: &Arguments) -> Result<i32> {
     let container = Container::load(global, arguments.id()?)?;
     match container.status()? {
+        Status::Created if container.cgroup()?.is_frozen() => {
+            return Err(Error::State("cannot start a paused container".into()));
+        }
         Status::Created => {}
         Status::Stopped => return Err(Error::State("cannot start a container that has stopped".into())),
         _ => return Err(Error::State("cannot start an already running container".into())),
     }
     open_gate(&container)?;
-    let spec = container.config()?;
-    if let Some(hooks) = &spec.hooks {
-        let record = &container.record;
-        let state = hooks::state_json(&spec, &record.id, "running", record.pid, &record.bundle);
-        hooks::run("poststart", &hooks.poststart, &state)?;
+    let outcome = run_poststart(&container, &container.config()?);
+    if outcome.is_err()
+        && let Ok(init) = container.init()
+    {
+        // runtime.md#lifecycle, step 9.
+        let _ = process::signal(&init, libc::SIGKILL);
     }
-    Ok(0)
+    outcome.map(|()| 0)
+}
+
+fn run_poststart(container: &Container, spec: &Spec) -> Result<()> {
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
+    let record = &container.record;
+    let state = hooks::state_json(spec, &record.id, "running", record.pid, &record.bundle);
+    hooks::run("poststart", &hooks.poststart, &state)
+}
+
+/// Runs the hooks of a container that is gone. What fails is told and changes nothing (runtime.md#lifecycle, step 13).
+fn run_poststop(global: &Global, spec: &Spec, id: &str, bundle: &str) {
+    let Some(hooks) = &spec.hooks else { return };
+    let state = hooks::state_json(spec, id, "stopped", 0, bundle);
+    for error in hooks::run_all("poststop", &hooks.poststop, &state) {
+        global.log.write("warning", &error.to_string());
+    }
 }
 
 fn open_gate(container: &Container) -> Result<()> {
@@ -250,7 +303,33 @@ fn open_gate(container: &Container) -> Result<()> {
     let gate = rustix::fs::openat(&container.directory, GATE, flags, Mode::empty()).context(what)?;
     // Whoever removes it is the one that starts: two commands cannot both.
     rustix::fs::unlinkat(&container.directory, GATE, AtFlags::empty()).context(what)?;
-    file::write_all(&gate, b"0").context(what)
+    file::write_all(&gate, b"0").context(what)?;
+    await_exec(&gate)
+}
+
+/// Waits until nobody holds the gate's other end: the container's init does until its program begins, or it fails.
+/// What is told to the container from then on reaches the program.
+fn await_exec(gate: &OwnedFd) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    // Longer than what the hooks that run before may take.
+    let limit = Timespec {
+        tv_sec: 240,
+        tv_nsec: 0,
+    };
+    loop {
+        // Errors are always told of.
+        match poll(&mut [PollFd::new(gate, PollFlags::empty())], Some(&limit)) {
+            Ok(0) => return Err(Error::State("the program did not begin in 4 minutes".into())),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => {
+                return Err(Error::System {
+                    what: "wait for the program".into(),
+                    errno,
+                });
+            }
+        }
+    }
 }
 
 pub(super) fn kill(global: &Global, arguments: &Arguments) -> Result<i32> {
@@ -284,7 +363,7 @@ pub(super) fn delete(global: &Global, arguments: &Arguments) -> Result<i32> {
             result => result?,
         }
     }
-    destroy(&container)?;
+    destroy(global, &container)?;
     Ok(0)
 }
 
@@ -321,7 +400,7 @@ fn await_end(pidfd: &OwnedFd) -> Result<()> {
 }
 
 /// Removes what is left of a container whose init has ended.
-fn destroy(container: &Container) -> Result<()> {
+pub(super) fn destroy(global: &Global, container: &Container) -> Result<()> {
     let cgroup = container.cgroup()?;
     // Without a pid namespace of its own a container's processes outlive its init.
     cgroup.signal_all(libc::SIGKILL)?;
@@ -334,12 +413,8 @@ fn destroy(container: &Container) -> Result<()> {
         strata_runtime::leave_root(&container.record.rootfs);
     }
     store::forget(&container.path)?;
-    if let Ok(spec) = spec
-        && let Some(hooks) = &spec.hooks
-    {
-        let record = &container.record;
-        let state = hooks::state_json(&spec, &record.id, "stopped", 0, &record.bundle);
-        hooks::run("poststop", &hooks.poststop, &state)?;
+    if let Ok(spec) = spec {
+        run_poststop(global, &spec, &container.record.id, &container.record.bundle);
     }
     Ok(())
 }
@@ -354,7 +429,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<i32> {
     if let Err(error) = outcome {
         let _ = process::signal(&made.created.child.pidfd, libc::SIGKILL);
         let _ = process::reap(made.created.child.pid);
-        destroy(&made.container)?;
+        destroy(global, &made.container)?;
         return Err(explain(error));
     }
     if detached {
@@ -363,7 +438,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<i32> {
     let master = made.created.terminal.take();
     let code = console::supervise(&made.created.child, master)?;
     if !arguments.has("keep") {
-        destroy(&made.container)?;
+        destroy(global, &made.container)?;
     }
     Ok(code)
 }
@@ -371,13 +446,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<i32> {
 fn begin(made: &Made) -> Result<()> {
     open_gate(&made.container)?;
     made.created.await_program()?;
-    debug_assert!(!made.cgroup.path().is_empty());
-    if let Some(hooks) = &made.spec.hooks {
-        let record = &made.container.record;
-        let state = hooks::state_json(&made.spec, &record.id, "running", record.pid, &record.bundle);
-        hooks::run("poststart", &hooks.poststart, &state)?;
-    }
-    Ok(())
+    run_poststart(&made.container, &made.spec)
 }
 
 pub(super) fn pause(global: &Global, arguments: &Arguments) -> Result<i32> {
@@ -394,48 +463,4 @@ pub(super) fn resume(global: &Global, arguments: &Arguments) -> Result<i32> {
         Status::Paused => container.cgroup()?.freeze(false).map(|()| 0),
         _ => Err(Error::State("container not paused".into())),
     }
-}
-
-pub(super) fn update(global: &Global, arguments: &Arguments) -> Result<i32> {
-    let container = Container::load(global, arguments.id()?)?;
-    let mut resources = match arguments.value("resources") {
-        None => Resources::default(),
-        Some(path) => read_resources(path)?,
-    };
-    let unsigned =
-        |name: &str| -> Result<Option<u64>> { Ok(arguments.number(name)?.map(|number| number.max(0) as u64)) };
-    let cpu = resources.cpu.get_or_insert_default();
-    cpu.shares = unsigned("cpu-share")?.or(cpu.shares);
-    cpu.period = unsigned("cpu-period")?.or(cpu.period);
-    cpu.burst = unsigned("cpu-burst")?.or(cpu.burst);
-    cpu.quota = arguments.number("cpu-quota")?.or(cpu.quota);
-    if let Some(cpus) = arguments.value("cpuset-cpus") {
-        cpu.cpus = cpus.into();
-    }
-    if let Some(mems) = arguments.value("cpuset-mems") {
-        cpu.mems = mems.into();
-    }
-    let memory = resources.memory.get_or_insert_default();
-    memory.limit = arguments.number("memory")?.or(memory.limit);
-    memory.reservation = arguments.number("memory-reservation")?.or(memory.reservation);
-    memory.swap = arguments.number("memory-swap")?.or(memory.swap);
-    if let Some(limit) = arguments.number("pids-limit")? {
-        resources.pids.get_or_insert_default().limit = Some(limit);
-    }
-    if let Some(weight) = arguments.number("blkio-weight")? {
-        resources.block_io.get_or_insert_default().weight = Some(weight as u16);
-    }
-    container.cgroup()?.apply(&resources)?;
-    Ok(0)
-}
-
-fn read_resources(path: &str) -> Result<Resources> {
-    const LIMIT: usize = 1 << 20;
-    let text = if path == "-" {
-        file::read_all(strata_sys::stream::input(), LIMIT)
-    } else {
-        file::read_at(CWD, path, LIMIT)
-    };
-    let text = text.context(|| format!("read {path}"))?;
-    serde_json::from_slice(&text).map_err(|error| Error::Invalid(format!("{path}: {error}")))
 }

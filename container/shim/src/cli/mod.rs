@@ -1,16 +1,20 @@
 //! The OCI runtime command line, with runc's commands and flags.
 
 mod console;
+mod events;
 mod execute;
 mod flags;
 mod life;
+mod log;
 mod own_program;
+mod processes;
 mod show;
 mod store;
+mod update;
 
-use alloc::{format, string::String, string::ToString};
+use alloc::{format, string::String, string::ToString, vec::Vec};
 use flags::{Arguments, Flag};
-use rustix::fs::{CWD, Mode, OFlags};
+use log::Log;
 use strata_runtime::{Error, Result};
 use strata_sys::file;
 
@@ -37,6 +41,8 @@ const GLOBAL: &[Flag] = &[
 struct Global {
     root: String,
     systemd: bool,
+    log: Log,
+    environment: Vec<String>,
 }
 
 /// A command: name, flags, parameters, what it does, and the function that does it.
@@ -107,10 +113,17 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "ps",
-        flags: show::PS_FLAGS,
-        parameters: "ID",
+        flags: processes::FLAGS,
+        parameters: "ID [OPTION OF ps…]",
         about: "list a container's processes",
-        run: show::ps,
+        run: processes::ps,
+    },
+    Command {
+        name: "events",
+        flags: events::FLAGS,
+        parameters: "ID",
+        about: "print what a container uses and when it runs out of memory",
+        run: events::events,
     },
     Command {
         name: "pause",
@@ -128,10 +141,10 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "update",
-        flags: life::UPDATE_FLAGS,
+        flags: update::FLAGS,
         parameters: "ID",
         about: "change a container's limits",
-        run: life::update,
+        run: update::update,
     },
     Command {
         name: "features",
@@ -151,13 +164,13 @@ const COMMANDS: &[Command] = &[
 
 /// Runs the command line; the exit code.
 pub(crate) fn run(arguments: &[String], environment: &[String]) -> i32 {
-    let mut log = (String::new(), false);
+    let mut log = Log::default();
     let outcome = dispatch(arguments, environment, &mut log);
     match outcome {
         Ok(code) => code,
         Err(error) => {
             let text = error.to_string();
-            report(&log, &text);
+            log.report(&text);
             let name = arguments
                 .iter()
                 .skip(1)
@@ -171,15 +184,19 @@ pub(crate) fn run(arguments: &[String], environment: &[String]) -> i32 {
     }
 }
 
-fn dispatch(arguments: &[String], environment: &[String], log: &mut (String, bool)) -> Result<i32> {
+fn dispatch(arguments: &[String], environment: &[String], log: &mut Log) -> Result<i32> {
     let given = Arguments::parse(GLOBAL, arguments.get(1..).unwrap_or(&[]), true)?;
-    *log = (
-        given.value("log").unwrap_or_default().into(),
-        given.value("log-format") == Some("json"),
-    );
+    *log = Log {
+        path: given.value("log").unwrap_or_default().into(),
+        json: match given.value("log-format") {
+            None | Some("text" | "") => false,
+            Some("json") => true,
+            Some(other) => return Err(Error::Invalid(format!("invalid log-format: {other}"))),
+        },
+    };
     if given.has("version") {
         print(&format!(
-            "strata-runtime version {}\nspec: 1.2.0\n",
+            "strata-runtime version {}\nspec: 1.3.0\n",
             env!("CARGO_PKG_VERSION")
         ))?;
         return Ok(0);
@@ -196,13 +213,15 @@ fn dispatch(arguments: &[String], environment: &[String], log: &mut (String, boo
         .iter()
         .find(|command| command.name == name)
         .ok_or_else(|| Error::Invalid(format!("unknown command {name:?}; see strata-runtime --help")))?;
-    let own = Arguments::parse(command.flags, rest, command.name == "exec")?;
+    let own = Arguments::parse(command.flags, rest, matches!(command.name, "exec" | "ps"))?;
     if matches!(command.name, "create" | "run" | "exec") {
         own_program::protect(arguments, environment)?;
     }
     let global = Global {
         root: given.value("root").unwrap_or(DEFAULT_ROOT).into(),
         systemd: given.has("systemd-cgroup"),
+        log: log.clone(),
+        environment: environment.to_vec(),
     };
     (command.run)(&global, &own)
 }
@@ -226,27 +245,4 @@ fn print(text: &str) -> Result<()> {
         what: "write to the standard output".into(),
         errno,
     })
-}
-
-/// Engines read the last error from the log; people read it from the standard error.
-fn report((path, json): &(String, bool), text: &str) {
-    let _ = file::write_all(
-        strata_sys::stream::error(),
-        format!("strata-runtime: {text}\n").as_bytes(),
-    );
-    if path.is_empty() {
-        return;
-    }
-    let stamp = strata_sys::time::rfc3339(strata_sys::time::now());
-    let time = core::str::from_utf8(&stamp).unwrap_or_default();
-    let quoted = serde_json::to_string(text).unwrap_or_default();
-    let line = if *json {
-        format!("{{\"level\":\"error\",\"msg\":{quoted},\"time\":\"{time}\"}}\n")
-    } else {
-        format!("time=\"{time}\" level=error msg={quoted}\n")
-    };
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
-    if let Ok(log) = rustix::fs::openat(CWD, &**path, flags, Mode::from_raw_mode(0o644)) {
-        let _ = file::write_all(log, line.as_bytes());
-    }
 }

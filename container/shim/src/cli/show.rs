@@ -14,8 +14,6 @@ pub(super) const LIST_FLAGS: &[Flag] = &[
     Flag::switch("quiet", "q", "names only"),
 ];
 
-pub(super) const PS_FLAGS: &[Flag] = &[Flag::value("format", "f", "table or json")];
-
 pub(super) const SPEC_FLAGS: &[Flag] = &[
     Flag::value("bundle", "b", "directory to write to (default .)"),
     Flag::switch("rootless", "", "not supported"),
@@ -32,8 +30,9 @@ struct Shown<'a> {
     bundle: &'a str,
     rootfs: &'a str,
     created: &'a str,
+    #[serde(skip_serializing_if = "alloc::collections::BTreeMap::is_empty")]
     annotations: &'a alloc::collections::BTreeMap<String, String>,
-    owner: &'static str,
+    owner: String,
 }
 
 fn shown(container: &Container) -> Result<Shown<'_>> {
@@ -52,8 +51,21 @@ fn shown(container: &Container) -> Result<Shown<'_>> {
         rootfs: &record.rootfs,
         created: &record.created,
         annotations: &record.annotations,
-        owner: "root",
+        owner: owner(container)?,
     })
+}
+
+/// Who made it: the owner of its directory.
+fn owner(container: &Container) -> Result<String> {
+    let stat = rustix::fs::fstat(&container.directory).context(|| "look at the container's directory")?;
+    let known = file::read("/etc/passwd", 4 << 20).unwrap_or_else(|_| Vec::new());
+    let known = String::from_utf8_lossy(&known).into_owned();
+    let name = known.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, uid) = (fields.next()?, fields.next()?, fields.next()?);
+        (uid.parse() == Ok(stat.st_uid)).then_some(name)
+    });
+    Ok(name.map_or_else(|| format!("#{}", stat.st_uid), String::from))
 }
 
 fn pretty<T: Serialize>(value: &T) -> Result<()> {
@@ -77,32 +89,43 @@ pub(super) fn list(global: &Global, arguments: &Arguments) -> Result<i32> {
         .filter_map(|name| Container::load(global, name).ok())
         .collect();
     let rows = containers.iter().map(shown).collect::<Result<Vec<_>>>()?;
-    if arguments.value("format") == Some("json") {
-        return pretty(&rows).map(|()| 0);
+    match arguments.value("format").unwrap_or("table") {
+        "json" => {
+            let text = serde_json::to_string(&rows).map_err(|error| Error::State(error.to_string()))?;
+            return print(&format!("{}\n", if rows.is_empty() { "null" } else { &text })).map(|()| 0);
+        }
+        "table" => {}
+        other => return Err(Error::Invalid(format!("invalid format option {other:?}"))),
     }
-    let mut text = format!("{:<20} {:<8} {:<8} {:<32} CREATED\n", "ID", "PID", "STATUS", "BUNDLE");
+    let mut cells: Vec<[String; 6]> =
+        alloc::vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from)];
     for row in rows {
-        text += &format!(
-            "{:<20} {:<8} {:<8} {:<32} {}\n",
-            row.id, row.pid, row.status, row.bundle, row.created
-        );
+        let texts = [
+            row.id,
+            &row.pid.to_string(),
+            row.status,
+            row.bundle,
+            row.created,
+            &row.owner,
+        ];
+        cells.push(texts.map(String::from));
     }
-    print(&text).map(|()| 0)
+    print(&table(&cells)).map(|()| 0)
 }
 
-pub(super) fn ps(global: &Global, arguments: &Arguments) -> Result<i32> {
-    let container = Container::load(global, arguments.id()?)?;
-    let processes = container.cgroup()?.processes()?;
-    if arguments.value("format") == Some("json") {
-        return pretty(&processes).map(|()| 0);
+/// Columns as wide as their longest cell and three more, and 12 at least.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0).max(9) + 3;
+    let widths: [usize; COLUMNS] = core::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = if column + 1 == COLUMNS { 0 } else { widths[column] };
+            text += &format!("{cell:<width$}");
+        }
+        text.push('\n');
     }
-    let mut text = String::from("PID      CMD\n");
-    for pid in processes {
-        let line = file::read(&*format!("/proc/{pid}/cmdline"), 64 << 10).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        text += &format!("{pid:<8} {}\n", line.trim_end());
-    }
-    print(&text).map(|()| 0)
+    text
 }
 
 pub(super) fn features(_: &Global, _: &Arguments) -> Result<i32> {
@@ -114,36 +137,7 @@ pub(super) fn features(_: &Global, _: &Arguments) -> Result<i32> {
 }
 
 /// features.md of the runtime specification.
-const FEATURES: &str = r#"{
-  "ociVersionMin": "1.0.0",
-  "ociVersionMax": "1.2.0",
-  "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-  "mountOptions": ["async", "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime",
-    "noexec", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime",
-    "relatime", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid",
-    "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid",
-    "rsymfollow", "runbindable", "rw", "shared", "slave", "strictatime", "suid", "symfollow", "unbindable"],
-  "linux": {
-    "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-    "capabilities": [@CAPABILITIES@],
-    "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
-    "seccomp": {
-      "enabled": true,
-      "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-        "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
-      "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
-        "SCMP_CMP_NE"],
-      "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
-      "knownFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"],
-      "supportedFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]
-    },
-    "apparmor": {"enabled": false},
-    "selinux": {"enabled": false},
-    "intelRdt": {"enabled": false},
-    "mountExtensions": {"idmap": {"enabled": false}}
-  }
-}
-"#;
+const FEATURES: &str = include_str!("features.json");
 
 pub(super) fn spec(_: &Global, arguments: &Arguments) -> Result<i32> {
     if arguments.has("rootless") {

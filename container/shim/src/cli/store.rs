@@ -171,7 +171,7 @@ impl Container {
         if rustix::fs::statat(&self.directory, GATE, AtFlags::empty()).is_ok() {
             return Ok(Status::Created);
         }
-        Ok(if is_frozen(&self.cgroup()?) {
+        Ok(if self.cgroup()?.is_frozen() {
             Status::Paused
         } else {
             Status::Running
@@ -192,18 +192,6 @@ fn write_new(directory: &OwnedFd, name: &str, content: &[u8]) -> strata_sys::Res
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))?;
     file::write_all(&file, content)
-}
-
-fn is_frozen(cgroup: &Cgroup) -> bool {
-    let Some(directory) = cgroup.directory("freezer") else {
-        return false;
-    };
-    let (name, frozen) = if cgroup.layout().is_unified() {
-        ("cgroup.freeze", "1")
-    } else {
-        ("freezer.state", "FROZEN")
-    };
-    file::read_text(&*format!("{directory}/{name}"), 4096).is_ok_and(|text| text.trim() == frozen)
 }
 
 /// Names of all containers.

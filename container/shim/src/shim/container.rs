@@ -292,10 +292,11 @@ impl Container {
     pub(super) fn remove(&self) -> Result<()> {
         self.cgroup.signal_all(libc::SIGKILL)?;
         self.cgroup.remove()?;
-        match &self.spec.hooks {
-            Some(list) => hooks::run("poststop", &list.poststop, &self.oci_state("stopped")),
-            None => Ok(()),
+        if let Some(list) = &self.spec.hooks {
+            // runtime.md#lifecycle, step 13: a failure changes nothing.
+            let _ = hooks::run_all("poststop", &list.poststop, &self.oci_state("stopped"));
         }
+        Ok(())
     }
 
     /// Takes note of the memory watch; whether something was killed since.
