@@ -212,3 +212,72 @@ authorizers:
     assert!(metrics.contains("decision=\"denied\",name=\"judge.example\",type=\"Webhook\""));
     cancel.cancel();
 }
+
+const ASKING: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: asking}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {operations: [CREATE], apiGroups: [""], apiVersions: [v1], resources: [configmaps]}
+  matchConditions:
+  - {name: asked-first, expression: "authorizer.path('/first').check('get').reason() != 'not you'"}
+  validations:
+  - expression: "!authorizer.group('example.com').resource('laundry').check('launder').allowed()"
+    message: who may launder may not
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: asking}
+spec: {policyName: asking, validationActions: [Deny]}
+"#;
+
+#[tokio::test]
+async fn what_expressions_ask_is_put_to_webhooks_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = CancellationToken::new();
+    let judge = judge(folder.path(), &cancel).await;
+    let text = std::fs::read_to_string(folder.path().join("judge.kubeconfig")).unwrap();
+    let server = TestServer::with(Arc::new(MemoryStore::new()), |options| {
+        options.outside.authorization_webhook = Some(text);
+        options.longest_token = Some(3600);
+    })
+    .await;
+    let said = server.feed("apply -f -", ASKING).await;
+    assert!(said.ok, "{said:?}");
+    let verbs = || -> Vec<String> {
+        let asked = judge.0.lock().unwrap();
+        let attributes = asked.iter().flat_map(|review| {
+            let spec = &review["spec"];
+            [
+                spec["resourceAttributes"]["verb"].clone(),
+                spec["nonResourceAttributes"]["path"].clone(),
+            ]
+        });
+        attributes.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    // RBAC would not let this one launder; the webhook does.
+    let said = server
+        .kubectl(&format!("create configmap a {}", identity(&server, "yes")))
+        .await;
+    assert!(said.err.contains("who may launder may not"), "{said:?}");
+    for question in ["/first", "launder"] {
+        let asked = verbs();
+        assert_eq!(asked.iter().filter(|verb| *verb == question).count(), 1, "{asked:?}");
+    }
+    server
+        .ok("create clusterrole writer --verb=create,get --resource=configmaps")
+        .await;
+    server
+        .ok("create clusterrolebinding other --clusterrole=writer --user=other")
+        .await;
+    let said = server
+        .kubectl(&format!("create configmap b {}", identity(&server, "other")))
+        .await;
+    assert!(said.ok, "{said:?}");
+    server.ok("create serviceaccount robot").await;
+    let said = server.ok("create token robot --duration 2h -o json").await;
+    assert!(said.contains("\"expirationSeconds\": 3600"), "{said}");
+    cancel.cancel();
+}

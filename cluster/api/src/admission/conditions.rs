@@ -2,19 +2,13 @@
 
 use super::{
     Request,
+    asked::answered,
     expressions::{Budget, Expression, Failure, Inputs, OUT_OF_BUDGET, Vocabulary, Wanted},
 };
-use crate::{
-    core::Core,
-    json,
-    metrics::{Conditioned, Metrics},
-};
+use crate::{json, metrics::Conditioned};
 use serde_json::Value as Json;
-use std::{sync::Arc, time::Instant};
-use strata_auth::{Attributes, Authorizer as _, UserInfo};
-use strata_cel::{
-    Authorizer, AuthorizerValue, Decision, Opaque, ResourceCheck, Value, limits::RUNTIME_COST_BUDGET_MATCH_CONDITIONS,
-};
+use std::time::Instant;
+use strata_cel::limits::RUNTIME_COST_BUDGET_MATCH_CONDITIONS;
 
 /// The conditions of one webhook or policy.
 #[derive(Default)]
@@ -42,17 +36,19 @@ impl Conditions {
         self.0.is_empty()
     }
 
-    /// Whether all hold. Errors: what failed, unless one is false or failures are ignored.
-    pub(super) fn hold<'a>(
+    /// Whether all hold of what `inputs` makes. Errors: what failed, unless one is false or failures are ignored.
+    pub(super) async fn hold<'a>(
         &'a self,
-        inputs: &Inputs<'a>,
+        request: &Request<'_>,
+        inputs: impl Fn() -> Inputs<'a>,
         ignores_failure: bool,
-        (metrics, of): (&Metrics, Conditioned<'_>),
+        of: Conditioned<'_>,
     ) -> Result<bool, String> {
         let started = Instant::now();
-        let outcome = self.all_hold(inputs);
+        let outcome = answered(request, || self.all_hold(&inputs())).await;
         let told = outcome.as_ref().map(|holds| *holds).map_err(drop);
-        metrics.admission.conditions(of, told, started.elapsed());
+        let metrics = &request.core.metrics.admission;
+        metrics.conditions(of, told, started.elapsed());
         match outcome {
             Err(_) if ignores_failure => Ok(false),
             other => other,
@@ -79,75 +75,4 @@ impl Conditions {
             many => Err(format!("[{}]", many.join(", "))),
         }
     }
-}
-
-/// What `authorizer` asks: the server's own authoriser, for the user of the request.
-struct Asker {
-    core: Arc<Core>,
-    user: UserInfo,
-}
-
-impl Asker {
-    fn ask(&self, account: Option<&(String, String)>, fill: impl FnOnce(Attributes<'_>) -> Decision) -> Decision {
-        match account {
-            None => fill(Attributes::of(&self.user)),
-            Some((namespace, name)) => {
-                let user = UserInfo::service_account(namespace, name, "");
-                fill(Attributes::of(&user))
-            }
-        }
-    }
-
-    fn decide(&self, attributes: &Attributes<'_>) -> Decision {
-        let decision = self.core.authorizer.authorize(attributes);
-        Decision {
-            allowed: decision.is_allowed(),
-            reason: decision.reason().to_owned(),
-            error: None,
-        }
-    }
-}
-
-impl Authorizer for Asker {
-    fn authorize_path(&self, account: Option<&(String, String)>, path: &str, verb: &str) -> Decision {
-        self.ask(account, |user| {
-            self.decide(&Attributes {
-                verb,
-                path,
-                is_resource: false,
-                ..user
-            })
-        })
-    }
-
-    fn authorize_resource(&self, account: Option<&(String, String)>, check: &ResourceCheck, verb: &str) -> Decision {
-        self.ask(account, |user| {
-            self.decide(&Attributes {
-                verb,
-                group: &check.group,
-                version: "*",
-                resource: &check.resource,
-                subresource: &check.subresource,
-                namespace: &check.namespace,
-                name: &check.name,
-                is_resource: true,
-                ..user
-            })
-        })
-    }
-}
-
-/// The values of `authorizer` and `authorizer.requestResource`.
-pub(super) fn authorizer<'a>(request: &Request<'_>) -> (Value<'a>, Value<'a>) {
-    let asker = Asker {
-        core: request.core.clone(),
-        user: request.user.clone(),
-    };
-    let whole = AuthorizerValue::new(Arc::new(asker));
-    let resource = &request.row.resource;
-    let own = whole.resource_check(
-        (&resource.group, &resource.resource, request.subresource),
-        (request.rule_namespace(), request.name),
-    );
-    (Value::Opaque(Opaque::Authorizer(whole)), own)
 }

@@ -3,6 +3,7 @@
 //! Plugins are rows in upstream's order: first all that change are asked, then all that only refuse. Webhooks come
 //! last; a change of theirs has everything asked once more (reinvocation).
 
+mod asked;
 mod certificates;
 mod conditions;
 mod configured;
@@ -60,7 +61,7 @@ const MUTATING: &[(&str, Mutate)] = &[
     ("NamespaceLifecycle", Mutate::Check(lifecycle::check)),
     ("LimitRanger", Mutate::Now(limits::default)),
     ("ServiceAccount", Mutate::Later(service_account::admit)),
-    ("NodeRestriction", Mutate::Check(node_restriction::restriction)),
+    ("NodeRestriction", Mutate::Later(node_restriction::restrict)),
     ("TaintNodesByCondition", Mutate::Now(nodes::taint_new)),
     ("Priority", Mutate::Now(pods::priority)),
     ("DefaultTolerationSeconds", Mutate::Now(pods::default_tolerations)),

@@ -1,9 +1,10 @@
 //! NodeRestriction: an agent writes its own node, the pods bound to it, what belongs to both, and nothing else.
 
-use super::{Operation, Request, references};
+use super::{Operation, Request, Round, references};
 use crate::json;
+use futures::future::BoxFuture;
 use serde_json::Value;
-use strata_auth::{Attributes, Authorizer as _, RequestedNames};
+use strata_auth::{Attributes, RequestedNames};
 use strata_meta::Status;
 
 type Outcome = Result<(), Status>;
@@ -18,10 +19,19 @@ struct Asked<'a> {
 }
 
 /// Whether an agent may do what it asks for. Errors: 403.
-pub(super) fn restriction(request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> Outcome {
-    let Some(me) = request.user.node_name() else {
-        return Ok(());
-    };
+pub(super) fn restrict<'a>(
+    request: &'a Request<'a>,
+    _round: &'a mut Round,
+    new: Option<&'a mut Value>,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Outcome> {
+    match request.user.node_name() {
+        None => Box::pin(std::future::ready(Ok(()))),
+        Some(me) => Box::pin(async move { restriction(request, me, new.as_deref(), old).await }),
+    }
+}
+
+async fn restriction(request: &Request<'_>, me: &str, new: Option<&Value>, old: Option<&Value>) -> Outcome {
     if me.is_empty() {
         let name = &request.user.name;
         return Err(request.forbidden_object(new, format_args!("could not determine node from user {name:?}")));
@@ -32,7 +42,7 @@ pub(super) fn restriction(request: &Request<'_>, new: Option<&Value>, old: Optio
         ("", "pods") => asked.pod(),
         ("", "nodes") => asked.node(),
         ("", "persistentvolumeclaims") => asked.claim(),
-        ("", "serviceaccounts") => asked.token(),
+        ("", "serviceaccounts") => asked.token().await,
         ("coordination.k8s.io", "leases") => asked.lease(),
         ("storage.k8s.io", "csinodes") if asked.name() != me => {
             asked.refuse("can only access CSINode with the same name as the requesting node")
@@ -293,7 +303,7 @@ impl Asked<'_> {
     }
 
     /// Tokens only for the accounts of pods that run on the node, bound to those pods, for audiences they name.
-    fn token(&self) -> Outcome {
+    async fn token(&self) -> Outcome {
         let request = self.request;
         if (request.operation, request.subresource) != (Operation::Create, "token") {
             return Ok(());
@@ -327,7 +337,7 @@ impl Asked<'_> {
             [one] => one.as_str().unwrap_or(""),
             _ => return self.refuse("node may only request 0 or 1 audiences"),
         };
-        if names_audience(request, &pod, audience) || may_ask_for(request, audience) {
+        if names_audience(request, &pod, audience) || may_ask_for(request, audience).await {
             return Ok(());
         }
         self.refuse(format_args!(
@@ -338,7 +348,7 @@ impl Asked<'_> {
 }
 
 /// Whether the agent may have tokens for an audience whatever pods say.
-fn may_ask_for(request: &Request<'_>, audience: &str) -> bool {
+async fn may_ask_for(request: &Request<'_>, audience: &str) -> bool {
     let attributes = Attributes {
         verb: "request-serviceaccounts-token-audience",
         version: "v1",
@@ -347,7 +357,8 @@ fn may_ask_for(request: &Request<'_>, audience: &str) -> bool {
         name: request.name,
         ..Attributes::of(request.user)
     };
-    request.core.authorizer.authorize(&attributes).is_allowed()
+    let decision = request.core.authorizer.decide(request.core, &attributes).await;
+    decision.is_allowed()
 }
 
 /// Whether a volume of the pod takes a token for an audience: itself, or by its driver.

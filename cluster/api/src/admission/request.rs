@@ -1,8 +1,9 @@
 //! A request as plugins see it.
 
+use super::asked::Asked;
 use crate::{audit, core::Core, json, registry::Row};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use strata_auth::UserInfo;
 use strata_meta::{GroupVersionKind, Status};
 
@@ -44,6 +45,8 @@ pub(crate) struct Request<'a> {
     pub(crate) dry_run: bool,
     /// What plugins have to say besides yes and no.
     warnings: Mutex<Vec<String>>,
+    /// What expressions ask about rights, once one does.
+    asked: OnceLock<Arc<Asked>>,
 }
 
 impl<'a> Request<'a> {
@@ -65,6 +68,7 @@ impl<'a> Request<'a> {
             name,
             dry_run: false,
             warnings: Mutex::default(),
+            asked: OnceLock::new(),
         }
     }
 
@@ -129,6 +133,16 @@ impl<'a> Request<'a> {
     /// A note for the audit log.
     pub(super) fn annotate(&self, key: impl AsRef<str>, value: impl AsRef<str>) {
         audit::note(key.as_ref(), value.as_ref());
+    }
+
+    /// The questions of its expressions, to add to.
+    pub(super) fn asks(&self) -> Arc<Asked> {
+        self.asked.get_or_init(Arc::default).clone()
+    }
+
+    /// The questions of its expressions, if there are any.
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        self.asked.get().map(AsRef::as_ref)
     }
 
     pub(super) fn take_warnings(&self, into: &mut Vec<String>) {

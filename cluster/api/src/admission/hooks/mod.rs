@@ -15,7 +15,8 @@ pub(super) use validating::validate;
 
 use super::{
     Request,
-    conditions::{Conditions, authorizer},
+    asked::authorizer,
+    conditions::Conditions,
     expressions::Inputs,
     matching::{Form, Matcher},
 };
@@ -93,16 +94,18 @@ impl Hook {
         let object = review::shown(request, &form, new).await?;
         let before = review::shown(request, &form, old).await?;
         let attributes = review::attributes(request, &form);
-        let mut inputs = Inputs::new(&object, &before, &attributes, &[]);
-        inputs.authorizer = Some(authorizer(request));
+        let inputs = || {
+            let mut inputs = Inputs::new(&object, &before, &attributes, &[]);
+            inputs.authorizer = Some(authorizer(request));
+            inputs
+        };
         let of = Conditioned {
             name: &self.name,
             kind: "webhook",
             step: if mutating { "admit" } else { "validate" },
             operation: request.operation,
         };
-        let counted = (&request.core.metrics, of);
-        match self.conditions.hold(&inputs, self.ignores_failure, counted) {
+        match self.conditions.hold(request, inputs, self.ignores_failure, of).await {
             Ok(true) => Ok(Some(form)),
             Ok(false) => Ok(None),
             Err(why) => Err(request.forbidden_object(new, why)),

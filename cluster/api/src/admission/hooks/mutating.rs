@@ -9,7 +9,7 @@ use super::{
 use crate::{
     admission::{Request, Round, matching::Form},
     audit, flow, json, jsonpatch,
-    metrics::waits,
+    metrics::waits::{self, Layer},
 };
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -63,6 +63,7 @@ pub(in crate::admission) fn mutate<'a>(
             let asked = Instant::now();
             let answer = flow::parked(change(request, hook, &form, present, old)).await;
             waits::add(asked.elapsed());
+            waits::took(Layer::MutatingWebhook, asked.elapsed());
             let changed = match answer {
                 Ok(changed) => changed,
                 Err(failure) => {

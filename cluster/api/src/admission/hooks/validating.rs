@@ -4,7 +4,7 @@ use super::{Hook, call::Failure, call::ask, is_exempt, review::shown};
 use crate::{
     admission::{Request, matching::Form},
     flow,
-    metrics::waits,
+    metrics::waits::{self, Layer},
 };
 use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
@@ -35,6 +35,7 @@ pub(in crate::admission) fn validate<'a>(
         let started = Instant::now();
         let answers = flow::parked(join_all(calls)).await;
         waits::add(started.elapsed());
+        waits::took(Layer::ValidatingWebhook, started.elapsed());
         for (at, ((hook, _), answer)) in asked.iter().zip(answers).enumerate() {
             if let Err(failure) = answer {
                 let open = matches!(failure, Failure::Calling(..));

@@ -12,7 +12,8 @@ pub(super) use validating::validate;
 
 use super::{
     Request,
-    conditions::{Conditions, authorizer},
+    asked::authorizer,
+    conditions::Conditions,
     expressions::{Expression, Inputs, Variable, Vocabulary, Wanted, compile_variables},
     hooks::review,
     matching::{Form, Matcher},
@@ -247,7 +248,7 @@ impl Seen {
     }
 
     /// Whether the policy's match conditions hold. Errors: what failed.
-    fn concerns<'a>(
+    async fn concerns<'a>(
         &'a self,
         request: &Request<'_>,
         policy: &'a Policy,
@@ -263,9 +264,9 @@ impl Seen {
             step,
             operation: request.operation,
         };
-        let inputs = self.condition_inputs(request, params);
-        let counted = (&request.core.metrics, of);
-        policy.conditions.hold(&inputs, policy.ignores_failure, counted)
+        let inputs = || self.condition_inputs(request, params);
+        let holds = policy.conditions.hold(request, inputs, policy.ignores_failure, of);
+        holds.await
     }
 
     /// What match conditions see: the same without the namespace.

@@ -4,6 +4,7 @@ use super::{Binding, Mutation, Policy, Seen, is_exempt, params, validating::erro
 use crate::{
     admission::{
         Request, Round,
+        asked::answered,
         expressions::{Budget, Expression, Failure, Inputs, OUT_OF_BUDGET},
         hooks::review,
         matching::Form,
@@ -93,7 +94,7 @@ async fn mutate_object(
             message,
             asked: true,
         };
-        match seen.concerns(request, policy, &invocation.param, "admit") {
+        match seen.concerns(request, policy, &invocation.param, "admit").await {
             Ok(true) => {}
             Ok(false) => continue,
             Err(why) => {
@@ -221,7 +222,7 @@ async fn change(
     let seen = Seen::new(request, form, Some(object), old)
         .await
         .map_err(|s| s.message)?;
-    let patched = patched_by(request, invocation, mutation, &seen)?;
+    let patched = answered(request, || patched_by(request, invocation, mutation, &seen)).await?;
     review::taken_back(request, form, patched).await
 }
 

@@ -3,6 +3,7 @@
 use super::{Binding, Policy, Seen, Validation, is_exempt, params};
 use crate::admission::{
     Request,
+    asked::answered,
     expressions::{Budget, Failure, Inputs, OUT_OF_BUDGET},
 };
 use futures::future::BoxFuture;
@@ -119,7 +120,7 @@ async fn validate_all(request: &Request<'_>, new: Option<&Value>, old: Option<&V
             }
             if let Some(seen) = &seen {
                 for param in &params {
-                    ask(request, policy, binding, (seen, param), &mut notes, &mut denials);
+                    ask(request, policy, binding, (seen, param), &mut notes, &mut denials).await;
                 }
             }
         }
@@ -180,7 +181,7 @@ fn refused(request: &Request<'_>, new: Option<&Value>, denial: &Denial) -> Statu
 }
 
 /// One policy with one parameter: what it refuses is denied, noted or warned about as the binding says.
-fn ask(
+async fn ask(
     request: &Request<'_>,
     policy: &Policy,
     binding: &Binding,
@@ -193,18 +194,38 @@ fn ask(
         let names = (policy.name.as_str(), binding.name.as_str());
         metrics.validated(names, error_type(message), action, took);
     };
-    let mut failed = |message: String, took: Duration| {
-        count("deny", &message, took);
-        denials.push(Denial {
-            by: by(policy, Some(binding)),
-            message,
-            reason: String::new(),
-        });
+    let concerned = seen.concerns(request, policy, param, "validate").await;
+    let found = match concerned {
+        Ok(false) => return,
+        Err(why) => Err(why),
+        Ok(true) => {
+            let evaluated = answered(request, || {
+                let mut findings = Findings {
+                    notes: notes.clone(),
+                    ..Findings::default()
+                };
+                let outcome = evaluate(request, policy, (seen, param), &mut findings);
+                (outcome, findings)
+            });
+            let (outcome, findings) = evaluated.await;
+            *notes = findings.notes;
+            for (message, took) in findings.failed {
+                count("deny", &message, took);
+                denials.push(Denial {
+                    by: by(policy, Some(binding)),
+                    message,
+                    reason: String::new(),
+                });
+            }
+            for (message, took) in findings.ignored {
+                count("allow", &message, took);
+            }
+            outcome.map(|()| findings.refusals)
+        }
     };
-    let ignored = |message: &str, took: Duration| count("allow", message, took);
-    let refusals = match evaluate(request, policy, (seen, param), notes, (&mut failed, &ignored)) {
+    let refusals = match found {
         Ok(refusals) => refusals,
-        Err(message) if policy.ignores_failure => return ignored(&message, Duration::ZERO),
+        Err(message) if policy.ignores_failure => return count("allow", &message, Duration::ZERO),
         Err(message) => vec![Refusal::whole(message)],
     };
     for refusal in refusals {
@@ -233,20 +254,24 @@ fn ask(
     }
 }
 
-/// Who is told of annotations that fail, and of failures that are passed over.
-type Told<'t> = (&'t mut dyn FnMut(String, Duration), &'t dyn Fn(&str, Duration));
+/// What came of a policy.
+#[derive(Default)]
+struct Findings {
+    refusals: Vec<Refusal>,
+    notes: BTreeMap<String, Vec<String>>,
+    /// Annotations that failed, and how long they took.
+    failed: Vec<(String, Duration)>,
+    /// Failures that are passed over.
+    ignored: Vec<(String, Duration)>,
+}
 
 /// What a policy refuses. Errors: what kept it from being evaluated at all.
 fn evaluate(
     request: &Request<'_>,
     policy: &Policy,
     (seen, param): (&Seen, &Value),
-    notes: &mut BTreeMap<String, Vec<String>>,
-    (annotation_failed, ignored): Told<'_>,
-) -> Result<Vec<Refusal>, String> {
-    if !seen.concerns(request, policy, param, "validate")? {
-        return Ok(Vec::new());
-    }
+    findings: &mut Findings,
+) -> Result<(), String> {
     let inputs = seen.inputs(request, policy, param);
     let budget = Budget::new(RUNTIME_COST_BUDGET);
     let mut results = Vec::new();
@@ -259,10 +284,9 @@ fn evaluate(
         };
         results.push((validation, outcome, started.elapsed()));
     }
-    let mut refusals = Vec::new();
     for (index, (validation, outcome, took)) in results.into_iter().enumerate() {
         let mut refuse = |index: usize, message: String, reason: &str| {
-            refusals.push(Refusal {
+            findings.refusals.push(Refusal {
                 index,
                 message,
                 reason: reason.to_owned(),
@@ -279,15 +303,14 @@ fn evaluate(
                 match message(&inputs, validation, &budget) {
                     Ok(message) => refuse(index, message, reason),
                     Err(why) if !policy.ignores_failure => refuse(index, why, ""),
-                    Err(why) => ignored(&why, took),
+                    Err(why) => findings.ignored.push((why, took)),
                 }
             }
             Err(why) if !policy.ignores_failure => refuse(index, why, ""),
-            Err(why) => ignored(&why, took),
+            Err(why) => findings.ignored.push((why, took)),
         }
     }
-    annotate(&inputs, policy, notes, annotation_failed)?;
-    Ok(refusals)
+    annotate(&inputs, policy, findings)
 }
 
 /// What is said about a rule that does not hold. Errors: there is no budget left to say it.
@@ -313,12 +336,7 @@ fn message<'a>(inputs: &Inputs<'a>, validation: &'a Validation, budget: &Budget)
     })
 }
 
-fn annotate<'a>(
-    inputs: &Inputs<'a>,
-    policy: &'a Policy,
-    notes: &mut BTreeMap<String, Vec<String>>,
-    failed: &mut dyn FnMut(String, Duration),
-) -> Result<(), String> {
+fn annotate<'a>(inputs: &Inputs<'a>, policy: &'a Policy, findings: &mut Findings) -> Result<(), String> {
     let budget = Budget::new(RUNTIME_COST_BUDGET);
     for (key, expression) in &policy.annotations {
         let started = Instant::now();
@@ -329,16 +347,16 @@ fn annotate<'a>(
                 while !text.is_char_boundary(end) {
                     end -= 1;
                 }
-                let values = notes.entry(key.clone()).or_default();
+                let values = findings.notes.entry(key.clone()).or_default();
                 if !text.is_empty() && !values.iter().any(|v| v == &text[..end]) {
                     values.push(text[..end].to_owned());
                 }
             }
             Err(Failure::Failed(_)) if policy.ignores_failure => {}
-            Err(Failure::Failed(why)) => failed(why, started.elapsed()),
+            Err(Failure::Failed(why)) => findings.failed.push((why, started.elapsed())),
             Err(Failure::Budget) => return Err(OUT_OF_BUDGET.to_owned()),
         }
     }
-    notes.retain(|_, values| !values.is_empty());
+    findings.notes.retain(|_, values| !values.is_empty());
     Ok(())
 }
