@@ -32,6 +32,34 @@ pub fn parse(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|_| !text.is_empty())
 }
 
+/// As Go prints a duration: `1.5ms`, `1m2.25s`.
+pub(crate) fn text(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let fraction = |whole: u128, unit: u128| {
+        let (digits, width) = (whole % unit, unit.ilog10() as usize);
+        let rest = format!("{digits:0width$}");
+        match rest.trim_end_matches('0') {
+            "" => (whole / unit).to_string(),
+            rest => format!("{}.{rest}", whole / unit),
+        }
+    };
+    match nanos {
+        0 => "0s".into(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => format!("{}µs", fraction(nanos, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", fraction(nanos, 1_000_000)),
+        _ => {
+            let seconds = fraction(nanos % 60_000_000_000, 1_000_000_000);
+            let minutes = nanos / 60_000_000_000;
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
+}
+
 /// A member of a configuration file.
 pub(crate) fn member<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else {
@@ -44,6 +72,21 @@ pub(crate) fn member<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (nanos, told) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (2_030_000, "2.03ms"),
+            (1_000_000_000, "1s"),
+            (62_250_000_000, "1m2.25s"),
+            (3_600_000_000_001, "1h0m0.000000001s"),
+        ] {
+            assert_eq!(text(Duration::from_nanos(nanos)), told);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_reads_them() {

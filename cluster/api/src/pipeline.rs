@@ -10,7 +10,7 @@ use crate::{
     identify::{authenticate, forget_token},
     impersonate::impersonated,
     legacy_tokens,
-    metrics::waits,
+    metrics::waits::{self, Layer},
     operations,
     registry::Row,
     request::{Query, RequestInfo, time_limit},
@@ -135,9 +135,6 @@ impl Handler for HttpHandler {
         let core = self.0.clone();
         Box::pin(async move {
             let mut request = request.map(RequestBody::Network);
-            if core.audit.is_some() {
-                request.extensions_mut().insert(audit::Source(peer.address));
-            }
             let started = Instant::now();
             let mut notes = Notes::default();
             let believed = authenticate(&core, request.headers(), &peer, &mut notes).await;
@@ -153,6 +150,10 @@ impl Handler for HttpHandler {
                 && let Some(left) = strata_auth::certificate_lifetime(&peer)
             {
                 core.metrics.access.certificate(left);
+            }
+            if core.audit.is_some() {
+                let (address, recognised) = (peer.address, started.elapsed());
+                request.extensions_mut().insert(audit::Source { address, recognised });
             }
             forget_token(request.headers_mut());
             if let Some(proxies) = core.authenticator.proxies() {
@@ -230,6 +231,8 @@ pub(crate) async fn serve(
     call.warnings.extend(row.as_ref().and_then(|row| row.deprecation()));
     call.is_custom = row.as_ref().is_some_and(|row| row.schema.is_custom());
     let id = audit_id(&call.headers);
+    let source = request.extensions().get::<audit::Source>();
+    let authentication = source.map_or(Duration::ZERO, |source| source.recognised);
     let core = call.core.clone();
     if let Some(audit) = &core.audit {
         // Upstream looks at the time a client grants before it looks at the client.
@@ -249,7 +252,7 @@ pub(crate) async fn serve(
         };
     }
     let trail = call.trail.clone();
-    let (outcome, waited, sent) = waits::within(audit::within(
+    let (outcome, spent) = waits::within(audit::within(
         trail.clone(),
         bounded(&mut call, row.clone(), request, origin),
     ))
@@ -276,9 +279,14 @@ pub(crate) async fn serve(
     let (code, size) = (response.status().as_u16(), response.body().size_hint().lower());
     let took = started.elapsed();
     let requests = &call.core.metrics.requests;
-    requests.answered(&call, row.as_deref(), code, (size, sent), (took, waited));
+    requests.answered(&call, row.as_deref(), code, (size, spent.body), (took, spent.waited));
     match trail {
-        Some(trail) => trail.answer(&call, response).await,
+        Some(trail) => {
+            if call.info.verb != "watch" {
+                trail.was_slow(took + authentication, authentication, spent.layers);
+            }
+            trail.answer(&call, response).await
+        }
         None => response,
     }
 }
@@ -310,11 +318,13 @@ async fn bounded(
     let core = call.core.clone();
     let caller = call.user.clone();
     let limit = time_limit(&call.info, &call.query)?;
+    let asked = Instant::now();
     let acting = match impersonated(&core, &caller, &call.headers, (&call.info, &call.query)).await {
         Ok(acting) => acting,
         Err(status) => return Ok(refused(&status, call)),
     };
     if let Some(acting) = acting {
+        waits::took(Layer::Impersonation, asked.elapsed());
         call.user = acting.user;
         if let Some(trail) = &call.trail {
             trail.impersonated(&call.user, acting.constraint.as_deref());
@@ -428,7 +438,9 @@ async fn authorised(
             allowed
         }
     };
-    call.core.metrics.access.authorized(allowed.is_ok(), started.elapsed());
+    let took = started.elapsed();
+    waits::took(Layer::Authorization, took);
+    call.core.metrics.access.authorized(allowed.is_ok(), took);
     if let Err(status) = allowed {
         return Ok(refused(&status, call));
     }

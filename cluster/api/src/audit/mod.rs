@@ -13,6 +13,8 @@ pub use options::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, 
 
 use crate::{
     core::Core,
+    duration,
+    metrics::waits::{Layer, Layers},
     pipeline::{Call, RequestBody},
     request::RequestInfo,
     schema::RowSchema,
@@ -30,6 +32,7 @@ use sink::Sinks;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use strata_auth::{Notes, UserInfo};
 use strata_http::Body;
@@ -113,7 +116,14 @@ pub(crate) fn within<F: Future>(trail: Option<Arc<Trail>>, answering: F) -> impl
 
 /// Where a request comes from, left in its extensions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source(pub(crate) SocketAddr);
+pub(crate) struct Source {
+    pub(crate) address: SocketAddr,
+    /// How long it took to find out whose it is.
+    pub(crate) recognised: Duration,
+}
+
+/// Of what takes longer it is told where the time went.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// One request on its way.
 pub(crate) struct Trail {
@@ -266,7 +276,7 @@ fn sources(headers: &HeaderMap, peer: Option<&Source>) -> Vec<String> {
     if let Some(real) = real.map(|ip| ip.to_string()).filter(|ip| !found.contains(ip)) {
         found.push(real);
     }
-    let peer = peer.map(|p| p.0.ip().to_string());
+    let peer = peer.map(|p| p.address.ip().to_string());
     if let Some(peer) = peer.filter(|p| found.last() != Some(p)) {
         found.push(peer);
     }
@@ -286,6 +296,17 @@ impl Trail {
                 event["authenticationMetadata"] = json!({"impersonationConstraint": constraint});
             }
         });
+    }
+
+    /// Where the time went, if the request took long.
+    pub(crate) fn was_slow(&self, total: Duration, authentication: Duration, layers: Layers) {
+        if total <= SLOW {
+            return;
+        }
+        let layers = layers.with(Layer::Authentication, authentication);
+        for (key, time) in layers.told().chain([("apiserver.latency.k8s.io/total", total)]) {
+            self.annotate(key, &duration::text(time));
+        }
     }
 
     /// A note of somebody who judged the request.

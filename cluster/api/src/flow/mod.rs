@@ -18,7 +18,14 @@ pub(crate) use bootstrap::maintain;
 pub(crate) use level::{Level, Seats};
 pub(crate) use parked::{holding, parked, take_seats};
 
-use crate::{cache::ResourceCache, core::Core, encode::text_response, metrics::waits, pipeline::Call, registry::Row};
+use crate::{
+    cache::ResourceCache,
+    core::Core,
+    encode::text_response,
+    metrics::waits::{self, Layer},
+    pipeline::Call,
+    registry::Row,
+};
 use classify::Schema;
 use counted::Running;
 use dropped::Dropped;
@@ -152,6 +159,7 @@ impl Flow {
         match level.acquire(width, flow, QUEUE_TIMEOUT, &about, &counters).await {
             Ok(mut seats) => {
                 waits::add(asked.elapsed());
+                waits::took(Layer::Queue, asked.elapsed());
                 seats.count(counters.let_in(width, is_watch, Some(asked)));
                 Ok(Admitted {
                     schema,
