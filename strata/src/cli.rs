@@ -183,6 +183,12 @@ pub struct ApiSettings {
     /// Read that file again when it has changed.
     #[arg(long, requires = "encryption_provider_config", num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
     pub encryption_provider_config_automatic_reload: bool,
+    /// The longest life of a service account's token; what asks for more gets this. 0s is no limit.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub service_account_max_token_expiration: std::time::Duration,
+    /// Let the tokens of pods that never read theirs anew live a year, and note when they are used too long.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
+    pub service_account_extend_token_expiration: bool,
     /// How long a server that was told to stop goes on answering while /readyz says that it stops, such as 20s.
     #[arg(long, default_value = "0s", value_parser = duration)]
     pub shutdown_delay_duration: std::time::Duration,

@@ -2,11 +2,12 @@
 
 use crate::{
     cli::ApiSettings,
-    failure::{During, Outcome},
+    failure::{During, Failure, Outcome},
 };
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use strata_api::{EncryptionOptions, OutsideOptions};
 use strata_auth::{FRONT_PROXY_CLIENT, RequestHeaders};
@@ -37,6 +38,22 @@ pub fn encryption(settings: &ApiSettings) -> Option<EncryptionOptions> {
         reload: settings.encryption_provider_config_automatic_reload,
         ..EncryptionOptions::new(path)
     })
+}
+
+/// The longest life of a service account's token in seconds, if there is a limit. Errors: one that upstream refuses.
+pub fn longest_token(settings: &ApiSettings) -> Outcome<Option<i64>> {
+    const LEAST: u64 = 3600;
+    const MOST: u64 = 1 << 32;
+    let limit = settings.service_account_max_token_expiration;
+    match limit.as_secs() {
+        _ if limit.is_zero() => Ok(None),
+        seconds if limit >= Duration::from_secs(LEAST) && limit <= Duration::from_secs(MOST) => {
+            Ok(Some(i64::try_from(seconds).during("reading a limit")?))
+        }
+        _ => Err(Failure(
+            "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds".into(),
+        )),
+    }
 }
 
 /// The authorities of front proxies, PEM: the server's own and the one that is configured.

@@ -58,7 +58,8 @@ pub async fn start(
     let listener = listen(args).await?;
     let pki = args.data_dir.join("pki");
     let ca = Arc::new(ClusterCa::open_or_create(&pki).during("opening the certificate authority")?);
-    let issuer = Arc::new(TokenIssuer::open_or_create(&pki, ISSUER).during("opening the token key")?);
+    let issuer = TokenIssuer::open_or_create(&pki, ISSUER).during("opening the token key")?;
+    let issuer = Arc::new(issuer.extending(args.api.service_account_extend_token_expiration));
     let db = args.data_dir.join("db");
     let store = tokio::task::spawn_blocking(move || LogStore::open(&db, LogOptions::default()));
     let store = store.await.during("opening the store")?.during("opening the store")?;
@@ -83,6 +84,7 @@ pub async fn start(
         flags: args.flags.clone(),
         log_filter: Some(log_filter),
         outside: guard::outside(&args.api)?,
+        longest_token: guard::longest_token(&args.api)?,
         encryption: guard::encryption(&args.api),
         service_cidr: instance.service_cidr.clone(),
         ..ApiOptions::new(Arc::new(store), issuer.clone(), ca.ca_pem().to_owned(), address)

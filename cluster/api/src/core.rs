@@ -11,7 +11,10 @@ use crate::{
     extension::Extensions,
     flow::Flow,
     impersonate::Impersonation,
-    metrics::Metrics,
+    metrics::{
+        Metrics,
+        waits::{self, Layer},
+    },
     options::{Dialer, LogFilter},
     outside::{Authorization, Outside},
     registry::{Registry, Row},
@@ -58,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) rbac: Arc<Rbac>,
     pub(crate) nodes: Arc<NodeAuthorizer>,
     pub(crate) issuer: Arc<TokenIssuer>,
+    /// The longest life of a token that somebody asks for, in seconds.
+    pub(crate) longest_token: Option<i64>,
     pub(crate) services: Arc<ServiceAllocator>,
     pub(crate) metrics: Metrics,
     pub(crate) aggregator: Aggregator,
@@ -131,6 +136,7 @@ impl Core {
             rbac,
             nodes,
             issuer: options.issuer,
+            longest_token: options.longest_token,
             services,
             metrics: Metrics::default(),
             flow: Flow::new(),
@@ -239,6 +245,7 @@ impl Core {
         let operation = if expect == Expect::Absent { "create" } else { "update" };
         let asked = Instant::now();
         let stored = self.store.put(key, value, expect, lease).await;
+        waits::took(Layer::Storage, asked.elapsed());
         self.metrics
             .storage
             .asked(operation, resource, stored.is_err(), asked.elapsed());
@@ -284,6 +291,7 @@ impl Core {
         let key = key_of(resource.prefix(), object.namespace(), object.name());
         let asked = Instant::now();
         let removed = self.store.delete(&key, Expect::Revision(object.revision)).await;
+        waits::took(Layer::Storage, asked.elapsed());
         self.metrics
             .storage
             .asked("delete", resource, removed.is_err(), asked.elapsed());

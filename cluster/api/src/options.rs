@@ -18,6 +18,8 @@ pub struct ApiOptions {
     pub agent_identity: Option<Leaf>,
     /// How the server shows itself to extension API servers; without it they do not believe whom it speaks for.
     pub front_proxy: Option<FrontProxy>,
+    /// The longest life of a token that somebody asks for, in seconds; without it 2^32.
+    pub longest_token: Option<i64>,
     /// What is written down about requests, and where; nothing without it.
     pub audit: Option<crate::AuditOptions>,
     /// What the store sees encrypted only, and with which keys.
@@ -49,6 +51,7 @@ impl ApiOptions {
             ca_pem,
             agent_identity: None,
             front_proxy: None,
+            longest_token: None,
             audit: None,
             encryption: None,
             usage: false,

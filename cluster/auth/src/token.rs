@@ -166,6 +166,7 @@ pub struct TokenIssuer {
     key: EcdsaKeyPair,
     key_id: String,
     random: SystemRandom,
+    extends: bool,
     verified: Mutex<HashMap<[u8; 32], Claims>>,
 }
 
@@ -216,8 +217,16 @@ impl TokenIssuer {
             key,
             key_id,
             random,
+            extends: true,
             verified: Mutex::default(),
         })
+    }
+
+    /// Whether the tokens of pods' volumes live a year (`--service-account-extend-token-expiration`).
+    #[must_use]
+    pub fn extending(mut self, extends: bool) -> Self {
+        self.extends = extends;
+        self
     }
 
     /// The issuer's URL, which is also the API server's audience.
@@ -234,7 +243,7 @@ impl TokenIssuer {
         };
         let seconds = wanted.expiration_seconds;
         let for_us = audiences.iter().all(|audience| *audience == self.issuer);
-        let extended = seconds == EXTENDED_REQUEST_SECONDS && wanted.pod.is_some() && for_us;
+        let extended = self.extends && seconds == EXTENDED_REQUEST_SECONDS && wanted.pod.is_some() && for_us;
         let id = Uid::random().as_str().to_owned();
         let claims = Claims {
             audiences: audiences.clone(),

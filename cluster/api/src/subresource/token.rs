@@ -64,7 +64,8 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         ..ServiceAccountClaims::default()
     };
     bind(call, &value, &account, &mut claims)?;
-    json::set(&mut value, "spec.expirationSeconds", seconds);
+    claims.expiration_seconds = shortened(call, seconds);
+    json::set(&mut value, "spec.expirationSeconds", claims.expiration_seconds);
     json::set(&mut value, "spec.audiences", json!(claims.audiences));
     json::set(&mut value, "metadata.name", account.name());
     json::set(&mut value, "metadata.namespace", account.namespace());
@@ -116,6 +117,18 @@ fn check_duration(gvk: &GroupVersionKind, seconds: i64) -> Result<(), Status> {
     };
     let cause = StatusCause::invalid("spec.expirationSeconds", seconds, why);
     Err(Status::invalid(&gvk.group_kind(), "", vec![cause]))
+}
+
+/// No more than the server gives; who asked for more is told.
+fn shortened(call: &mut Call, seconds: i64) -> i64 {
+    match call.core.longest_token {
+        Some(longest) if seconds > longest => {
+            let told = format!("requested expiration of {seconds} seconds shortened to {longest} seconds");
+            call.warnings.push(told);
+            longest
+        }
+        _ => seconds,
+    }
 }
 
 fn audiences(call: &Call, value: &Value) -> Vec<String> {

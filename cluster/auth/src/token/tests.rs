@@ -87,6 +87,14 @@ fn projected_tokens_live_longer_than_they_say() {
         (claims.expires, claims.kubernetes.warn_after),
         (NOW + 31_536_000, Some(NOW + 3607))
     );
+    let strict = self::issuer().extending(false);
+    let short = ServiceAccountClaims {
+        expiration_seconds: 3607,
+        ..wanted()
+    };
+    let issued = strict.issue(&short, at(0)).expect("issued");
+    let claims = strict.verify(&issued.token, at(0)).expect("valid");
+    assert_eq!((claims.expires, claims.kubernetes.warn_after), (NOW + 3607, None));
     let foreign = ServiceAccountClaims {
         expiration_seconds: 3607,
         audiences: vec!["vault".into()],
