@@ -103,6 +103,7 @@ pub fn image_options(data_dir: &Path, registry_hosts: &Path) -> ImageOptions {
     ImageOptions {
         hosts_dir: Some(registry_hosts.to_owned()),
         proxy: ProxyOptions::from_variables(|name| std::env::var(name).ok()),
+        policy: Some("/etc/strata/policy.json".into()),
         ..ImageOptions::new(data_dir.join("images"))
     }
 }

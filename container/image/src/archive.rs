@@ -86,10 +86,13 @@ impl ImageStore {
     fn load_file(&self, path: PathBuf, file: File) -> Result<Vec<Image>, ImageError> {
         let _adding = self.inner.folder.lock_adding()?;
         let archive = self.open_archive(path, file)?;
-        let found = if archive.members.contains_key("manifest.json") {
-            self.docker_images(&archive)?
-        } else if archive.members.contains_key("index.json") {
+        // Docker writes both; the index says what the images are called in registries.
+        let found = if archive.members.contains_key("index.json") {
+            self.admit_archive("oci-archive", &archive.path.display().to_string())?;
             self.oci_images(&archive)?
+        } else if archive.members.contains_key("manifest.json") {
+            self.admit_archive("docker-archive", &archive.path.display().to_string())?;
+            self.docker_images(&archive)?
         } else {
             return Err(archive.broken("neither manifest.json nor index.json in it; not an image archive"));
         };
@@ -165,11 +168,24 @@ impl ImageStore {
 
     fn oci_images(&self, archive: &Archive) -> Result<Vec<Found>, ImageError> {
         let index: ManifestDocument = archive.document("index.json")?;
-        index
-            .manifests
-            .iter()
-            .map(|descriptor| self.oci_image(archive, descriptor))
-            .collect()
+        let mut found: Vec<Found> = Vec::new();
+        for descriptor in &index.manifests {
+            found.push(self.oci_image(archive, descriptor)?);
+        }
+        if archive.members.contains_key("manifest.json") {
+            let items: Vec<DockerArchiveItem> = archive.document("manifest.json")?;
+            for image in found.iter_mut().filter(|image| image.names.is_empty()) {
+                let hex = image.config_digest.hex();
+                for name in items
+                    .iter()
+                    .filter(|item| item.config.contains(&hex))
+                    .flat_map(|i| &i.repo_tags)
+                {
+                    image.names.push(name.parse()?);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn oci_image(&self, archive: &Archive, descriptor: &Descriptor) -> Result<Found, ImageError> {

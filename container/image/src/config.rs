@@ -161,6 +161,9 @@ pub(crate) struct Descriptor {
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What a listed artifact is about.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
     /// Where else a layer is that registries may not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,

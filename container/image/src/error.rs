@@ -55,6 +55,14 @@ pub enum ImageError {
         /// What it said.
         why: String,
     },
+    /// The policy does not let an image in.
+    #[error("image \"{image}\" is refused by the policy: {why}")]
+    Refused {
+        /// The full reference.
+        image: String,
+        /// The requirement that is not met.
+        why: String,
+    },
     /// A condition of a list that does not exist or cannot be met.
     #[error("invalid filter '{0}'")]
     Filter(String),

@@ -43,6 +43,10 @@ pub struct ImageOptions {
     pub allow_absolute_names: bool,
     /// Keep layers as they were distributed beside their files: pushing and saving need no registry then.
     pub keep_blobs: bool,
+    /// A policy file (containers-policy.json(5)) that says which images are let in; without the file all are.
+    pub policy: Option<PathBuf>,
+    /// Let layers bring device nodes, as docker does; containers reach them only as their cgroup allows.
+    pub allow_devices: bool,
 }
 
 impl ImageOptions {
@@ -57,6 +61,8 @@ impl ImageOptions {
             max_layer_size: 64 << 30,
             allow_absolute_names: false,
             keep_blobs: false,
+            policy: None,
+            allow_devices: false,
         }
     }
 }

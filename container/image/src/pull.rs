@@ -75,6 +75,11 @@ impl ImageStore {
             .await?;
         let platform = options.platform.as_ref().unwrap_or(&self.inner.options.platform);
         let mut documents = self.documents(&registry, &reference, platform).await?;
+        let signed = match documents.target == documents.manifest_digest {
+            true => vec![documents.target],
+            false => vec![documents.target, documents.manifest_digest],
+        };
+        self.admit(&registry, &reference, &signed).await?;
         let layers = self.layers(&registry, &documents, options.progress.as_ref()).await?;
         let mut kept: Vec<Digest> = Vec::new();
         if self.inner.options.keep_blobs {

@@ -232,6 +232,7 @@ impl Inner {
             bytes: self.options.max_layer_size,
             entries: MAX_ENTRIES,
             allow_absolute: self.options.allow_absolute_names,
+            allow_devices: self.options.allow_devices,
         }
     }
 

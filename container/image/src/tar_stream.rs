@@ -23,8 +23,22 @@ pub(crate) struct Entry {
     pub uid: u64,
     pub gid: u64,
     pub mtime: u64,
+    /// Bytes of content in the archive.
     pub size: u64,
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// For device nodes.
+    pub device: (u32, u32),
+    /// Where the content of a file with holes belongs.
+    pub sparse: Option<Sparse>,
+}
+
+/// A file of which only parts are in the archive.
+#[derive(Debug)]
+pub(crate) struct Sparse {
+    /// Offset and length of the parts, in order, without overlap, within the size.
+    pub parts: Vec<(u64, u64)>,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
 /// Why a stream cannot be read on.
@@ -34,8 +48,6 @@ pub(crate) enum TarError {
     Broken(String),
     #[error("{0}")]
     TooLarge(String),
-    #[error("sparse files are not allowed")]
-    Sparse(String),
     #[error(transparent)]
     Read(#[from] io::Error),
 }
@@ -55,7 +67,6 @@ pub(crate) struct TarStream<R> {
 enum Step {
     More(usize),
     Entry(Box<Entry>),
-    Sparse(String),
     Skip,
     End,
 }
@@ -101,7 +112,6 @@ impl<R: Read> TarStream<R> {
                     self.padding = entry.size.next_multiple_of(512) - entry.size;
                     return Ok(Some(*entry));
                 }
-                Step::Sparse(name) => return Err(TarError::Sparse(name)),
                 Step::Skip => {}
                 Step::End => return Ok(None),
             }
@@ -142,8 +152,19 @@ impl<R: Read> TarStream<R> {
         match self.parser.parse(&self.buffer[self.start..self.end]).map_err(explain)? {
             ParseEvent::NeedData { min_bytes } => Ok((Step::More(min_bytes), 0)),
             ParseEvent::Entry { consumed, entry } => Ok((Step::Entry(Box::new(own(&entry)?)), consumed)),
-            ParseEvent::SparseEntry { consumed, entry, .. } => {
-                Ok((Step::Sparse(entry.path_lossy().into_owned()), consumed))
+            ParseEvent::SparseEntry {
+                consumed,
+                entry,
+                sparse_map,
+                real_size,
+            } => {
+                let parts = sparse_map.iter().map(|part| (part.offset, part.length)).collect();
+                let mut owned = own(&entry)?;
+                // What is in the archive is always written as a file.
+                owned.kind = EntryType::file();
+                owned.size = entry.size;
+                owned.sparse = Some(sparse(parts, owned.size, real_size)?);
+                Ok((Step::Entry(Box::new(owned)), consumed))
             }
             ParseEvent::GlobalExtensions { consumed, .. } => Ok((Step::Skip, consumed)),
             ParseEvent::End { consumed } => Ok((Step::End, consumed)),
@@ -175,9 +196,26 @@ impl<R: Read> TarStream<R> {
     }
 }
 
+/// The map of a file with holes, if it is one that a file can have.
+fn sparse(mut parts: Vec<(u64, u64)>, content: u64, size: u64) -> Result<Sparse, TarError> {
+    parts.retain(|(_, length)| *length > 0);
+    let (mut end, mut sum) = (0u64, 0u64);
+    for (offset, length) in &parts {
+        if *offset < end {
+            return Err(TarError::Broken("a sparse file's parts overlap".into()));
+        }
+        end = offset.checked_add(*length).unwrap_or(u64::MAX);
+        sum = sum.saturating_add(*length);
+    }
+    if end > size || sum != content || i64::try_from(size).is_err() {
+        return Err(TarError::Broken("a sparse file's parts do not fit it".into()));
+    }
+    Ok(Sparse { parts, size })
+}
+
 fn own(entry: &ParsedEntry<'_>) -> Result<Entry, TarError> {
     // Only files carry content; a size on anything else would desynchronise readers.
-    let size = if entry.is_file() || entry.entry_type.is_contiguous() {
+    let size = if entry.is_file() || entry.entry_type.is_contiguous() || entry.entry_type.is_gnu_sparse() {
         entry.size
     } else {
         0
@@ -202,6 +240,8 @@ fn own(entry: &ParsedEntry<'_>) -> Result<Entry, TarError> {
             .iter()
             .map(|(name, value)| (name.to_vec(), value.to_vec()))
             .collect(),
+        device: (entry.dev_major.unwrap_or(0), entry.dev_minor.unwrap_or(0)),
+        sparse: None,
     })
 }
 

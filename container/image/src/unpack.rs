@@ -6,6 +6,7 @@
 //! OCI image-spec layer.md; whiteouts become overlayfs' own form (kernel overlayfs.rst).
 
 use crate::ImageError;
+use crate::content::Filling;
 use crate::folder::{make_directory, replacing, set_opaque, set_opaque_at};
 use crate::tar_stream::{Entry, TarError, TarStream};
 use rustix::fs::{
@@ -15,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -29,6 +30,8 @@ pub(crate) struct UnpackLimits {
     pub entries: u64,
     /// Whether `/name` means `name`; refused otherwise.
     pub allow_absolute: bool,
+    /// Whether device nodes are made; refused otherwise.
+    pub allow_devices: bool,
 }
 
 /// What a layer turned out to need from the layers below it.
@@ -83,10 +86,6 @@ impl From<TarError> for UnpackError {
         match error {
             TarError::Broken(why) => Self::Broken(why),
             TarError::TooLarge(why) => Self::Hostile { entry: Vec::new(), why },
-            TarError::Sparse(name) => Self::Hostile {
-                entry: name.into_bytes(),
-                why: "sparse files are not allowed in layers".into(),
-            },
             TarError::Read(error) => Self::Read(error),
         }
     }
@@ -141,7 +140,9 @@ const RESOLVE_ATTEMPTS: u32 = 32;
 impl Unpacker<'_> {
     fn add<R: Read>(&mut self, entry: &Entry, stream: &mut TarStream<R>) -> Result<(), UnpackError> {
         self.entries += 1;
-        self.result.bytes = self.result.bytes.saturating_add(entry.size);
+        // A hole counts as what it stands for: whoever copies the file fills it.
+        let size = entry.sparse.as_ref().map_or(entry.size, |sparse| sparse.size);
+        self.result.bytes = self.result.bytes.saturating_add(size);
         if self.entries > self.limits.entries {
             return Err(hostile(entry, format!("more than {} entries", self.limits.entries)));
         }
@@ -176,7 +177,7 @@ impl Unpacker<'_> {
         } else if entry.kind.is_fifo() {
             fifo(folder.as_fd(), name, entry)
         } else if entry.kind.is_character_special() || entry.kind.is_block_special() {
-            Err(hostile(entry, "device nodes are not allowed in layers"))
+            self.device(folder.as_fd(), name, entry)
         } else {
             Err(hostile(
                 entry,
@@ -283,12 +284,13 @@ impl Unpacker<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = replacing(folder, name, || openat(folder, name, flags, Mode::from_raw_mode(0o600)))
             .map_err(|errno| failed(entry, errno))?;
-        let mut file = std::fs::File::from(fd);
+        let file = std::fs::File::from(fd);
+        let mut filling = Filling::new(&file, entry.size, entry.sparse.as_ref());
         let mut write_error = None;
         stream
             .copy_content(|piece| {
                 if write_error.is_none() {
-                    write_error = file.write_all(piece).err();
+                    write_error = filling.add(piece).err();
                 }
                 match &write_error {
                     // Ends the copy; the cause is told below.
@@ -303,6 +305,10 @@ impl Unpacker<'_> {
                 },
                 None => error.into(),
             })?;
+        filling.finish().map_err(|source| UnpackError::Write {
+            entry: entry.path.clone(),
+            source,
+        })?;
         attributes(file.as_fd(), entry)?;
         futimens(&file, &times(entry.mtime)).map_err(|errno| failed(entry, errno))
     }
@@ -322,6 +328,27 @@ impl Unpacker<'_> {
         self.remember(path, entry)?;
         self.folder_times.push((path.to_vec(), entry.mtime));
         Ok(())
+    }
+
+    fn device(&self, folder: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+        if !self.limits.allow_devices {
+            return Err(hostile(entry, "device nodes are not allowed in layers"));
+        }
+        let (major, minor) = entry.device;
+        let kind = match entry.kind.is_block_special() {
+            true => FileType::BlockDevice,
+            false => FileType::CharacterDevice,
+        };
+        // That one is overlayfs' whiteout.
+        if (major, minor) == (0, 0) {
+            return Err(hostile(entry, "there is no device 0:0"));
+        }
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        replacing(folder, name, || {
+            mknodat(folder, name, kind, mode, rustix::fs::makedev(major, minor))
+        })
+        .map_err(|errno| failed(entry, errno))?;
+        owner_and_times(folder, name, entry)
     }
 
     fn hard_link(
@@ -347,6 +374,7 @@ impl Unpacker<'_> {
         match statat(&from, target_name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile | FileType::Symlink | FileType::Fifo => {}
+                FileType::CharacterDevice | FileType::BlockDevice if stat.st_rdev != 0 => {}
                 _ => return Err(refused("only a file can be linked to")),
             },
             Err(Errno::NOENT) => return self.foreign_link(path, &target, entry),

@@ -176,18 +176,83 @@ fn oversized_headers_are_refused() {
 }
 
 #[test]
-fn sparse_files_are_refused() {
-    let old = Tar::default().raw(&header(b'S', "sparse", "", 0o644, 0)).finish();
-    refused(old, "sparse");
-    let new = Tar::default()
-        .pax(&[
-            ("GNU.sparse.major", b"1"),
-            ("GNU.sparse.minor", b"0"),
-            ("GNU.sparse.name", b"big"),
-            ("GNU.sparse.realsize", b"9000000000000"),
-        ])
-        .file("x", b"1\n0\n0\n");
-    refused(new.finish(), "sparse");
+fn files_with_holes_keep_them_and_lies_about_holes_are_refused() {
+    use std::os::unix::fs::MetadataExt;
+    let map = |realsize: &'static [u8], text: &str, content: &[u8]| {
+        let mut body = text.as_bytes().to_vec();
+        body.resize(512, 0);
+        body.extend_from_slice(content);
+        Tar::default()
+            .pax(&[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.name", b"big"),
+                ("GNU.sparse.realsize", realsize),
+            ])
+            .file("x", &body)
+            .finish()
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let image = load(folder.path(), vec![map(b"1048583", "1\n1048576\n7\n", b"the end")]).expect("holes");
+    let path = image.layers[0].join("big");
+    let content = std::fs::read(&path).expect("file");
+    assert_eq!(content.len(), 1_048_583);
+    assert!(content[..1_048_576].iter().all(|byte| *byte == 0) && content.ends_with(b"the end"));
+    assert!(std::fs::metadata(&path).expect("file").blocks() < 100);
+    refused(map(b"9000000000000", "1\n0\n1\n", b"x"), "bytes of content");
+    refused(map(b"9", "1\n1048576\n7\n", b"the end"), "do not fit");
+    refused(map(b"100", "2\n0\n4\n2\n4\n", b"12345678"), "overlap");
+    refused(map(b"100", "1\n0\n50\n", b"1234"), "");
+}
+
+#[test]
+fn zeros_become_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().expect("folder");
+    let mut content = vec![0; 4 << 20];
+    content[1_000_000] = 1;
+    let layer = Tar::default()
+        .file("middle", &content)
+        .file("all", &vec![0; 1 << 20])
+        .finish();
+    let image = load(folder.path(), vec![layer]).expect("zeros");
+    for (name, expected) in [("middle", &content[..]), ("all", &content[..1 << 19])] {
+        let path = image.layers[0].join(name);
+        let found = std::fs::read(&path).expect("file");
+        assert_eq!(&found[..expected.len()], expected, "{name}");
+        assert!(std::fs::metadata(&path).expect("file").blocks() < 1000, "{name}");
+    }
+    assert_eq!(
+        std::fs::metadata(image.layers[0].join("all")).expect("file").len(),
+        1 << 20
+    );
+}
+
+#[test]
+fn device_nodes_may_be_allowed_but_never_one_that_steers_overlayfs() {
+    let node = |major: &[u8], minor: &[u8]| {
+        let mut block = header(b'3', "null", "", 0o666, 0);
+        block[329..329 + major.len()].copy_from_slice(major);
+        block[337..337 + minor.len()].copy_from_slice(minor);
+        block[148..156].copy_from_slice(b"        ");
+        let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        Tar::default().raw(&block).finish()
+    };
+    let allow = |options: &mut ImageOptions| options.allow_devices = true;
+    let folder = tempfile::tempdir().expect("folder");
+    match load_with(folder.path(), vec![node(b"0000001\0", b"0000003\0")], allow) {
+        Ok(image) => {
+            use std::os::unix::fs::MetadataExt;
+            let found = std::fs::symlink_metadata(image.layers[0].join("null")).expect("node");
+            assert_eq!(found.rdev(), rustix::fs::makedev(1, 3));
+        }
+        // Without the privilege.
+        Err(error) => assert!(error.to_string().contains("not permitted"), "{error}"),
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let error = load_with(folder.path(), vec![node(b"0000000\0", b"0000000\0")], allow).expect_err("whiteout");
+    assert!(error.to_string().contains("no device 0:0"), "{error}");
 }
 
 #[test]

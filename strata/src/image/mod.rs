@@ -75,6 +75,7 @@ pub async fn run(args: ImageArgs) -> Outcome {
 pub fn open(data_dir: &Path, registry_hosts: &Path) -> Outcome<ImageStore> {
     let options = ImageOptions {
         keep_blobs: true,
+        allow_devices: true,
         ..worker::image_options(data_dir, registry_hosts)
     };
     ImageStore::open(options).during("opening the image store")
