@@ -5,7 +5,7 @@ set -euo pipefail
 only=${1:-}
 declare -A packages=([gcc]=gcc [make]=make)
 [ "$only" = build ] || packages+=(
-  [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [umoci]=umoci [nginx]=nginx-light
+  [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [buildah]=buildah [umoci]=umoci [nginx]=nginx-light
   [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [git]=git [openssl]=openssl [curl]=curl
 )
 missing=()
