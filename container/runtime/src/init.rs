@@ -101,6 +101,8 @@ impl Init<'_> {
         let notice = notice.transpose()?;
         if self.plan.makes(NamespaceKind::User) {
             channel.await_go()?;
+        }
+        if self.plan.has(NamespaceKind::User) {
             process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
         }
         self.entry.enter()?;

@@ -22,7 +22,8 @@ pub(crate) enum Source {
     FileSystem(Options),
 }
 
-/// The sources whose ids are mapped, by their mount's index. To be called in the caller's own namespaces, for
+/// The sources whose ids are mapped, and in a user namespace of its own all of them, because its root may not reach
+/// them; by their mount's index. To be called in the caller's own namespaces, for
 /// only there the file systems are its own; the process that mounts them inherits them.
 pub(crate) fn open_mapped(spec: &Spec, bundle: &str, plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     let linux = spec.linux.as_ref();
@@ -31,7 +32,12 @@ pub(crate) fn open_mapped(spec: &Spec, bundle: &str, plan: &Plan) -> Result<Vec<
         .map(|entry| {
             let options = options::parse(&entry.options);
             if entry.uid_mappings.is_empty() && entry.gid_mappings.is_empty() && options.mapped.is_none() {
-                return Ok(None);
+                if !(plan.has(NamespaceKind::User) && (entry.kind == "bind" || options.bind)) {
+                    return Ok(None);
+                }
+                let path = bind_path(entry, bundle);
+                let what = || format!("error mounting {path:?} to rootfs at {:?}", entry.destination);
+                return mount::clone_tree(CWD, &path, options.recursive).context(what).map(Some);
             }
             let what = || format!("id-mapped mount at {:?}", entry.destination);
             if entry.kind != "bind" && !options.bind {

@@ -6,10 +6,10 @@
 //! [`Request::Wait`] is answered when the process has ended and [`Request::Subscribe`] turns the
 //! connection into a stream of [`Event`]s, so a client opens a connection of its own for either.
 
-use alloc::{boxed::Box, collections::BTreeMap, string::String};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-use strata_runtime::spec::{ConsoleSize, NamespaceKind, Process, Resources, Rootfs, Spec};
+use strata_runtime::spec::{ConsoleSize, IdMapping, NamespaceKind, Process, Resources, Rootfs, Spec};
 
 /// Version of this protocol. A shim outlives the engine that started it, so a newer engine must go
 /// on speaking to older shims: members are only ever added, each with a default.
@@ -210,6 +210,10 @@ pub struct SandboxSpec {
     /// One pid namespace for all containers, with an init of ours; a container then needs a
     /// `pid` namespace without path in its specification to be put there.
     pub shared_pid: bool,
+    /// Users of a user namespace that the others of this sandbox, and its containers, belong to; none is the machine's.
+    pub uid_mappings: Vec<IdMapping>,
+    /// Groups of that user namespace.
+    pub gid_mappings: Vec<IdMapping>,
     /// Host name; needs `uts`.
     pub hostname: String,
     /// Kernel parameters of these namespaces.

@@ -69,9 +69,6 @@ fn mount(mount: &api::Mount) -> Answer<Mount> {
         let why = format!("mount {path:?}: a recursive read-only mount must be read-only and private");
         return Err(invalid(why));
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(invalid(format!("mount {path:?}: mapped ids need a user namespace")));
-    }
     let host_path = PathBuf::from(&mount.host_path);
     present(&host_path)?;
     Ok(Mount {
@@ -80,6 +77,8 @@ fn mount(mount: &api::Mount) -> Answer<Mount> {
         read_only: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
         propagation,
+        // The mapping is the pod's own; there is no other.
+        mapped: !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty(),
     })
 }
 

@@ -7,11 +7,11 @@ use crate::generated::v1::{
 };
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use strata_engine::{Network, Resources, SandboxConfig};
+use strata_engine::{Network, Resources, SandboxConfig, UserRange};
 use strata_net::HostPort;
 
 /// Whether pods may have user namespaces.
-pub(crate) const USER_NAMESPACES: bool = false;
+pub(crate) const USER_NAMESPACES: bool = true;
 /// Longest line of names in resolv.conf (resolv.conf(5) since glibc 2.26: no limit; upstream 2048).
 const MAX_SEARCH: usize = 2048;
 
@@ -31,7 +31,7 @@ pub(crate) fn engine_config(config: &PodSandboxConfig, network: Network, cgroup:
     let options = namespace_options(config);
     let linux = config.linux.clone().unwrap_or_default();
     let host_network = check_modes(&options)?;
-    user_namespace(options.userns_options.as_ref())?;
+    let users = user_namespace(options.userns_options.as_ref())?;
     let (cgroup_parent, keep_cgroup) = match cgroup_parent(&linux.cgroup_parent)? {
         Some(parent) => (parent, true),
         None => (cgroup, false),
@@ -47,6 +47,12 @@ pub(crate) fn engine_config(config: &PodSandboxConfig, network: Network, cgroup:
         host_pid: options.pid() == NamespaceMode::Node,
         host_ipc: options.ipc() == NamespaceMode::Node,
         share_process_namespace: options.pid() == NamespaceMode::Pod,
+        users: users.map(|(uids, gids)| UserRange {
+            uid: uids.host_id,
+            uids: uids.length,
+            gid: gids.host_id,
+            gids: gids.length,
+        }),
         sysctls: linux.sysctls.clone(),
         resources: pod_resources(&linux),
         keep_cgroup,

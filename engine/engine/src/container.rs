@@ -113,6 +113,8 @@ pub struct Mount {
     pub recursive_read_only: bool,
     /// Whether mounts made later pass through.
     pub propagation: Propagation,
+    /// Whether its files' owners are those of the sandbox's user namespace.
+    pub mapped: bool,
 }
 
 /// Whether mounts made after the container's start pass through a mount.

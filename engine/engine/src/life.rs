@@ -4,6 +4,7 @@ use crate::engine::Inner;
 use crate::entry::{ContainerEntry, SandboxEntry, moment};
 use crate::link::{ShimLink, blocking};
 use crate::record::{ContainerRecord, Life, SandboxRecord, make, new_id, remove};
+use crate::rootfs::{self, Layers};
 use crate::spec::{build, limits, text};
 use crate::{
     ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, PidNamespace, Resources, SandboxId,
@@ -12,7 +13,7 @@ use crate::{
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use strata_runtime::spec::{Overlay, Rootfs};
+use strata_runtime::spec::NamespaceKind;
 use strata_shim::Error as ShimError;
 use strata_shim::protocol::{ContainerSpec, FailureKind, LogSpec};
 
@@ -184,19 +185,22 @@ impl Inner {
         if let Some(parent) = log.as_ref().and_then(|log| Path::new(&log.path).parent()) {
             std::fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
         }
-        let rootfs = Rootfs::Overlay(Overlay {
-            lower: config
-                .image
-                .layers
-                .iter()
-                .chain(&empty)
-                .map(|layer| text(layer))
-                .collect::<Result<_, _>>()?,
-            upper: Some(text(&upper)?),
-            work: Some(text(&work)?),
-            target: text(&part("rootfs"))?,
+        let layers = Layers {
+            lower: config.image.layers.iter().chain(&empty).cloned().collect(),
+            upper,
+            work,
+            target: part("rootfs"),
             volatile: config.writable.is_none(),
-        });
+        };
+        let rootfs = match sandbox.users {
+            None => rootfs::plain(&layers)?,
+            Some(users) => {
+                let namespace = link
+                    .call(|connection| connection.namespace(NamespaceKind::User))
+                    .map_err(|error| link.explain("open the user namespace", error))?;
+                rootfs::mapped(&self.folders, id, users, namespace, &layers)?
+            }
+        };
         let life = Life {
             state: ContainerState::Created,
             pid: None,
@@ -292,8 +296,9 @@ impl Inner {
                 tracing::warn!(container = %id, %error, "left a container behind that could not be made");
             }
         } else {
-            let removed = self.images.release(id.as_str()).map_err(Error::from);
-            if let Err(error) = removed.and_then(|()| remove(&self.folders.container(id))) {
+            let released = self.images.release(id.as_str()).map_err(Error::from);
+            let unmounted = released.and_then(|()| rootfs::unmount(&self.folders, id));
+            if let Err(error) = unmounted.and_then(|()| remove(&self.folders.container(id))) {
                 tracing::warn!(container = %id, %error, "left a folder behind of a container that could not be made");
             }
         }
@@ -317,6 +322,7 @@ impl Inner {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             self.known.forget_container(id);
+            rootfs::unmount(&self.folders, id)?;
             remove(&self.folders.container(id))?;
         }
         self.images.release(id.as_str())?;

@@ -76,7 +76,11 @@ fn user_mount(own: &crate::Mount) -> Result<Mount, Error> {
         (true, false) => "ro",
         (false, _) => "rw",
     };
-    bind(&own.host_path, &own.container_path, &["rbind", propagation, access])
+    let mut options = vec!["rbind", propagation, access];
+    if own.mapped {
+        options.push("idmap");
+    }
+    bind(&own.host_path, &own.container_path, &options)
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {

@@ -54,6 +54,8 @@ pub(crate) struct SandboxRecord {
     #[serde(default)]
     pub stopped: bool,
     #[serde(default)]
+    pub users: Option<crate::UserRange>,
+    #[serde(default)]
     pub keep_cgroup: bool,
     #[serde(default)]
     pub resolv_conf: bool,
@@ -261,6 +263,7 @@ pub(crate) mod tests {
             ip: None,
             shim: ShimRef::default(),
             stopped: false,
+            users: None,
             keep_cgroup: false,
             resolv_conf: false,
             memo: String::new(),

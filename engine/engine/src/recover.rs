@@ -57,6 +57,7 @@ impl Inner {
                         self.clear_cgroup(&file.record.cgroup)?;
                     }
                     self.images.release(id.as_str())?;
+                    crate::rootfs::unmount(&self.folders, &id)?;
                     remove(&self.folders.container(&id))?;
                 }
             }

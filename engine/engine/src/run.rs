@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use strata_runtime::cgroup::Cgroup;
+use strata_runtime::spec::IdMapping;
 use strata_shim::protocol::SandboxSpec;
 use strata_shim::{Connection, LaunchSpec};
 
@@ -115,6 +116,11 @@ fn plan(config: SandboxConfig) -> Result<Plan, Error> {
         NetworkKind::Host => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         _ => config.hostname,
     };
+    if config.users.is_some() && (network == NetworkKind::Host || config.host_pid || config.host_ipc) {
+        return Err(Error::InvalidConfig(
+            "a sandbox in a user namespace cannot share namespaces of the machine".into(),
+        ));
+    }
     if hostname.len() > MAX_HOSTNAME || hostname.contains(['\n', '\0', '/']) {
         return Err(Error::InvalidConfig(format!(
             "hostname {hostname:?} is longer than 64 characters or malformed"
@@ -144,6 +150,7 @@ fn plan(config: SandboxConfig) -> Result<Plan, Error> {
         ip: None,
         shim: Default::default(),
         stopped: false,
+        users: config.users,
         keep_cgroup: config.keep_cgroup,
         resolv_conf: config.resolv_conf.is_some(),
         memo: config.memo,
@@ -331,6 +338,16 @@ fn sandbox_spec(
         ipc: !record.host_ipc,
         // As upstream: the host's network comes with the host's name.
         uts: !host_network,
+        uid_mappings: record
+            .users
+            .map(|users| range(users.uid, users.uids))
+            .into_iter()
+            .collect(),
+        gid_mappings: record
+            .users
+            .map(|users| range(users.gid, users.gids))
+            .into_iter()
+            .collect(),
         shared_pid: share_process_namespace,
         hostname: if host_network {
             String::new()
@@ -343,6 +360,14 @@ fn sandbox_spec(
         } else {
             String::new()
         },
+    }
+}
+
+fn range(host_id: u32, size: u32) -> IdMapping {
+    IdMapping {
+        container_id: 0,
+        host_id,
+        size,
     }
 }
 

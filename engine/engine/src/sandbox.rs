@@ -64,6 +64,19 @@ impl fmt::Debug for Network {
     }
 }
 
+/// The ids of this machine that a sandbox's own, from 0 on, are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRange {
+    /// First user.
+    pub uid: u32,
+    /// Users.
+    pub uids: u32,
+    /// First group.
+    pub gid: u32,
+    /// Groups.
+    pub gids: u32,
+}
+
 /// What to make a sandbox from.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
@@ -87,6 +100,8 @@ pub struct SandboxConfig {
     pub host_ipc: bool,
     /// Whether its containers share one pid namespace.
     pub share_process_namespace: bool,
+    /// The ids of a user namespace that its other namespaces and its containers belong to.
+    pub users: Option<UserRange>,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// The pod's cgroup, absolute within every hierarchy; made if absent.
@@ -119,6 +134,7 @@ impl SandboxConfig {
             host_pid: false,
             host_ipc: false,
             share_process_namespace: false,
+            users: None,
             sysctls: BTreeMap::new(),
             cgroup_parent: cgroup_parent.into(),
             resources: None,

@@ -3,7 +3,7 @@
 mod support;
 
 use std::time::Duration;
-use strata_engine::{AttachOptions, ContainerState, EngineEvent, ExecOptions, Mount, Network, SandboxState};
+use strata_engine::{AttachOptions, ContainerState, EngineEvent, ExecOptions, Mount, Network, SandboxState, UserRange};
 use support::{Bench, DEADLINE, exited, process_exists, words};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -519,6 +519,65 @@ async fn the_hosts_namespaces_are_shared_when_asked_for() {
         let own = std::fs::read_link(format!("/proc/self/ns/{name}")).expect("namespace");
         assert_eq!(log.contains(own.to_str().expect("text")), shared, "{name}: {log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_has_users_of_its_own_that_own_the_images_files() {
+    let bench = Bench::new().await;
+    let users = UserRange {
+        uid: 200_000,
+        uids: 65_536,
+        gid: 300_000,
+        gids: 65_536,
+    };
+    let sandbox = bench
+        .sandbox_with(|config| {
+            config.users = Some(users);
+            config.share_process_namespace = true;
+        })
+        .await;
+    let volume = bench.folder.path().join("volume");
+    std::fs::create_dir(&volume).expect("folder");
+    std::fs::write(volume.join("file"), "x").expect("file");
+    let script = "cat /proc/self/uid_map /proc/self/gid_map; stat -c '%n %u:%g' /bin/busybox /volume/file; \
+                  touch /new /volume/new && stat -c '%n %u:%g' /new; mkdir /m && mount -t tmpfs none /m && echo mounted; hostname";
+    let mut config = bench.shell(script);
+    config.security.add_capabilities = vec!["SYS_ADMIN".into()];
+    config.security.seccomp = strata_engine::Seccomp::Unconfined;
+    config.mounts.push(Mount {
+        host_path: volume.clone(),
+        container_path: "/volume".into(),
+        mapped: true,
+        ..Mount::default()
+    });
+    let status = bench.run(&sandbox, config).await;
+    let log = bench.log(&status);
+    let words: Vec<String> = log
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>()[3..].join(" "))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "0 200000 65536",
+            "0 300000 65536",
+            "/bin/busybox 0:0",
+            "/volume/file 0:0",
+            "/new 0:0",
+            "mounted",
+            "pod-host"
+        ],
+        "{log}"
+    );
+    // What was written through the mapped volume is root's outside, what was written in the root file system is not.
+    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).expect("file"));
+    assert_eq!(owner(&volume.join("new")), 0);
+    let folder = bench.folder.path().join("engine/containers").join(status.id.as_str());
+    assert_eq!(owner(&folder.join("upper/new")), 200_000);
+    bench.engine().remove_sandbox(&sandbox.id).await.expect("remove");
+    let mounts = strata_mount::mount_points().expect("mounts");
+    assert!(!mounts.iter().any(|mount| mount.starts_with(bench.folder.path())));
+    assert!(!folder.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,6 +162,7 @@ fn volume_mounts(parts: &Parts<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> 
                 Some("Bidirectional") => Propagation::Bidirectional,
                 _ => Propagation::Private,
             },
+            ..Mount::default()
         });
     }
     Ok(mounts)

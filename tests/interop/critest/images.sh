@@ -25,8 +25,11 @@ for applet in top ps free kill uptime watch w vmstat slabtop; do rm -f "$work/bu
 applets "$work/busybox" /usr/bin
 for name in nginx httpd busybox nnp; do
   # What the packages' scripts would have made.
-  [ -e "$work/$name/var/run" ] || ln -s /run "$work/$name/var/run"
+  rm -rf "$work/$name/var/run"
+  ln -s /run "$work/$name/var/run"
 done
+# Hard links, as in the image that this one stands for: a link may not be masked.
+find "$work/busybox/usr/bin" "$work/busybox/usr/sbin" -lname busybox -exec ln -f "$work/busybox/usr/bin/busybox" {} \;
 
 mkdir -p "$work/nginx/usr/share/nginx/html" "$work/httpd/usr/share/httpd" "$work"/{hostnet,groups}/etc
 echo '<html><head><title>Welcome to nginx!</title></head><body><h1>Welcome to nginx!</h1></body></html>' \

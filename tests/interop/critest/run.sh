@@ -12,6 +12,8 @@ bin="$cache/bin"
 STRATA="$(realpath "$STRATA")"
 out="${INTEROP_OUT:-$cache/runs/$(date -u +%Y%m%dT%H%M%S)-$$}"
 data="$(mktemp -d /tmp/strata-critest-XXXXXX)"
+# Root of a user namespace has to reach its root file system.
+chmod 711 "$data"
 socket="$data/cri.sock"
 export PATH="$PATH:/usr/sbin:/sbin"
 mkdir -p "$out" "$bin"

@@ -9,6 +9,7 @@ mod log;
 mod requests;
 mod sandbox;
 mod streams;
+mod users;
 
 use crate::frame;
 use crate::protocol::*;

@@ -6,8 +6,8 @@ use super::{Shim, failure};
 use crate::protocol::*;
 use alloc::{format, string::String, vec, vec::Vec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use strata_runtime::spec::NamespaceKind;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use strata_runtime::spec::{Namespace, NamespaceKind};
 use strata_runtime::{Context, Error, Result};
 use strata_sys::{Errno, namespace, time};
 
@@ -147,6 +147,13 @@ impl Shim {
             .as_ref()
             .ok_or_else(|| Error::State("the sandbox is not there yet".into()))?;
         let name = match kind {
+            NamespaceKind::User => {
+                let users = sandbox
+                    .users
+                    .as_ref()
+                    .ok_or_else(|| Error::State("the sandbox has no user namespace of its own".into()))?;
+                return rustix::io::fcntl_dupfd_cloexec(users, 0).context(|| "duplicate a descriptor");
+            }
             NamespaceKind::Network if !sandbox.has_network => {
                 return Err(Error::State("the sandbox uses the host's network".into()));
             }
@@ -169,13 +176,21 @@ impl Shim {
         namespace::open_own(name).context(|| "open a namespace")
     }
 
-    fn create(&mut self, spec: ContainerSpec) -> Result<Answer> {
+    fn create(&mut self, mut spec: ContainerSpec) -> Result<Answer> {
         let Some(sandbox) = &self.sandbox else {
             return Err(Error::State("the sandbox is not there yet".into()));
         };
         let id = spec.id.clone();
         if id.is_empty() || self.containers.contains_key(&id) {
             return Err(Error::Exists(format!("there is a container {id:?} already")));
+        }
+        if let Some(users) = &sandbox.users {
+            let linux = spec.spec.linux.get_or_insert_default();
+            linux.namespaces.retain(|entry| entry.kind != NamespaceKind::User);
+            linux.namespaces.push(Namespace {
+                kind: NamespaceKind::User,
+                path: format!("/proc/self/fd/{}", users.as_raw_fd()),
+            });
         }
         let shared = sandbox.init.as_ref().filter(|_| !spec.own_pid);
         let shared_pid = shared.map(|(_, opened)| opened.as_fd());

@@ -4,7 +4,7 @@
 use crate::protocol::SandboxSpec;
 use alloc::format;
 use rustix::fd::OwnedFd;
-use strata_runtime::cgroup::{Cgroup, Layout};
+use strata_runtime::cgroup::{Cgroup, Entry, Layout};
 use strata_runtime::spec::NamespaceKind;
 use strata_runtime::{Context, Error, Result, namespace_flag, set_sysctl};
 use strata_sys::process::{self, Child, Fork, ForkOptions};
@@ -13,6 +13,8 @@ use strata_sys::{namespace, signal};
 pub(super) struct Sandbox {
     /// First process of the shared pid namespace, and the namespace.
     pub(super) init: Option<(Child, OwnedFd)>,
+    /// The user namespace that all the others belong to, if it is not the machine's.
+    pub(super) users: Option<OwnedFd>,
     pub(super) has_network: bool,
     pub(super) cgroup: Option<Cgroup>,
 }
@@ -32,7 +34,12 @@ impl Sandbox {
         if !spec.hostname.is_empty() && !spec.uts {
             return Err(Error::Invalid("a host name needs a UTS namespace of its own".into()));
         }
-        namespace::unshare(new).context(|| "make the sandbox's namespaces")?;
+        let users = if spec.uid_mappings.is_empty() {
+            namespace::unshare(new).context(|| "make the sandbox's namespaces")?;
+            None
+        } else {
+            Some(super::users::make(spec, new)?)
+        };
         if let Some(path) = &spec.network_path {
             let opened = namespace::open(path).context(|| format!("open {path}"))?;
             namespace::join(opened, namespace_flag(NamespaceKind::Network)).context(|| format!("join {path}"))?;
@@ -47,6 +54,7 @@ impl Sandbox {
         }
         let mut sandbox = Sandbox {
             init: None,
+            users,
             has_network: spec.network || spec.network_path.is_some(),
             cgroup: None,
         };
@@ -57,7 +65,7 @@ impl Sandbox {
                 ));
             }
             let cgroup = Cgroup::create(layout, &spec.cgroup)?;
-            sandbox.init = Some(start_init(&cgroup)?);
+            sandbox.init = Some(start_init(&cgroup, sandbox.users.as_ref())?);
             sandbox.cgroup = Some(cgroup);
         }
         Ok(sandbox)
@@ -77,32 +85,41 @@ impl Sandbox {
 }
 
 /// A process that does nothing but reap, as the first of a new pid namespace.
-fn start_init(cgroup: &Cgroup) -> Result<(Child, OwnedFd)> {
+fn start_init(cgroup: &Cgroup, users: Option<&OwnedFd>) -> Result<(Child, OwnedFd)> {
     let entry = cgroup.entry()?;
+    if let Some(users) = users {
+        let child = super::users::fork_inside(users, namespace_flag(NamespaceKind::Pid), || idle(&entry))?;
+        return with_namespace(child);
+    }
     let options = ForkOptions {
         flags: namespace_flag(NamespaceKind::Pid),
         cgroup: entry.birth_place(),
     };
     // SAFETY: the shim has one thread.
     match unsafe { process::fork(options) }.context(|| "clone3")? {
-        Fork::Parent(child) => {
-            let path = format!("/proc/{}/ns/pid", child.pid);
-            let opened = namespace::open(&path).context(|| format!("open {path}"))?;
-            Ok((child, opened))
-        }
-        Fork::Child => {
-            let _ = entry.enter();
-            let _ = process::set_name(c"pause");
-            // SAFETY: nothing is used any more but this loop.
-            let _ = unsafe { process::close_from(0) };
-            // Ignored, the children are reaped by the kernel.
-            let _ = signal::ignore(libc::SIGCHLD);
-            loop {
-                let _ = rustix::thread::nanosleep(&rustix::fs::Timespec {
-                    tv_sec: 86_400 * 365,
-                    tv_nsec: 0,
-                });
-            }
-        }
+        Fork::Parent(child) => with_namespace(child),
+        Fork::Child => idle(&entry),
+    }
+}
+
+fn with_namespace(child: Child) -> Result<(Child, OwnedFd)> {
+    let path = format!("/proc/{}/ns/pid", child.pid);
+    let opened = namespace::open(&path).context(|| format!("open {path}"))?;
+    Ok((child, opened))
+}
+
+/// What such a process does.
+fn idle(entry: &Entry) -> ! {
+    let _ = entry.enter();
+    let _ = process::set_name(c"pause");
+    // SAFETY: nothing is used any more but this loop.
+    let _ = unsafe { process::close_from(0) };
+    // Ignored, the children are reaped by the kernel.
+    let _ = signal::ignore(libc::SIGCHLD);
+    loop {
+        let _ = rustix::thread::nanosleep(&rustix::fs::Timespec {
+            tv_sec: 86_400 * 365,
+            tv_nsec: 0,
+        });
     }
 }
