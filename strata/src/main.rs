@@ -22,6 +22,7 @@ mod memory;
 mod network;
 mod plane;
 mod reset;
+mod room;
 mod server;
 mod store;
 mod token;

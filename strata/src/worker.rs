@@ -4,6 +4,7 @@ use crate::{
     cli::NodeSettings,
     failure::{During, Outcome},
     network::NodeNetwork,
+    room,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
@@ -120,6 +121,7 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
     } = &options;
     let images = image_store(data_dir, &settings.registry_hosts)?;
     add_hello(&images)?;
+    tokio::spawn(room::keep(images.clone(), cancel.child_token()));
     let cgroup_root = format!("/strata-{}", options.instance);
     let pod_network = NodeNetwork::new(&options);
     let engine = Engine::open(EngineOptions {

@@ -12,6 +12,7 @@
 mod archive;
 mod builtin;
 mod changes;
+mod collect;
 mod commit;
 mod compose;
 mod config;
@@ -54,6 +55,7 @@ mod upload;
 mod verify_login;
 mod view;
 
+pub use collect::{CollectPolicy, Collected, DiskUsage};
 pub use commit::{CommitOptions, ImportOptions, pack_directory};
 pub use config::{ImageConfig, Platform};
 pub use credentials::{CredentialStore, Kept};

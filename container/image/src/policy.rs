@@ -85,8 +85,8 @@ pub(crate) enum Identity {
     #[serde(rename_all = "camelCase")]
     ExactRepository { docker_repository: String },
     /// Like `MatchRepoDigestOrExact` with the start of the name replaced.
-    #[serde(rename_all = "camelCase")]
-    RemapIdentity { prefix: String, signed_prefix: String },
+    #[serde(rename = "remapIdentity", rename_all = "camelCase")]
+    Remap { prefix: String, signed_prefix: String },
 }
 
 impl Default for Identity {
@@ -222,7 +222,7 @@ impl Requirement {
             Identity::ExactRepository { docker_repository } => docker_repository
                 .parse()
                 .is_ok_and(|wanted: Reference| repository(&wanted.name())),
-            Identity::RemapIdentity { prefix, signed_prefix } => {
+            Identity::Remap { prefix, signed_prefix } => {
                 match image.to_string().strip_prefix(prefix.as_str()) {
                     // Only whole parts of a name are replaced.
                     Some(rest) if rest.is_empty() || rest.starts_with(['/', ':', '@']) => {

@@ -110,7 +110,7 @@ impl ImageStore {
     }
 
     /// Deletes unused content; does nothing while anybody adds some (the next sweep will).
-    fn sweep(&self) -> Result<u64, ImageError> {
+    pub(crate) fn sweep(&self) -> Result<u64, ImageError> {
         let folder = &self.inner.folder;
         let Some(_removing) = folder.try_lock_removing()? else {
             return Ok(0);

@@ -140,16 +140,16 @@ impl ImageStore {
             record: record.clone(),
         };
         let target = target_of(record, name);
-        let mut collected = Collected::default();
+        let mut collected = Gathered::default();
         let whole = match target {
-            Some(target) => self.collect(target, record.manifest, &mut collected)?,
+            Some(target) => self.gather(target, record.manifest, &mut collected)?,
             None => false,
         };
         if !whole {
-            collected = Collected::default();
+            collected = Gathered::default();
             let manifest = record.manifest.filter(|manifest| Some(*manifest) != target);
             let alone = match manifest {
-                Some(manifest) => self.collect(manifest, Some(manifest), &mut collected)?,
+                Some(manifest) => self.gather(manifest, Some(manifest), &mut collected)?,
                 None => false,
             };
             if alone {
@@ -167,7 +167,7 @@ impl ImageStore {
     /// Adds a kept manifest or index with all below it; false if a part is not here.
     ///
     /// The blobs of the image's own manifest may be missing: they can be had from where it came.
-    fn collect(&self, digest: Digest, own: Option<Digest>, found: &mut Collected) -> Result<bool, ImageError> {
+    fn gather(&self, digest: Digest, own: Option<Digest>, found: &mut Gathered) -> Result<bool, ImageError> {
         if found.seen.contains(&digest) {
             return Ok(true);
         }
@@ -180,7 +180,7 @@ impl ImageStore {
         };
         let manifest: ManifestDocument = parse_manifest(&digest.to_string(), &body)?;
         for child in &manifest.manifests {
-            if !self.collect(child.digest, own, found)? {
+            if !self.gather(child.digest, own, found)? {
                 return Ok(false);
             }
         }
@@ -223,7 +223,7 @@ impl ImageStore {
 }
 
 #[derive(Default)]
-struct Collected {
+struct Gathered {
     documents: Vec<Document>,
     blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,

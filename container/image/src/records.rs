@@ -206,8 +206,29 @@ impl Folder {
         replace_volatile(&self.lease_path(owner)?, lease)
     }
 
+    /// Writes down that an image is in use at this moment: the time of its configuration's file.
+    pub fn mark_use(&self, id: Digest) -> Result<(), ImageError> {
+        let path = self.blob(id);
+        match std::fs::File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::io("touch", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// When an image was used last, or came.
+    pub fn last_use(&self, id: Digest) -> Result<std::time::SystemTime, ImageError> {
+        let path = self.blob(id);
+        match std::fs::metadata(&path).and_then(|metadata| metadata.modified()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(std::time::SystemTime::UNIX_EPOCH),
+            other => other.map_err(ImageError::io("read", path)),
+        }
+    }
+
     pub fn remove_lease(&self, owner: &str) -> Result<(), ImageError> {
         let path = self.lease_path(owner)?;
+        if let Ok(Some(lease)) = read_document::<Lease>(&path, MAX_LEASE) {
+            self.mark_use(lease.image)?;
+        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::io("remove", path)(error)),
             _ => Ok(()),
