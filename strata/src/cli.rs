@@ -46,6 +46,8 @@ pub enum Command {
         /// The registry; docker.io if none is named.
         server: Option<String>,
     },
+    /// Run the daemon behind the commands for containers; they start it when it is not there.
+    Engine(crate::people::EngineArgs),
     /// Look after a server's store while the server is stopped.
     Store(StoreArgs),
     /// Remove every trace of a stopped server or node from this machine.

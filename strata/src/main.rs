@@ -20,6 +20,7 @@ mod instance;
 mod join;
 mod memory;
 mod network;
+mod people;
 mod plane;
 mod reset;
 mod room;
@@ -68,6 +69,10 @@ fn run(cli: Cli) -> Outcome<ExitCode> {
         Command::Image(args) => runtime()?.block_on(image::run(*args))?,
         Command::Login(args) => runtime()?.block_on(image::log_in_only(&args))?,
         Command::Logout { server } => runtime()?.block_on(image::log_out(server.as_deref()))?,
+        Command::Engine(args) => {
+            let helper = start_helper()?;
+            runtime()?.block_on(people::run(args, helper))?;
+        }
         Command::Store(args) => store::run(args)?,
         Command::Reset(args) => reset::run(&args)?,
         Command::Check { output } => return check::run(output),

@@ -1,5 +1,5 @@
-//! A tiny process 1 for a node of a throwaway cluster: mounts /proc, starts one program, passes signals
-//! on, reaps, and ends as the program ends.
+//! A tiny process 1, for a node of a throwaway cluster and for containers that want one: starts one program,
+//! passes signals on, reaps, and ends as the program ends. For a node it mounts /proc first.
 
 use alloc::{ffi::CString, format, string::String, vec::Vec};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,34 +19,60 @@ const FORWARDED: [i32; 7] = [
     libc::SIGWINCH,
 ];
 
-/// Runs `arguments` (a path and its arguments) as the only child that counts.
+/// Runs `arguments` (a path and its arguments) as the only child that counts, in a node.
 pub(crate) fn run(arguments: &[String], environment: &[String]) -> i32 {
-    match start(arguments, environment) {
-        Ok(code) => code,
-        Err(text) => {
-            let _ = file::write_all(strata_sys::stream::error(), format!("node-init: {text}\n").as_bytes());
-            125
-        }
-    }
+    let program = arguments.first().cloned().unwrap_or_default();
+    let prepared = prepare_node().and_then(|()| start(&[program], arguments, environment));
+    prepared.unwrap_or_else(|text| say("node-init", &text))
 }
 
-fn start(arguments: &[String], environment: &[String]) -> Result<i32, String> {
-    let failed = |what: &'static str| move |errno| format!("{what}: {}", describe(errno));
-    let first = arguments.first().ok_or("no program given")?;
+/// The same in a container, with the program looked for in the PATH; `--` may come first.
+pub(crate) fn run_container(arguments: &[String], environment: &[String]) -> i32 {
+    let arguments = match arguments.first().map(String::as_str) {
+        Some("--") => &arguments[1..],
+        _ => arguments,
+    };
+    let name = arguments.first().cloned().unwrap_or_default();
+    let path = environment.iter().find_map(|line| line.strip_prefix("PATH="));
+    let places: Vec<String> = if name.contains('/') {
+        Vec::from([name])
+    } else {
+        let folders = path.unwrap_or("/usr/local/bin:/usr/bin:/bin").split(':');
+        folders.map(|folder| format!("{folder}/{name}")).collect()
+    };
+    start(&places, arguments, environment).unwrap_or_else(|text| say("init", &text))
+}
+
+fn say(who: &str, text: &str) -> i32 {
+    let _ = file::write_all(strata_sys::stream::error(), format!("{who}: {text}\n").as_bytes());
+    125
+}
+
+fn failed(what: &'static str) -> impl FnOnce(Errno) -> String {
+    move |errno| format!("{what}: {}", describe(errno))
+}
+
+/// The node goes with whoever keeps it: with process 1 the kernel ends everything in the namespace.
+fn prepare_node() -> Result<(), String> {
+    process::set_parent_death_signal(libc::SIGKILL).map_err(failed("tie the node to its keeper"))?;
+    if rustix::process::getpid().as_raw_nonzero().get() == 1 {
+        mount_proc().map_err(failed("mount /proc"))?;
+    }
+    Ok(())
+}
+
+/// Starts the first of the programs that can be, and looks after it until it ends.
+fn start(places: &[String], arguments: &[String], environment: &[String]) -> Result<i32, String> {
+    if arguments.is_empty() {
+        return Err("no program given".into());
+    }
     let strings = |list: &[String]| {
         list.iter()
             .map(|text| CString::new(&**text))
             .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| String::from("an argument holds a NUL byte"))
     };
-    let bad = |_| String::from("an argument holds a NUL byte");
-    let program = CString::new(&**first).map_err(bad)?;
-    let (arguments, environment) = (strings(arguments).map_err(bad)?, strings(environment).map_err(bad)?);
-    let first_of_namespace = rustix::process::getpid().as_raw_nonzero().get() == 1;
-    // The node goes with whoever keeps it: with process 1 the kernel ends everything in the namespace.
-    process::set_parent_death_signal(libc::SIGKILL).map_err(failed("tie the node to its keeper"))?;
-    if first_of_namespace {
-        mount_proc().map_err(failed("mount /proc"))?;
-    }
+    let (places, words, environment) = (strings(places)?, strings(arguments)?, strings(environment)?);
     let mut set = signal::bit(libc::SIGCHLD);
     for number in FORWARDED {
         set |= signal::bit(number);
@@ -60,10 +86,16 @@ fn start(arguments: &[String], environment: &[String]) -> Result<i32, String> {
         Fork::Child => {
             signal::reset_all();
             let _ = signal::set_blocked(0);
-            let errno = process::execute(&program, &arguments, &environment);
-            let text = format!("node-init: {}: {}\n", program.to_string_lossy(), describe(errno));
+            let mut errno = Errno::NOENT;
+            for place in &places {
+                match process::execute(place, &words, &environment) {
+                    Errno::NOENT | Errno::NOTDIR => {}
+                    other => errno = other,
+                }
+            }
+            let text = format!("init: {}: {}\n", arguments[0], describe(errno));
             let _ = file::write_all(strata_sys::stream::error(), text.as_bytes());
-            process::exit(127)
+            process::exit(if errno == Errno::NOENT { 127 } else { 126 })
         }
     };
     loop {

@@ -46,3 +46,4 @@ pub use error::Error;
 pub use event::EngineEvent;
 pub use sandbox::{ContainerId, Network, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus, UserRange};
 pub use session::{AttachOptions, ExecOptions, ExecResult, ExecSession, NO_TIMEOUT, Resizer, SessionParts};
+pub use signal::number as signal_number;

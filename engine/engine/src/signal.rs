@@ -42,7 +42,7 @@ const RTMAX: i32 = 64;
 const TERM: i32 = 15;
 
 /// The number of `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`; empty is SIGTERM.
-pub(crate) fn number(text: &str) -> Option<i32> {
+pub fn number(text: &str) -> Option<i32> {
     if text.is_empty() {
         return Some(TERM);
     }

@@ -9,6 +9,8 @@
 //! [`HostPorts`] for ports of the host that lead to pods, [`NodeRoutes`] for traffic between nodes, [`nft`] for transactions, [`dns`] for messages.
 
 mod addresses;
+mod bridge;
+mod bridge_rules;
 mod cidr;
 mod cleanup;
 pub mod dns;
@@ -26,6 +28,8 @@ mod routes;
 mod uplink;
 
 pub use addresses::REUSE_DELAY;
+pub use bridge::{BridgeHost, BridgePort};
+pub use bridge_rules::{BridgeRules, PublishedPort};
 pub use cidr::Cidr;
 pub use cleanup::cleanup;
 pub use error::Error;

@@ -266,6 +266,14 @@ impl RouteRequests<'_> {
         })
     }
 
+    /// Gives a link its hardware address; a bridge then keeps it whatever is put under it.
+    pub fn set_mac(&mut self, index: u32, mac: MacAddress) -> &mut Self {
+        self.push(RTM_NEWLINK, 0, format!("give link {index} its hardware address"), |w| {
+            w.bytes(&link_header(index, 0, 0));
+            w.attribute(IFLA_ADDRESS, &mac);
+        })
+    }
+
     /// Brings a link up.
     pub fn set_up(&mut self, index: u32) -> &mut Self {
         self.push(RTM_NEWLINK, 0, format!("bring link {index} up"), |w| {

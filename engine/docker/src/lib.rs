@@ -1,0 +1,50 @@
+//! Containers for people: docker's engine API over the container engine.
+//!
+//! For: what a person asks of a container engine: containers with names that start again with their
+//! files, restart policies, health checks, published ports, networks with names in them, volumes. It
+//! speaks the API that docker's clients speak, on a Unix socket.
+//! Not for: namespaces and processes (`strata-engine`), image content (`strata-image`), links and rules
+//! (`strata-net`), or the command line (the binary's).
+//!
+//! Start at [`Daemon`]; `server.rs` has the routes. A container is a record ([`record`](self)) and, while
+//! it runs, a sandbox of its own in the engine: `create.rs` makes the record, `launch.rs` starts it,
+//! `exit.rs` follows its end.
+
+// The API's objects have more members than the macro of JSON values takes otherwise.
+#![recursion_limit = "256"]
+
+mod activity;
+mod attach;
+mod call;
+mod config;
+mod create;
+mod daemon;
+mod error;
+mod events;
+mod exec;
+mod exit;
+mod health;
+mod images;
+mod inspect;
+mod launch;
+mod life;
+mod logs;
+mod mounts;
+mod names;
+mod netapi;
+mod netfiles;
+mod networks;
+mod record;
+mod remove;
+mod resolver;
+mod rootfs;
+mod server;
+mod spec;
+mod stats;
+mod streams;
+mod system;
+mod time;
+mod usage;
+mod volumes;
+
+pub use daemon::{Daemon, DaemonOptions};

@@ -1,0 +1,202 @@
+//! What containers use, and which processes they have.
+
+use crate::call::{Call, ok, stream};
+use crate::daemon::Inner;
+use crate::error::{Answer, ApiError, blocking};
+use crate::record::{Container, NEVER, now};
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use strata_http::Body;
+use strata_runtime::cgroup::{Cgroup, Layout};
+
+/// Between two samples.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// `GET /containers/{name}/stats`
+pub(crate) async fn stats(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
+    let container = inner.find(call.name())?;
+    let streamed = call.flag_or("stream", true);
+    let one_shot = call.flag("one-shot");
+    let mut before = json!({"cpu_stats": {"cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0}}, "read": NEVER});
+    if !streamed {
+        if !one_shot && container.status().is_alive() {
+            before = sample(&inner, &container).await?;
+            tokio::time::sleep(INTERVAL).await;
+        }
+        let current = sample(&inner, &container).await?;
+        return ok(&with_before(current, &before));
+    }
+    let (sender, body) = Body::channel(2);
+    let (busy, stop) = (inner.activity.begin(), inner.stop.clone());
+    tokio::spawn(async move {
+        let _busy = busy;
+        loop {
+            let current = match sample(&inner, &container).await {
+                Ok(current) => current,
+                Err(error) => return tracing::debug!(container = %container.id, %error, "no more statistics"),
+            };
+            let line = Bytes::from(format!("{}\n", with_before(current.clone(), &before)));
+            if sender.send(line).await.is_err() || container.phase.borrow().removed {
+                return;
+            }
+            before = current;
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = sender.closed() => return,
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+    Ok(stream("application/json", body))
+}
+
+fn with_before(mut current: Value, before: &Value) -> Value {
+    current["precpu_stats"] = before["cpu_stats"].clone();
+    current["preread"] = before["read"].clone();
+    current
+}
+
+async fn sample(inner: &Arc<Inner>, container: &Arc<Container>) -> Answer<Value> {
+    let record = container.record();
+    let mut value = json!({
+        "name": format!("/{}", record.name), "id": record.id, "read": now(), "preread": NEVER, "pids_stats": {},
+        "blkio_stats": {"io_service_bytes_recursive": null, "io_serviced_recursive": null, "io_queue_recursive": null,
+            "io_service_time_recursive": null, "io_wait_time_recursive": null, "io_merged_recursive": null,
+            "io_time_recursive": null, "sectors_recursive": null},
+        "num_procs": 0, "storage_stats": {}, "memory_stats": {},
+        "cpu_stats": {"cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+            "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0}},
+    });
+    let Ok(id) = crate::life::running(container) else {
+        value["read"] = json!(NEVER);
+        return Ok(value);
+    };
+    let usage = inner.engine.usage(&id).await?;
+    let host = record.typed_host()?;
+    let pid = record.state.pid;
+    let (system, networks, total) = blocking(move || Ok((system_cpu(), networks(pid), total_memory()))).await?;
+    let limit = if host.memory > 0 { host.memory as u64 } else { total };
+    let inactive = usage.memory_usage.saturating_sub(usage.memory_working_set);
+    value["pids_stats"] = json!({"current": usage.pids, "limit": host.pids_limit.filter(|limit| *limit > 0).map_or(Value::Null, |limit| json!(limit))});
+    value["cpu_stats"] = json!({
+        "cpu_usage": {"total_usage": usage.cpu_usage_nanos, "usage_in_kernelmode": 0, "usage_in_usermode": usage.cpu_usage_nanos},
+        "system_cpu_usage": system,
+        "online_cpus": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+    });
+    value["memory_stats"] = json!({
+        "usage": usage.memory_usage, "limit": limit,
+        "stats": {"total_inactive_file": inactive, "inactive_file": inactive, "rss": usage.memory_rss,
+            "pgfault": usage.page_faults, "pgmajfault": usage.major_page_faults},
+    });
+    if host.network_mode != "host" {
+        value["networks"] = networks;
+    }
+    Ok(value)
+}
+
+/// Processor time of the whole machine in nanoseconds.
+fn system_cpu() -> u64 {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_else(|_| String::new());
+    let line = text.lines().next().unwrap_or("");
+    let ticks: u64 = line
+        .split_ascii_whitespace()
+        .skip(1)
+        .take(7)
+        .filter_map(|word| word.parse::<u64>().ok())
+        .sum();
+    // USER_HZ is 100 on every architecture that this is built for.
+    ticks * 10_000_000
+}
+
+fn total_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_else(|_| String::new());
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes: Option<u64> = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+/// What went over the links of a process's network namespace.
+fn networks(pid: i32) -> Value {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_else(|_| String::new());
+    let mut all = serde_json::Map::new();
+    for line in text.lines().skip(2) {
+        let Some((name, counts)) = line.split_once(':') else {
+            continue;
+        };
+        let counts: Vec<u64> = counts
+            .split_ascii_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        if name.trim() == "lo" || counts.len() < 12 {
+            continue;
+        }
+        all.insert(
+            name.trim().to_owned(),
+            json!({
+                "rx_bytes": counts[0], "rx_packets": counts[1], "rx_errors": counts[2], "rx_dropped": counts[3],
+                "tx_bytes": counts[8], "tx_packets": counts[9], "tx_errors": counts[10], "tx_dropped": counts[11],
+            }),
+        );
+    }
+    Value::Object(all)
+}
+
+/// `GET /containers/{name}/top`
+pub(crate) async fn top(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
+    let container = inner.find(call.name())?;
+    let id = crate::life::running(&container)
+        .map_err(|_| ApiError::conflict(format!("container {} is not running", container.id)))?;
+    let arguments = match call.query("ps_args") {
+        "" => "-ef".to_owned(),
+        text => text.to_owned(),
+    };
+    let path = format!("{}/{}/{id}", inner.options.cgroup_root, container.id);
+    let value = blocking(move || {
+        let layout = Layout::detect().map_err(|error| ApiError::internal(error.to_string()))?;
+        let cgroup = Cgroup::open(&layout, &path).map_err(|error| ApiError::internal(error.to_string()))?;
+        let pids = cgroup
+            .processes()
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        list_processes(&arguments, &pids)
+    })
+    .await?;
+    ok(&value)
+}
+
+/// The lines of ps(1) that are about those processes.
+fn list_processes(arguments: &str, pids: &[i32]) -> Answer<Value> {
+    let words: Vec<&str> = arguments.split_ascii_whitespace().collect();
+    let run = std::process::Command::new("ps")
+        .args(&words)
+        .output()
+        .map_err(|error| ApiError::internal(format!("Error running ps: {error}")))?;
+    if !run.status.success() {
+        let why = String::from_utf8_lossy(&run.stderr);
+        return Err(ApiError::internal(format!("Error running ps: {}", why.trim())));
+    }
+    let text = String::from_utf8_lossy(&run.stdout);
+    let mut lines = text.lines();
+    let titles: Vec<&str> = lines.next().unwrap_or("").split_ascii_whitespace().collect();
+    let column = titles
+        .iter()
+        .position(|title| *title == "PID")
+        .ok_or_else(|| ApiError::internal("Couldn't find PID field in ps output"))?;
+    let rows = lines.filter_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let pid: i32 = words.get(column)?.parse().ok()?;
+        if !pids.contains(&pid) {
+            return None;
+        }
+        // The last column holds the rest of the line.
+        let last = titles.len() - 1;
+        let mut row: Vec<String> = words.iter().take(last).map(|word| (*word).to_owned()).collect();
+        row.push(words.get(last..).unwrap_or(&[]).join(" "));
+        Some(row)
+    });
+    Ok(json!({"Titles": titles, "Processes": rows.collect::<Vec<_>>()}))
+}

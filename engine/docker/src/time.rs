@@ -1,0 +1,123 @@
+//! Moments as clients write them, and how long ago they were.
+
+use crate::error::{Answer, ApiError};
+use std::time::Duration;
+
+/// Nanoseconds since 1970 of `1700000000`, `1700000000.000000001` or RFC 3339; nothing of an empty text.
+pub(crate) fn parse(text: &str) -> Answer<Option<i128>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let invalid = || ApiError::invalid(format!("invalid time {text:?}"));
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return Ok(Some(moment.as_nanosecond()));
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i128 = seconds.parse().map_err(|_| invalid())?;
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let nanos: i128 = digits.parse().map_err(|_| invalid())?;
+    Ok(Some(seconds * 1_000_000_000 + nanos))
+}
+
+/// [`parse`], or a duration such as `10m` before now.
+pub(crate) fn parse_past(text: &str) -> Answer<Option<i128>> {
+    match duration(text) {
+        Some(before) => Ok(Some(jiff::Timestamp::now().as_nanosecond() - before)),
+        None => parse(text),
+    }
+}
+
+/// Nanoseconds of `1h30m`, `10s`, `2.5m`; nothing if it is no duration.
+pub(crate) fn duration(text: &str) -> Option<i128> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(rest.len(), |at| digits + at);
+        let unit = match &rest[digits..unit_end] {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += number * unit;
+        rest = &rest[unit_end..];
+    }
+    (!text.is_empty()).then_some(total as i128)
+}
+
+/// How long it is until then; nothing if that was.
+pub(crate) fn until(nanos: i128) -> Duration {
+    let left = nanos - jiff::Timestamp::now().as_nanosecond();
+    Duration::from_nanos(u64::try_from(left).unwrap_or(0))
+}
+
+/// How long ago an RFC 3339 moment was, as people say it ("3 minutes").
+pub(crate) fn ago(text: &str) -> String {
+    let then = text.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+    human(jiff::Timestamp::now().as_second() - then)
+}
+
+/// Seconds as docker says them.
+pub(crate) fn human(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match () {
+        () if seconds < 1 => "Less than a second".into(),
+        () if seconds == 1 => "1 second".into(),
+        () if seconds < 60 => format!("{seconds} seconds"),
+        () if minutes == 1 => "About a minute".into(),
+        () if minutes < 60 => format!("{minutes} minutes"),
+        () if hours == 1 => "About an hour".into(),
+        () if hours < 48 => format!("{hours} hours"),
+        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        () => format!("{} years", seconds / 3600 / 24 / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_in_both_forms() {
+        assert_eq!(parse("").expect("valid"), None);
+        assert_eq!(parse("1.5").expect("valid"), Some(1_500_000_000));
+        assert_eq!(parse("1970-01-01T00:00:02Z").expect("valid"), Some(2_000_000_000));
+        assert!(parse("yesterday").is_err());
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(duration("1h30m"), Some(5_400_000_000_000));
+        assert_eq!(duration("2.5s"), Some(2_500_000_000));
+        for none in ["", "10", "x", "1700000000", "3d"] {
+            assert_eq!(duration(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_said_as_docker_says_them() {
+        for (seconds, said) in [
+            (0, "Less than a second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (180, "3 minutes"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (2 * 3600, "2 hours"),
+            (50 * 3600, "2 days"),
+            (15 * 86400, "2 weeks"),
+            (90 * 86400, "3 months"),
+        ] {
+            assert_eq!(human(seconds), said);
+        }
+    }
+}
