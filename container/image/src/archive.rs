@@ -4,7 +4,7 @@
 //! not matter and no layer is copied.
 
 use crate::config::{ConfigDocument, Descriptor, DockerArchiveItem, ManifestDocument};
-use crate::disk::Draft;
+use crate::disk::{Draft, sync_file};
 use crate::layer::{Compression, Expected, compression};
 use crate::manifest::image_manifest;
 use crate::pull::{choose, copy_hashed};
@@ -338,15 +338,15 @@ impl ImageStore {
         let draft = Draft::new(&self.inner.folder.drafts())?;
         let path = draft.path().join("blob");
         let mut file = File::create_new(&path).map_err(ImageError::io("create", &path))?;
-        let found = copy_hashed(&mut archive.open(&blob_path(digest))?, &mut file)
-            .and_then(|found| file.sync_all().map(|()| found))
-            .map_err(ImageError::io("write", &path))?;
+        let found =
+            copy_hashed(&mut archive.open(&blob_path(digest))?, &mut file).map_err(ImageError::io("write", &path))?;
         if found != digest {
             return Err(ImageError::DigestMismatch {
                 expected: digest.to_string(),
                 found: found.to_string(),
             });
         }
+        sync_file(&path)?;
         self.inner.folder.take_blob(&path, digest)
     }
 }

@@ -1,6 +1,7 @@
 //! Files of the store: written whole or not at all.
 
 use crate::ImageError;
+use crate::faults::{self, Step};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -27,6 +28,10 @@ fn replace(path: &Path, content: &[u8], durable: bool) -> Result<(), ImageError>
     let folder = path.parent().unwrap_or(Path::new("/"));
     let draft = folder.join(format!(".{}", unique_name()));
     let written = (|| {
+        faults::step(Step::Written {
+            path: path.to_owned(),
+            durable,
+        })?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -142,6 +147,22 @@ impl Lock {
     }
 }
 
+/// Announces that something gets its final name.
+pub(crate) fn rename_step(from: &Path, to: &Path) -> Result<(), ImageError> {
+    let step = Step::Renamed {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    faults::step(step).map_err(ImageError::io("rename", to))
+}
+
+/// Brings a file's content to disk.
+pub(crate) fn sync_file(path: &Path) -> Result<(), ImageError> {
+    faults::step(Step::Synced { path: path.to_owned() })
+        .and_then(|()| File::open(path)?.sync_all())
+        .map_err(ImageError::io("sync", path))
+}
+
 /// A folder that disappears with its content unless it is kept.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -163,6 +184,7 @@ impl Draft {
 
     /// Moves the folder to its final place; false if there is one already, which wins.
     pub fn keep_as(mut self, target: &Path) -> Result<bool, ImageError> {
+        rename_step(&self.path, target)?;
         match fs::rename(&self.path, target) {
             Ok(()) => {
                 self.kept = true;
@@ -184,6 +206,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept
+            && !faults::ended(&self.path)
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "left a half-made folder behind");

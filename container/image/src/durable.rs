@@ -4,6 +4,7 @@
 //! all is on disk. After a crash of the machine (another boot), layers with such a mark
 //! are dropped: a process crash needs none of this, the page cache survives it.
 
+use crate::faults::{self, Step};
 use crate::folder::open_root;
 use crate::{ImageError, ImageStore};
 
@@ -16,6 +17,7 @@ impl ImageStore {
             return Ok(());
         }
         let path = folder.layers();
+        faults::step(Step::SyncedAll { root: path.clone() }).map_err(ImageError::io("sync", &path))?;
         let fd = open_root(&path).map_err(|errno| ImageError::io("open", &path)(errno.into()))?;
         rustix::fs::syncfs(&fd).map_err(|errno| ImageError::io("sync", &path)(errno.into()))?;
         for key in pending {
@@ -36,7 +38,16 @@ impl ImageStore {
     /// Removes layers that an earlier boot did not finish writing, and the images made of them.
     pub(crate) fn drop_torn_layers(&self) -> Result<(), ImageError> {
         let folder = &self.inner.folder;
-        let torn = self.marked(|boot| boot != self.inner.boot())?;
+        let mut torn = self.marked(|boot| boot != self.inner.boot())?;
+        // A layer enters its place before an image that needs it enters the index, but a file
+        // system may bring the second to disk and not the first.
+        for record in folder.read_index()?.images.into_values() {
+            for key in record.layers {
+                if !torn.contains(&key) && !self.inner.has_layer(&key)? {
+                    torn.push(key);
+                }
+            }
+        }
         if torn.is_empty() {
             return Ok(());
         }
@@ -58,8 +69,13 @@ impl ImageStore {
                     self.discard(&path)?;
                 }
             }
-            self.discard(&folder.layers().join(key))?;
+            let place = folder.layers().join(key);
+            if place.exists() {
+                self.discard(&place)?;
+            }
         }
+        // Whatever else of them is here belongs to nobody now.
+        self.sweep()?;
         Ok(())
     }
 

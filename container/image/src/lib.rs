@@ -18,12 +18,15 @@ mod compose;
 mod config;
 mod connection;
 mod content;
+#[cfg(test)]
+mod crash_tests;
 mod credentials;
 mod diff;
 mod digest;
 mod disk;
 mod durable;
 mod error;
+mod faults;
 mod filters;
 mod folder;
 mod hosts;

@@ -1,6 +1,7 @@
 //! Taking images away, and what belongs to none any more.
 
 use crate::disk::unique_name;
+use crate::faults::{self, Step};
 use crate::records::{ImageRecord, Index};
 use crate::{Digest, ImageError, ImageFilters, ImageStore, Removed};
 use std::collections::BTreeSet;
@@ -152,6 +153,7 @@ impl ImageStore {
     /// Deletes a file or folder; a folder leaves its place at once, so that no half of it is ever found.
     pub(crate) fn discard(&self, path: &Path) -> Result<(), ImageError> {
         let failed = || ImageError::io("remove", path);
+        faults::step(Step::Removed { path: path.to_owned() }).map_err(failed())?;
         let metadata = fs::symlink_metadata(path).map_err(failed())?;
         if !metadata.is_dir() {
             return fs::remove_file(path).map_err(failed());

@@ -1,7 +1,7 @@
 //! Getting an image from a registry.
 
 use crate::config::{ConfigDocument, Descriptor, ManifestDocument};
-use crate::disk::{Draft, Lock};
+use crate::disk::{Draft, Lock, sync_file};
 use crate::hosts::endpoints;
 use crate::layer::Expected;
 use crate::records::ImageRecord;
@@ -276,15 +276,15 @@ impl ImageStore {
             let draft = Draft::new(&store.inner.folder.drafts())?;
             let path = draft.path().join("blob");
             let mut file = File::create_new(&path).map_err(ImageError::io("create", &path))?;
-            let found = copy_hashed(&mut ChannelReader::new(receiver), &mut file)
-                .and_then(|found| file.sync_all().map(|()| found))
-                .map_err(ImageError::io("write", &path))?;
+            let found =
+                copy_hashed(&mut ChannelReader::new(receiver), &mut file).map_err(ImageError::io("write", &path))?;
             if found != digest {
                 return Err(ImageError::DigestMismatch {
                     expected: digest.to_string(),
                     found: found.to_string(),
                 });
             }
+            sync_file(&path)?;
             store.inner.folder.take_blob(&path, digest)
         });
         let (fetched, written) = tokio::join!(fetch(registry, descriptor, sender, &|_| ()), writing);
@@ -378,6 +378,9 @@ impl ImageStore {
 
     /// Brings what was unpacked to disk without making anybody wait.
     pub(crate) fn sync_later(&self) {
+        if crate::faults::watched(&self.inner.folder.root) {
+            return;
+        }
         let store = self.clone();
         let spawned = std::thread::Builder::new().name("image-sync".into()).spawn(move || {
             if let Err(error) = store.sync_layers() {

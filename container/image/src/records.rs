@@ -12,7 +12,7 @@
 //! drafts/           what is being made; worthless while nobody holds `lock` shared
 //! ```
 
-use crate::disk::{Lock, make_folder, read_document, replace_document, replace_file, replace_volatile};
+use crate::disk::{Lock, make_folder, read_document, rename_step, replace_document, replace_file, replace_volatile};
 use crate::layer::Blob;
 use crate::{Digest, Image, ImageConfig, ImageError};
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,7 @@ impl Folder {
     /// Moves a file with this digest to its place among the blobs.
     pub fn take_blob(&self, file: &Path, digest: Digest) -> Result<(), ImageError> {
         let path = self.blob(digest);
+        rename_step(file, &path)?;
         std::fs::rename(file, &path).map_err(ImageError::io("rename", path))
     }
 

@@ -6,7 +6,7 @@
 //! have digests of their own.
 
 use crate::config::Descriptor;
-use crate::disk::Draft;
+use crate::disk::{Draft, sync_file};
 use crate::layer::{Blob, Packer};
 use crate::manifest::{OCI_MANIFEST, image_manifest};
 use crate::pack::pack;
@@ -74,10 +74,10 @@ impl ImageStore {
         };
         let packed = pack(files, both).and_then(|both| {
             let blob = both.packer.finish()?;
-            File::open(&path)?.sync_all()?;
             Ok((blob, Digest::from_bytes(both.hash.finalize().into())))
         });
         let (blob, diff) = packed.map_err(ImageError::io("pack", files))?;
+        sync_file(&path)?;
         self.inner.folder.take_blob(&path, blob.digest)?;
         Ok((blob, diff))
     }

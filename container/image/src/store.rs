@@ -1,6 +1,6 @@
 //! The store of images on this machine.
 
-use crate::disk::{Draft, make_folder};
+use crate::disk::{Draft, make_folder, sync_file};
 use crate::layer::{Blob, Expected, Plan, apply};
 use crate::records::{Folder, ImageRecord, LayerRecord, Lease};
 use crate::transport::Transport;
@@ -305,10 +305,4 @@ pub(crate) fn target_of(record: &ImageRecord, text: &str) -> Option<Digest> {
         .or(by_tag)
         .or(record.manifest)
         .or_else(|| record.targets.values().next().copied())
-}
-
-fn sync_file(path: &std::path::Path) -> Result<(), ImageError> {
-    std::fs::File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(ImageError::io("sync", path))
 }

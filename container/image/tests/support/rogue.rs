@@ -12,6 +12,7 @@ pub type Answer = dyn Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + S
 pub struct Rogue {
     pub address: String,
     /// What was asked so far.
+    #[allow(dead_code)]
     pub heads: Arc<Mutex<Vec<String>>>,
     stopped: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
