@@ -27,7 +27,7 @@ pub(crate) enum Word {
     Go,
     /// The namespaces are there; run the hooks of the runtime and say go.
     Hooks,
-    /// The process was made by a helper process: its id, and its pidfd attached.
+    /// The process was made by a helper process: its id, and its pidfd attached. To the child: its id outside.
     Process(i32),
     /// The terminal's master is attached.
     Terminal,
@@ -97,6 +97,14 @@ impl Channel {
             _ => return Err(Error::State("the process said something unexpected".into())),
         };
         Ok(Some((word, descriptors)))
+    }
+
+    /// Waits to be told which process this is outside.
+    pub(crate) fn await_pid(&self) -> Result<i32> {
+        match self.hear()? {
+            Some((Word::Process(pid), _)) => Ok(pid),
+            _ => Err(Error::State("the runtime went away".into())),
+        }
     }
 
     /// Waits for [`Word::Go`].

@@ -5,7 +5,7 @@ use crate::channel::{Channel, Word};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::init::{self, Further, Init, Streams, Target};
-use crate::namespaces::{Plan, flag, with_pid_namespace};
+use crate::namespaces::{Plan, flag};
 use crate::root::Entering;
 use crate::seccomp::Filter;
 use crate::sources;
@@ -210,16 +210,7 @@ fn fork_init(init: &Init<'_>, ours: &Channel, theirs: &Channel) -> Result<Child>
             }
         }),
     };
-    let word = ours.hear();
-    process::reap(between.pid).context(|| "wait for a process")?;
-    match word? {
-        Some((Word::Process(pid), mut descriptors)) if descriptors.len() == 1 => Ok(Child {
-            pid,
-            pidfd: descriptors.remove(0),
-        }),
-        Some((Word::Failed(error), _)) => Err(error),
-        _ => Err(Error::State("the container's init could not be made".into())),
-    }
+    await_process(ours, &between)
 }
 
 /// Runs `f`; when it fails, so does the process.
@@ -304,6 +295,7 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
     };
     let listener = execution.filter.map_or(Ok(None), Filter::connect)?;
     for kind in [
+        NamespaceKind::Pid,
         NamespaceKind::Network,
         NamespaceKind::Ipc,
         NamespaceKind::Uts,
@@ -337,17 +329,7 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
             preserve: execution.preserve,
         },
     };
-    let options = ForkOptions {
-        flags: 0,
-        cgroup: entry.birth_place(),
-    };
-    let child = with_pid_namespace(execution.init, || {
-        // SAFETY: runtime processes have one thread.
-        match unsafe { process::fork(options) }.context(|| "clone3")? {
-            Fork::Parent(child) => Ok(child),
-            Fork::Child => init::run(&theirs, || further.become_program(&theirs)),
-        }
-    })?;
+    let child = fork_further(&further, &ours, &theirs)?;
     drop(theirs);
     let created = Created {
         child,
@@ -355,6 +337,10 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
         channel: ours,
     };
     guard(created, |created| {
+        if listener.is_some() {
+            // Inside it cannot know which process it is outside.
+            created.channel.say(&Word::Process(created.child.pid), &[])?;
+        }
         adjust_oom_score(created.child.pid, execution.process)?;
         loop {
             match created.channel.hear()? {
@@ -367,6 +353,49 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
             }
         }
     })
+}
+
+/// A further process. The one that joins the namespaces is never seen in them: what it still has of the host is out of
+/// reach even of who may look into every process of the container.
+fn fork_further(further: &Further<'_>, ours: &Channel, theirs: &Channel) -> Result<Child> {
+    let options = ForkOptions {
+        flags: 0,
+        cgroup: further.entry.birth_place(),
+    };
+    // SAFETY: runtime processes have one thread.
+    let between = match unsafe { process::fork(options) }.context(|| "clone3")? {
+        Fork::Parent(child) => child,
+        Fork::Child => init::run(theirs, || {
+            further.join(theirs)?;
+            let options = ForkOptions {
+                flags: libc::CLONE_PARENT as u64,
+                cgroup: None,
+            };
+            // SAFETY: as above.
+            match unsafe { process::fork(options) }.context(|| "clone3")? {
+                Fork::Child => further.become_program(theirs),
+                Fork::Parent(child) => {
+                    theirs.say(&Word::Process(child.pid), &[child.pidfd.as_fd()])?;
+                    process::exit(0)
+                }
+            }
+        }),
+    };
+    await_process(ours, &between)
+}
+
+/// The process that the one in between has made, which ends.
+fn await_process(ours: &Channel, between: &Child) -> Result<Child> {
+    let word = ours.hear();
+    process::reap(between.pid).context(|| "wait for a process")?;
+    match word? {
+        Some((Word::Process(pid), mut descriptors)) if descriptors.len() == 1 => Ok(Child {
+            pid,
+            pidfd: descriptors.remove(0),
+        }),
+        Some((Word::Failed(error), _)) => Err(error),
+        _ => Err(Error::State("the container's process could not be made".into())),
+    }
 }
 
 fn check(spec: &Spec) -> Result<&Process> {

@@ -52,6 +52,23 @@ pub fn run_all(point: &str, hooks: &[Hook], state: &str) -> Vec<Error> {
     outcomes.filter_map(Result::err).collect()
 }
 
+/// Runs the hooks of a container that has begun: what went wrong and is only to be told. Errors: the container is to be
+/// stopped, which is so since version 1.3 of the specification (runtime.md#lifecycle, step 9).
+pub fn run_poststart(spec: &Spec, state: &str) -> Result<Vec<Error>> {
+    let Some(hooks) = &spec.hooks else {
+        return Ok(Vec::new());
+    };
+    let forgiving = ["1.0", "1.1", "1.2"].iter().any(|version| {
+        spec.oci_version
+            .strip_prefix(version)
+            .is_some_and(|rest| rest.starts_with('.'))
+    });
+    if forgiving {
+        return Ok(run_all("poststart", &hooks.poststart, state));
+    }
+    run("poststart", &hooks.poststart, state).map(|()| Vec::new())
+}
+
 fn run_one(hook: &Hook, state: &str) -> Result<()> {
     let path = CString::new(&*hook.path).map_err(|_| Error::Invalid("bad hook path".into()))?;
     let arguments = if hook.args.is_empty() {

@@ -204,13 +204,9 @@ impl Init<'_> {
 }
 
 impl Further<'_> {
-    pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
+    /// In a process of its own: enters everything of the container, and keeps nothing but what the program needs.
+    pub(crate) fn join(&self, channel: &Channel) -> Result<()> {
         begin()?;
-        let notice = self
-            .target
-            .listener
-            .map(|listener| -> Result<String> { Ok(listener.message(self.version, outer_pid()?, self.state)) });
-        let notice = notice.transpose()?;
         let affinity = self.target.process.exec_cpu_affinity.as_ref();
         if let Some(affinity) = affinity {
             match scheduling::set_cpus(&affinity.initial) {
@@ -223,10 +219,32 @@ impl Further<'_> {
         if let Some(affinity) = affinity {
             scheduling::set_cpus(&affinity.last)?;
         }
+        let mut keep = Vec::with_capacity(8);
+        keep.push(channel.as_fd().as_raw_fd());
+        keep.push(self.init.as_raw_fd());
+        keep.extend(self.root.as_ref().map(AsRawFd::as_raw_fd));
+        keep.extend(self.target.listener.map(|listener| listener.socket.as_raw_fd()));
+        if let Streams::Given(streams) = self.target.streams {
+            keep.extend(streams.iter().map(AsRawFd::as_raw_fd));
+        }
+        let mut keep: Vec<u32> = keep.into_iter().map(|number| number as u32).collect();
+        // SAFETY: from here on nothing else is used, until exec or exit.
+        unsafe { process::close_except(3 + self.target.preserve, &mut keep) }.context(|| "close descriptors")?;
         namespace::join(self.init, self.namespaces).context(|| "join the container's namespaces")?;
         if let Some(root) = &self.root {
             mount::change_root(root).context(|| "enter the container's root")?;
         }
+        Ok(())
+    }
+
+    /// In the process that it has made.
+    pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
+        // Nobody in the container may look into this process before it is the program.
+        process::set_dumpable(false).context(|| "prctl")?;
+        let notice = match self.target.listener {
+            Some(listener) => Some(listener.message(self.version, channel.await_pid()?, self.state)),
+            None => None,
+        };
         if self.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
             process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
         }
@@ -407,12 +425,15 @@ fn own_streams(identity: &Identity) {
 
 fn enter_directory(directory: &str) -> Result<()> {
     let directory = if directory.is_empty() { "/" } else { directory };
-    rustix::process::chdir(directory).map_err(|errno| {
-        Error::Command(format!(
-            "chdir to cwd ({directory:?}) set in config.json failed: {}",
-            strata_sys::describe(errno)
-        ))
-    })
+    let failed = |why: &str| Error::Command(format!("chdir to cwd ({directory:?}) set in config.json failed: {why}"));
+    rustix::process::chdir(directory).map_err(|errno| failed(strata_sys::describe(errno)))?;
+    // A path through /proc may have led to a descriptor of the host's: the kernel then calls where we are unreachable.
+    let here = rustix::process::getcwd(Vec::new()).map_err(|errno| failed(strata_sys::describe(errno)))?;
+    if !here.to_bytes().starts_with(b"/") {
+        rustix::process::chdir("/").map_err(|errno| failed(strata_sys::describe(errno)))?;
+        return Err(failed("it is outside of the container's root"));
+    }
+    Ok(())
 }
 
 /// Writes a kernel parameter; dots separate, and slashes may stand for dots inside a component.

@@ -243,12 +243,3 @@ fn restore(own: BorrowedFd<'_>, kind: NamespaceKind) {
     let result: core::result::Result<(), Errno> = namespace::join(own, flag(kind));
     result.expect("a process can return to a namespace it came from");
 }
-
-/// Runs `f` with children born in another pid namespace.
-pub(crate) fn with_pid_namespace<T>(namespace: BorrowedFd<'_>, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let own = namespace::open_own("pid").context(|| "open the own pid namespace")?;
-    namespace::join(namespace, flag(NamespaceKind::Pid)).context(|| "join the container's pid namespace")?;
-    let result = f();
-    restore(own.as_fd(), NamespaceKind::Pid);
-    result
-}

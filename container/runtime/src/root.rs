@@ -164,6 +164,7 @@ impl NewRoot {
 
     fn place(&self, mounted: &OwnedFd, destination: &str, missing: Missing) -> Result<()> {
         let target = file::make_in_root(self.directory(), destination, missing).context(|| "make the mount point")?;
+        check_target(&target, mounted, destination)?;
         mount::attach(mounted, &target).context(|| "move_mount")
     }
 
@@ -204,6 +205,35 @@ impl NewRoot {
         }
         Ok(())
     }
+}
+
+/// What may be covered below /proc: figures that lxcfs and others put their own in place of.
+const COVERED_IN_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Whoever mounts over the kernel's files decides what later writes to them reach. The target tells what it is,
+/// whatever links led there.
+fn check_target(target: &OwnedFd, mounted: &OwnedFd, destination: &str) -> Result<()> {
+    let in_proc = |file: &OwnedFd| -> Result<bool> {
+        Ok(rustix::fs::fstatfs(file).context(|| "fstatfs")?.f_type == rustix::fs::PROC_SUPER_MAGIC)
+    };
+    if !in_proc(target)? || in_proc(mounted)? || COVERED_IN_PROC.contains(&destination.trim_end_matches('/')) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{destination:?} cannot be mounted because it is inside /proc"
+    )))
 }
 
 /// A detached mount to bind, and whether it is a directory.

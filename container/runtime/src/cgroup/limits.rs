@@ -261,7 +261,7 @@ fn cpu_v2(cgroup: &Cgroup, cpu: &Cpu) -> Result<()> {
 }
 
 /// Shares of 2 to 262144 onto weights of 1 to 10000 (KEP-2254).
-fn weight(shares: u64) -> u64 {
+pub fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 

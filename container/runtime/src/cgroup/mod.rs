@@ -10,6 +10,7 @@ mod layout;
 mod limits;
 
 pub use layout::{Hierarchy, Layout};
+pub use limits::weight;
 
 use crate::error::{Context, Error, Result};
 use crate::spec::Resources;
