@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= never
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
 export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators interop critest ci fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators interop runtime-tools test-v2 critest ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,12 @@ operators: setup build ## Operators and clients of others, unmodified [ONLY=..];
 interop: setup build ## Suites of others against the runtime and the container runtime interface; needs Go.
 	set -e; for run in tests/interop/*/run.sh; do \
 	  STRATA=$(abspath $(STRATA)) RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) $$run; done
+
+runtime-tools: setup build ## OCI runtime-tools' validation against strata-runtime, crun and runc [ONLY=..]; needs Go.
+	RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) tests/interop/runtime-tools/run.sh
+
+test-v2: ## The runtime's tests under cgroup v2 alone in a QEMU guest, and with systemd as its first process [FORM=short leaves that out].
+	container/shim/tests/guest/run $(FORM)
 
 critest: setup build ## cri-tools' validation and crictl against `strata cri` [FOCUS=..] [PROCS=..]; needs Go.
 	STRATA=$(abspath $(STRATA)) tests/interop/critest/run.sh

@@ -123,7 +123,8 @@ impl Files<'_> {
     fn text(&self, controller: &str, name: &str) -> String {
         let directory = self.0.directory(controller);
         let found = directory.and_then(|directory| file::read_text(&*format!("{directory}/{name}"), FILE_LIMIT).ok());
-        found.map_or_else(String::new, |text| text)
+        let Some(text) = found else { return String::new() };
+        text
     }
 
     /// `max` is as large as can be.

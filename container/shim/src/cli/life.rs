@@ -1,9 +1,9 @@
 //! The commands of a container's life.
 
-use super::Global;
-use super::console;
 use super::flags::{Arguments, Flag};
 use super::store::{self, Container, GATE, Record, Status};
+use super::systemd::{self, Scope};
+use super::{Global, console};
 use alloc::{format, string::String, string::ToString};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -75,12 +75,14 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
     };
     let filter = Filter::of(&spec)?;
     let layout = Layout::detect()?;
-    let cgroup_path = cgroup_path(global, &spec, id);
     let (path, directory) = store::make(global, id)?;
-    if let Err(error) = check_unused(&layout, &cgroup_path) {
-        store::forget(&path)?;
-        return Err(error);
-    }
+    let (cgroup_path, scope) = match reserve_cgroup(global, &spec, id, &layout) {
+        Ok(reserved) => reserved,
+        Err(error) => {
+            store::forget(&path)?;
+            return Err(error);
+        }
+    };
     let outcome = Cgroup::create(&layout, &cgroup_path).and_then(|cgroup| {
         let gate = make_gate(&directory)?;
         let created = strata_runtime::create(Creation {
@@ -99,7 +101,8 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
                 no_new_keyring: arguments.has("no-new-keyring"),
             },
         })?;
-        let record = record(&spec, id, &bundle, &cgroup, &created)?;
+        let mut record = record(&spec, id, &bundle, &cgroup, &created)?;
+        record.unit = scope.as_ref().map_or_else(String::new, |scope| scope.unit.clone());
         Ok((
             Container {
                 directory,
@@ -132,6 +135,9 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
     match outcome.and_then(finish) {
         Ok(made) => Ok(Made { spec, ..made }),
         Err(error) => {
+            if let Some(scope) = &scope {
+                let _ = systemd::stop(&scope.unit);
+            }
             if let Ok(cgroup) = Cgroup::open(&layout, &cgroup_path) {
                 let _ = cgroup.remove();
             }
@@ -216,6 +222,7 @@ fn record(spec: &Spec, id: &str, bundle: &str, cgroup: &Cgroup, created: &Create
         },
         created: String::from_utf8_lossy(&stamp).into_owned(),
         cgroup: cgroup.path().into(),
+        unit: String::new(),
         annotations: spec.annotations.clone(),
     })
 }
@@ -227,17 +234,18 @@ fn make_gate(directory: &OwnedFd) -> Result<OwnedFd> {
     rustix::fs::openat(directory, GATE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(what)
 }
 
-fn cgroup_path(global: &Global, spec: &Spec, id: &str) -> String {
-    let path = spec.linux.as_ref().map_or("", |linux| &*linux.cgroups_path);
-    let mut parts = path.split(':');
-    match (global.systemd, parts.next(), parts.next(), parts.next()) {
-        (true, Some(slice), Some(prefix), Some(name)) => {
-            let slice = if slice.is_empty() { "system.slice" } else { slice };
-            format!("/{slice}/{prefix}-{name}.scope")
-        }
-        _ if path.is_empty() => format!("/{id}"),
-        _ => path.into(),
+/// Where the container's cgroup is to be, and the scope that systemd has made for it.
+fn reserve_cgroup(global: &Global, spec: &Spec, id: &str, layout: &Layout) -> Result<(String, Option<Scope>)> {
+    if global.systemd {
+        let scope = systemd::start(spec, id, layout)?;
+        return Ok((scope.path.clone(), Some(scope)));
     }
+    let path = match spec.linux.as_ref().map_or("", |linux| &*linux.cgroups_path) {
+        "" => format!("/{id}"),
+        path => path.into(),
+    };
+    check_unused(layout, &path)?;
+    Ok((path, None))
 }
 
 fn absolute(path: &str) -> Result<String> {
@@ -271,21 +279,22 @@ pub(super) fn start(global: &Global, arguments: &Arguments) -> Result<i32> {
         _ => return Err(Error::State("cannot start an already running container".into())),
     }
     open_gate(&container)?;
-    let outcome = run_poststart(&container, &container.config()?);
+    let outcome = run_poststart(global, &container, &container.config()?);
     if outcome.is_err()
         && let Ok(init) = container.init()
     {
-        // runtime.md#lifecycle, step 9.
         let _ = process::signal(&init, libc::SIGKILL);
     }
     outcome.map(|()| 0)
 }
 
-fn run_poststart(container: &Container, spec: &Spec) -> Result<()> {
-    let Some(hooks) = &spec.hooks else { return Ok(()) };
+fn run_poststart(global: &Global, container: &Container, spec: &Spec) -> Result<()> {
     let record = &container.record;
     let state = hooks::state_json(spec, &record.id, "running", record.pid, &record.bundle);
-    hooks::run("poststart", &hooks.poststart, &state)
+    for error in hooks::run_poststart(spec, &state)? {
+        global.log.write("warning", &error.to_string());
+    }
+    Ok(())
 }
 
 /// Runs the hooks of a container that is gone. What fails is told and changes nothing (runtime.md#lifecycle, step 13).
@@ -404,6 +413,9 @@ pub(super) fn destroy(global: &Global, container: &Container) -> Result<()> {
     let cgroup = container.cgroup()?;
     // Without a pid namespace of its own a container's processes outlive its init.
     cgroup.signal_all(libc::SIGKILL)?;
+    if !container.record.unit.is_empty() {
+        systemd::stop(&container.record.unit)?;
+    }
     cgroup.remove()?;
     let spec = container.config();
     if let Ok(spec) = &spec
@@ -425,7 +437,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<i32> {
         process::become_subreaper().context(|| "become subreaper")?;
     }
     let mut made = make(global, arguments, detached)?;
-    let outcome = begin(&made);
+    let outcome = begin(global, &made);
     if let Err(error) = outcome {
         let _ = process::signal(&made.created.child.pidfd, libc::SIGKILL);
         let _ = process::reap(made.created.child.pid);
@@ -443,10 +455,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<i32> {
     Ok(code)
 }
 
-fn begin(made: &Made) -> Result<()> {
+fn begin(global: &Global, made: &Made) -> Result<()> {
     open_gate(&made.container)?;
     made.created.await_program()?;
-    run_poststart(&made.container, &made.spec)
+    run_poststart(global, &made.container, &made.spec)
 }
 
 pub(super) fn pause(global: &Global, arguments: &Arguments) -> Result<i32> {

@@ -10,6 +10,7 @@ mod own_program;
 mod processes;
 mod show;
 mod store;
+mod systemd;
 mod update;
 
 use alloc::{format, string::String, string::ToString, vec::Vec};
@@ -32,7 +33,11 @@ const GLOBAL: &[Flag] = &[
     Flag::value("log-format", "", "text or json"),
     Flag::value("rootless", "", "accepted, no effect"),
     Flag::switch("debug", "", "accepted, no effect"),
-    Flag::switch("systemd-cgroup", "", "read cgroupsPath as slice:prefix:name"),
+    Flag::switch(
+        "systemd-cgroup",
+        "",
+        "let systemd make the cgroup that slice:prefix:name means",
+    ),
     Flag::switch("version", "v", "print the version"),
     Flag::switch("help", "h", "print this help"),
 ];

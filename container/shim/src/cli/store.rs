@@ -28,6 +28,8 @@ pub(super) struct Record {
     pub(super) rootfs: String,
     pub(super) created: String,
     pub(super) cgroup: String,
+    /// systemd's name of it, if it is systemd's.
+    pub(super) unit: String,
     pub(super) annotations: BTreeMap<String, String>,
 }
 

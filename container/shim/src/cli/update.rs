@@ -1,8 +1,8 @@
 //! `update`.
 
-use super::Global;
 use super::flags::{Arguments, Flag};
 use super::store::{Container, Status};
+use super::{Global, systemd};
 use alloc::format;
 use rustix::fs::CWD;
 use strata_runtime::spec::Resources;
@@ -50,7 +50,11 @@ pub(super) fn update(global: &Global, arguments: &Arguments) -> Result<i32> {
         Some(path) => read_resources(path)?,
     };
     change(&mut resources, arguments)?;
-    container.cgroup()?.apply(&resources)?;
+    let cgroup = container.cgroup()?;
+    if !container.record.unit.is_empty() {
+        systemd::update(&container.record.unit, &resources, cgroup.layout())?;
+    }
+    cgroup.apply(&resources)?;
     Ok(0)
 }
 

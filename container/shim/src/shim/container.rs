@@ -128,8 +128,11 @@ impl Container {
         self.created.await_program()?;
         self.state.status = Status::Running;
         self.state.started_at = time::now();
-        if let Some(list) = &self.spec.hooks {
-            hooks::run("poststart", &list.poststart, &self.oci_state("running"))?;
+        if self.spec.hooks.is_some()
+            && let Err(error) = hooks::run_poststart(&self.spec, &self.oci_state("running"))
+        {
+            self.kill()?;
+            return Err(error);
         }
         Ok(self.state.started_at)
     }
