@@ -28,6 +28,14 @@ const TOKEN_USER: &str = "<token>";
 pub struct CredentialStore {
     /// Files in the order they are asked; the first is written to.
     files: Vec<PathBuf>,
+    /// Where helpers are looked for instead of the program path.
+    programs: Option<PathBuf>,
+}
+
+/// How helper programs are found and how long they may take.
+struct Helpers<'a> {
+    folder: Option<&'a Path>,
+    patience: Duration,
 }
 
 /// Where a login was put.
@@ -63,7 +71,7 @@ struct HelperAnswer {
 impl CredentialStore {
     /// The logins in these files; the first of them gets new ones.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        Self { files }
+        Self { files, programs: None }
     }
 
     /// The files that docker and podman use, by the environment: REGISTRY_AUTH_FILE alone, or
@@ -87,7 +95,11 @@ impl CredentialStore {
             let Some(document) = read(file)? else { continue };
             for key in keys(repository) {
                 if let Some(program) = helper(&document, &key)
-                    && let Some(found) = ask(program, &key).await.map_err(|why| invalid(file, why))?
+                    && let Some(found) = self
+                        .helpers()
+                        .ask(program, &key)
+                        .await
+                        .map_err(|why| invalid(file, why))?
                 {
                     return Ok(Some(found));
                 }
@@ -117,7 +129,10 @@ impl CredentialStore {
                 secret: if identity { &login.token } else { &login.password }.clone(),
             };
             let text = json!(answer).to_string();
-            run(&program, "store", &text).await.map_err(|why| invalid(&file, why))?;
+            self.helpers()
+                .run(&program, "store", &text)
+                .await
+                .map_err(|why| invalid(&file, why))?;
             return Ok(Kept::Helper(program));
         }
         let mut entry = Map::new();
@@ -142,9 +157,17 @@ impl CredentialStore {
             let Some(mut document) = read(file)? else { continue };
             for key in keys(registry) {
                 if let Some(program) = helper(&document, &key) {
-                    let there = ask(program, &key).await.map_err(|why| invalid(file, why))?.is_some();
+                    let there = self
+                        .helpers()
+                        .ask(program, &key)
+                        .await
+                        .map_err(|why| invalid(file, why))?
+                        .is_some();
                     if there {
-                        run(program, "erase", &key).await.map_err(|why| invalid(file, why))?;
+                        self.helpers()
+                            .run(program, "erase", &key)
+                            .await
+                            .map_err(|why| invalid(file, why))?;
                     }
                     found |= there;
                 }
@@ -156,6 +179,13 @@ impl CredentialStore {
             }
         }
         Ok(found)
+    }
+
+    fn helpers(&self) -> Helpers<'_> {
+        Helpers {
+            folder: self.programs.as_deref(),
+            patience: HELPER_TIMEOUT,
+        }
     }
 
     fn writable(&self) -> Result<(PathBuf, Value), ImageError> {
@@ -232,37 +262,41 @@ fn decode(entry: &Value) -> Result<Credentials, String> {
     Ok(login)
 }
 
-async fn ask(program: &str, server: &str) -> Result<Option<Credentials>, String> {
-    let Some(text) = run(program, "get", server).await? else {
-        return Ok(None);
-    };
-    let answer: HelperAnswer = serde_json::from_slice(&text).map_err(|error| format!("{program}: {error}"))?;
-    let identity = answer.username == TOKEN_USER;
-    Ok(Some(match identity {
-        true => Credentials {
-            token: answer.secret,
-            ..Credentials::default()
-        },
-        false => Credentials {
-            username: answer.username,
-            password: answer.secret,
-            token: String::new(),
-        },
-    }))
-}
-
-/// Runs a helper; `None` if it says that it has nothing.
-async fn run(program: &str, verb: &str, input: &str) -> Result<Option<Vec<u8>>, String> {
-    // The name comes from a file and becomes part of a program's name, never a path.
-    let safe = program
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if !safe {
-        return Err(format!("credential helper {program:?} is no program's name"));
+impl Helpers<'_> {
+    async fn ask(&self, program: &str, server: &str) -> Result<Option<Credentials>, String> {
+        let Some(text) = self.run(program, "get", server).await? else {
+            return Ok(None);
+        };
+        let answer: HelperAnswer = serde_json::from_slice(&text).map_err(|error| format!("{program}: {error}"))?;
+        let identity = answer.username == TOKEN_USER;
+        Ok(Some(match identity {
+            true => Credentials {
+                token: answer.secret,
+                ..Credentials::default()
+            },
+            false => Credentials {
+                username: answer.username,
+                password: answer.secret,
+                token: String::new(),
+            },
+        }))
     }
-    let name = format!("docker-credential-{program}");
-    let failed = |why: String| format!("error getting credentials - err: {name}: {why}");
-    let mut child = tokio::process::Command::new(&name)
+
+    /// Runs a helper; `None` if it says that it has nothing.
+    async fn run(&self, program: &str, verb: &str, input: &str) -> Result<Option<Vec<u8>>, String> {
+        // The name comes from a file and becomes part of a program's name, never a path.
+        let safe = program
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if !safe {
+            return Err(format!("credential helper {program:?} is no program's name"));
+        }
+        let name = format!("docker-credential-{program}");
+        let failed = |why: String| format!("error getting credentials - err: {name}: {why}");
+        let mut child = tokio::process::Command::new(
+            self.folder
+                .map_or_else(|| PathBuf::from(&name), |folder| folder.join(&name)),
+        )
         .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -270,28 +304,29 @@ async fn run(program: &str, verb: &str, input: &str) -> Result<Option<Vec<u8>>, 
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
-    let talk = async {
-        if let Some(mut pipe) = child.stdin.take() {
-            // A helper that needs no input may have closed it.
-            let _ = pipe.write_all(input.as_bytes()).await;
+        let talk = async {
+            if let Some(mut pipe) = child.stdin.take() {
+                // A helper that needs no input may have closed it.
+                let _ = pipe.write_all(input.as_bytes()).await;
+            }
+            let mut answer = Vec::new();
+            if let Some(pipe) = child.stdout.take() {
+                pipe.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+            }
+            Ok::<_, std::io::Error>((child.wait().await?, answer))
+        };
+        let (status, answer) = match tokio::time::timeout(self.patience, talk).await {
+            Ok(done) => done.map_err(|error| failed(error.to_string()))?,
+            Err(_) => return Err(failed(format!("no answer in {:?}", self.patience))),
+        };
+        if status.success() {
+            return Ok(Some(answer));
         }
-        let mut answer = Vec::new();
-        if let Some(pipe) = child.stdout.take() {
-            pipe.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+        let text = String::from_utf8_lossy(&answer).trim().to_owned();
+        match text.contains("credentials not found") {
+            true => Ok(None),
+            false => Err(failed(format!("{status}, out: `{text}`"))),
         }
-        Ok::<_, std::io::Error>((child.wait().await?, answer))
-    };
-    let (status, answer) = match tokio::time::timeout(HELPER_TIMEOUT, talk).await {
-        Ok(done) => done.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed(format!("no answer in {} s", HELPER_TIMEOUT.as_secs()))),
-    };
-    if status.success() {
-        return Ok(Some(answer));
-    }
-    let text = String::from_utf8_lossy(&answer).trim().to_owned();
-    match text.contains("credentials not found") {
-        true => Ok(None),
-        false => Err(failed(format!("{status}, out: `{text}`"))),
     }
 }
 
@@ -413,5 +448,46 @@ mod tests {
             let error = store.get("r.example/app").await.expect_err(text).to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_helper_keeps_gives_and_forgets_logins() {
+        let folder = tempfile::tempdir().expect("folder");
+        let name = format!("strata-test-{}", std::process::id());
+        let program = folder.path().join(format!("docker-credential-{name}"));
+        let kept = folder.path().join("kept");
+        let script = format!(
+            "#!/bin/sh\ncase $1 in\nstore) cat > {0};;\nget) [ -e {0} ] && exec cat {0}; echo 'credentials not found in native keychain'; exit 1;;\nerase) rm {0};;\nesac\n",
+            kept.display()
+        );
+        std::fs::write(&program, script).expect("file");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, json!({"credHelpers": {"r.example": name}}).to_string()).expect("file");
+        let mut store = CredentialStore::new(vec![file]);
+        store.programs = Some(folder.path().to_owned());
+        assert_eq!(store.get("r.example/app").await.expect("asked"), None);
+        let kept_by = store.store("r.example", &login("ada", "secret")).await.expect("kept");
+        assert_eq!(kept_by, Kept::Helper(name));
+        assert_eq!(
+            store.get("r.example/app").await.expect("asked"),
+            Some(login("ada", "secret"))
+        );
+        assert!(store.erase("r.example").await.expect("erased"));
+        assert_eq!(store.get("r.example/app").await.expect("asked"), None);
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_hangs_is_given_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let program = folder.path().join("docker-credential-hangs");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").expect("file");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        let helpers = Helpers {
+            folder: Some(folder.path()),
+            patience: Duration::from_millis(200),
+        };
+        let error = helpers.run("hangs", "get", "r.example").await.expect_err("hangs");
+        assert!(error.contains("no answer"), "{error}");
     }
 }

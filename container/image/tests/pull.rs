@@ -3,7 +3,7 @@
 mod support;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use strata_image::{Credentials, ImageOptions, ImageStore, LayerState};
+use strata_image::{Credentials, ImageOptions, ImageStore, LayerState, PushOptions};
 use support::gate::{Gate, Manner};
 use support::{Registry, Tar, digest, documents, no_drafts, packed, zstd};
 
@@ -216,6 +216,28 @@ async fn a_login_opens_a_closed_registry() {
     };
     let image = store.pull(&name, Some(login("secret")), None).await.expect("login");
     assert_eq!(image.repo_tags, [name.as_str()]);
+    // The same login lets what was pulled be pushed, whose bytes are fetched again with it.
+    let target = format!("{}/other:1", registry.address);
+    store.tag(&name, &target).expect("tag");
+    let push = |password: &str| PushOptions {
+        credentials: Some(login(password)),
+        source_credentials: Some(login(password)),
+        ..PushOptions::default()
+    };
+    let refused = store.push(&target, push("wrong")).await.expect_err("wrong").to_string();
+    assert!(refused.contains("push access denied"), "{refused}");
+    store.push(&target, push("secret")).await.expect("push");
+    store
+        .verify_login(&registry.address, &login("secret"))
+        .await
+        .expect("known");
+    let unknown = store.verify_login(&registry.address, &login("wrong")).await;
+    assert!(
+        unknown
+            .expect_err("unknown")
+            .to_string()
+            .starts_with("login attempt to")
+    );
     let error = store
         .pull(&name, Some(login("wrong")), None)
         .await

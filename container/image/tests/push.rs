@@ -182,3 +182,112 @@ async fn an_image_without_a_distributed_form_is_packed_and_says_so() {
         );
     }
 }
+
+/// A relay before a registry that breaks the first so many uploads after some bytes, and keeps the
+/// first lines of what was asked.
+struct Relay {
+    address: String,
+    seen: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Relay {
+    fn start(registry: &Registry, breaks: usize, after: u64) -> Self {
+        use std::io::{BufRead, BufReader, Read, Write};
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
+        let address = listener.local_addr().expect("port").to_string();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (log, upstream, left) = (seen.clone(), registry.address.clone(), AtomicUsize::new(breaks));
+        let serve = move |stream: std::net::TcpStream| -> std::io::Result<()> {
+            let mut reader = BufReader::new(stream.try_clone()?);
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                let lower = line.to_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap_or(0);
+                }
+                if line == "\r\n" {
+                    break;
+                }
+                if !lower.starts_with("connection:") {
+                    head.push_str(&line);
+                }
+            }
+            log.lock().expect("log").extend(head.lines().next().map(str::to_owned));
+            let mut other = std::net::TcpStream::connect(&upstream)?;
+            write!(other, "{head}Connection: close\r\n\r\n")?;
+            let breaking = head.starts_with("PATCH ") && left.load(Ordering::SeqCst) > 0;
+            let passed: u64 = if breaking { after } else { length };
+            std::io::copy(&mut (&mut reader).take(passed.min(length)), &mut other)?;
+            if breaking {
+                left.fetch_sub(1, Ordering::SeqCst);
+                return Ok(());
+            }
+            let mut answer = stream;
+            std::io::copy(&mut other, &mut answer).map(drop)
+        };
+        let serve = std::sync::Arc::new(serve);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serve = std::sync::Arc::clone(&serve);
+                std::thread::spawn(move || serve(stream));
+            }
+        });
+        Self { address, seen }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("folder");
+    let registry = Registry::start();
+    let original = push_app(&registry);
+    let images = store(folder.path(), "images", true);
+    let source = format!("{}/team/app:1", registry.address);
+    images.pull(&source, None, None).await.expect("pull");
+    let relay = Relay::start(&registry, 2, 3 << 20);
+    let target = format!("{}/resumed/app:1", relay.address);
+    images.tag(&source, &target).expect("tag");
+    let pushed = images.push(&target, PushOptions::default()).await.expect("push");
+    assert_eq!(pushed.digest.to_string(), original);
+    assert_eq!(remote_digest(&registry, "resumed/app:1"), original);
+    let seen = relay.seen.lock().expect("log").clone();
+    let patches = seen.iter().filter(|line| line.starts_with("PATCH ")).count();
+    assert_eq!(patches, 3, "{seen:#?}");
+    // What a puller gets is what was sent.
+    let again = store(folder.path(), "again", false);
+    let pulled = again
+        .pull(&format!("{}/resumed/app:1", registry.address), None, None)
+        .await
+        .expect("pull");
+    assert_eq!(
+        std::fs::read(pulled.layers[1].join("big")).expect("file"),
+        noise(9 << 20, 7)
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_there_is_told_of() {
+    let folder = tempfile::tempdir().expect("folder");
+    let registry = Registry::start();
+    push_app(&registry);
+    let images = store(folder.path(), "images", true);
+    let name = format!("{}/team/app:1", registry.address);
+    images.pull(&name, None, None).await.expect("pull");
+    let target = "127.0.0.1:1/team/app:1";
+    images.tag(&name, target).expect("tag");
+    let error = images
+        .push(target, PushOptions::default())
+        .await
+        .expect_err("nobody there");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("failed to push image") && text.contains("connection refused"),
+        "{text}"
+    );
+}
