@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// What one template may write.
 const MAX_OUTPUT: usize = 64 << 20;
+/// Parts that one template may carry out, loops counted in full.
+const MAX_STEPS: u64 = 10_000_000;
 /// A loop over a number.
 const MAX_COUNT: i64 = 1 << 20;
 
@@ -18,6 +20,7 @@ pub(crate) fn run(nodes: &[Node], value: &Value, missing: Missing, headers: bool
         variables: Vec::new(),
         missing,
         headers,
+        steps: 0,
     };
     run.nodes(nodes, value).map_err(TemplateError::Execute)?;
     Ok(run.output)
@@ -29,6 +32,7 @@ struct Run {
     variables: Vec<(String, Value)>,
     missing: Missing,
     headers: bool,
+    steps: u64,
 }
 
 /// How a list of nodes ended.
@@ -59,6 +63,10 @@ impl Run {
     }
 
     fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, String> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(format!("more than {MAX_STEPS} steps"));
+        }
         match node {
             Node::Text(text) => self.write(text)?,
             Node::Action(pipeline) => {

@@ -2,8 +2,8 @@
 //!
 //! For: `{{.Field}}`, `{{json .}}`, conditions, loops, variables, docker's functions, and
 //! tables of rows with headers and aligned columns.
-//! Not for: templates of strangers that run for long (output and depth are bounded, time is
-//! not), templates that define or call others, methods of values.
+//! Not for: templates that define or call others, methods of values. Output, depth and steps
+//! are bounded.
 //!
 //! Start at [`Template`] for one value and at [`Table`] for rows. `lexer.rs` cuts the text,
 //! `parser.rs` makes the tree, `execute.rs` walks it, `functions.rs` and `printing.rs` know

@@ -97,7 +97,8 @@ impl ImageStore {
             return Err(archive.broken("neither manifest.json nor index.json in it; not an image archive"));
         };
         let images = found.into_iter().map(|image| self.add_found(&archive, image)).collect();
-        self.sync_later();
+        // The archive may be gone the next moment.
+        self.sync_layers()?;
         images
     }
 

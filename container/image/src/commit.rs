@@ -156,9 +156,9 @@ impl ImageStore {
             sources,
             ..ImageRecord::default()
         };
-        let image = self.inner.enter(id, record)?;
-        self.sync_later();
-        Ok(image)
+        // Nobody else has what was made here, so it is on disk before anybody is told of it.
+        self.sync_layers()?;
+        self.inner.enter(id, record)
     }
 
     /// The distributed forms of an image's layers, and where they can be had; fewer than it has if

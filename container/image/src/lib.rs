@@ -29,6 +29,9 @@ mod error;
 mod faults;
 mod filters;
 mod folder;
+#[cfg(feature = "fuzzing")]
+#[allow(clippy::expect_used, missing_docs)]
+pub mod fuzzing;
 mod hosts;
 mod image;
 mod inspect;
