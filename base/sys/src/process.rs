@@ -342,6 +342,14 @@ pub fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
             libc::SYS_setgroups,
             [groups.len(), groups.as_ptr() as usize, 0, 0, 0, 0],
         )?;
+    }
+    set_user(uid, gid)
+}
+
+/// User and group of the process; the supplementary groups stay.
+pub fn set_user(uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: take no pointers.
+    unsafe {
         syscall(libc::SYS_setresgid, [gid as usize, gid as usize, gid as usize, 0, 0, 0])?;
         syscall(libc::SYS_setresuid, [uid as usize, uid as usize, uid as usize, 0, 0, 0])?;
     }

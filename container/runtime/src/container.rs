@@ -285,7 +285,8 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
     check_process(execution.process)?;
     let entry = execution.cgroup.entry()?;
     let mut namespaces = 0;
-    let own_mounts = linux.is_none_or(|linux| linux.namespaces.iter().any(|entry| entry.kind == NamespaceKind::Mount));
+    let lists = |kind| linux.is_some_and(|linux| linux.namespaces.iter().any(|entry| entry.kind == kind));
+    let own_mounts = linux.is_none() || lists(NamespaceKind::Mount);
     let root = if own_mounts {
         namespaces |= flag(NamespaceKind::Mount);
         None
@@ -301,10 +302,13 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
         NamespaceKind::Uts,
         NamespaceKind::Cgroup,
     ] {
-        namespaces |= flag(kind);
+        // Without privileges only those of the own user namespace can be joined; the others are shared anyway.
+        if rustix::process::geteuid().is_root() || lists(kind) {
+            namespaces |= flag(kind);
+        }
     }
     // The own user namespace cannot be joined again.
-    if linux.is_some_and(|linux| linux.namespaces.iter().any(|entry| entry.kind == NamespaceKind::User)) {
+    if lists(NamespaceKind::User) {
         namespaces |= flag(NamespaceKind::User);
     }
     let (ours, theirs) = Channel::pair()?;

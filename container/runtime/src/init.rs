@@ -8,7 +8,7 @@ use crate::root::{self, Entering, NewRoot};
 use crate::seccomp::{Filter, Listener};
 use crate::spec::{Linux, NamespaceKind, Process, Rootfs, Spec};
 use crate::user::{self, Identity};
-use crate::{devices, hooks, program, scheduling, sources};
+use crate::{devices, hooks, program, rootless, scheduling, sources};
 use alloc::{ffi::CString, format, string::String, vec::Vec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode};
@@ -84,15 +84,22 @@ pub(crate) fn run(channel: &Channel, setup: impl FnOnce() -> Result<core::conver
 fn begin() -> Result<()> {
     signal::reset_all();
     signal::set_blocked(0).context(|| "reset the signal mask")?;
-    // Until exec, nobody in the container may look into this process, which still has the host's files open.
-    process::set_dumpable(false).context(|| "prctl")?;
     rustix::process::umask(Mode::empty());
     Ok(())
+}
+
+/// Until exec, nobody in the container may look into this process, which still has the host's files open.
+fn hide() -> Result<()> {
+    process::set_dumpable(false).context(|| "prctl")
 }
 
 impl Init<'_> {
     pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
         begin()?;
+        let by_user = self.plan.makes(NamespaceKind::User) && !rustix::process::geteuid().is_root();
+        if !by_user {
+            hide()?;
+        }
         let notice = self.target.listener.map(|listener| -> Result<String> {
             let pid = outer_pid()?;
             let state = hooks::state_json(self.spec, self.id, "creating", pid, self.bundle);
@@ -100,10 +107,12 @@ impl Init<'_> {
         });
         let notice = notice.transpose()?;
         if self.plan.makes(NamespaceKind::User) {
+            // Before, the user who makes it could not map its ids.
             channel.await_go()?;
+            hide()?;
         }
         if self.plan.has(NamespaceKind::User) {
-            process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
+            rootless::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
         }
         self.entry.enter()?;
         self.plan.enter_rest()?;
@@ -207,6 +216,7 @@ impl Further<'_> {
     /// In a process of its own: enters everything of the container, and keeps nothing but what the program needs.
     pub(crate) fn join(&self, channel: &Channel) -> Result<()> {
         begin()?;
+        hide()?;
         let affinity = self.target.process.exec_cpu_affinity.as_ref();
         if let Some(affinity) = affinity {
             match scheduling::set_cpus(&affinity.initial) {
@@ -239,14 +249,13 @@ impl Further<'_> {
 
     /// In the process that it has made.
     pub(crate) fn become_program(&self, channel: &Channel) -> Result<core::convert::Infallible> {
-        // Nobody in the container may look into this process before it is the program.
-        process::set_dumpable(false).context(|| "prctl")?;
+        hide()?;
         let notice = match self.target.listener {
             Some(listener) => Some(listener.message(self.version, channel.await_pid()?, self.state)),
             None => None,
         };
         if self.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
-            process::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
+            rootless::set_identity(0, 0, &[]).context(|| "become root of the user namespace")?;
         }
         rustix::process::setsid().context(|| "setsid")?;
         self.target.join_keyring()?;
@@ -376,7 +385,7 @@ impl Target<'_> {
         let wanted = process.capabilities.as_ref().unwrap_or(&empty);
         capability::limit_bounding(set(&wanted.bounding)).context(|| "drop capabilities from the bounding set")?;
         process::control(libc::PR_SET_KEEPCAPS, 1).context(|| "prctl")?;
-        process::set_identity(identity.uid, identity.gid, &identity.groups)
+        rootless::set_identity(identity.uid, identity.gid, &identity.groups)
             .context(|| format!("become user {} and group {}", identity.uid, identity.gid))?;
         process::control(libc::PR_SET_KEEPCAPS, 0).context(|| "prctl")?;
         let (permitted, inheritable) = (set(&wanted.permitted), set(&wanted.inheritable));

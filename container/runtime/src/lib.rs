@@ -27,6 +27,7 @@ mod namespaces;
 mod options;
 mod program;
 mod root;
+mod rootless;
 mod scheduling;
 pub mod seccomp;
 mod sources;

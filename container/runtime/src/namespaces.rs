@@ -1,6 +1,7 @@
 //! Which namespaces a container makes and joins, and in what order.
 
 use crate::error::{Context, Error, Result};
+use crate::rootless;
 use crate::spec::{IdMapping, Linux, NamespaceKind};
 use alloc::{format, string::String, vec::Vec};
 use core::fmt::Write;
@@ -181,10 +182,14 @@ impl Plan {
 
     /// Maps the ids of a new user namespace, from outside.
     pub(crate) fn map_ids(&self, pid: i32) -> Result<()> {
-        for (name, map) in [("uid_map", &self.uid_map), ("gid_map", &self.gid_map)] {
-            file::write(&*format!("/proc/{pid}/{name}"), map.as_bytes()).context(|| format!("write {name}"))?;
+        if rustix::process::geteuid().is_root() {
+            for (name, map) in [("uid_map", &self.uid_map), ("gid_map", &self.gid_map)] {
+                file::write(&*format!("/proc/{pid}/{name}"), map.as_bytes()).context(|| format!("write {name}"))?;
+            }
+            return Ok(());
         }
-        Ok(())
+        rootless::map(pid, "newuidmap", "uid_map", &self.uid_map)?;
+        rootless::map(pid, "newgidmap", "gid_map", &self.gid_map)
     }
 }
 

@@ -32,7 +32,9 @@ pub(crate) fn open_mapped(spec: &Spec, bundle: &str, plan: &Plan) -> Result<Vec<
         .map(|entry| {
             let options = options::parse(&entry.options);
             if entry.uid_mappings.is_empty() && entry.gid_mappings.is_empty() && options.mapped.is_none() {
-                if !(plan.has(NamespaceKind::User) && (entry.kind == "bind" || options.bind)) {
+                // Who has no privileges here gets them only in its own namespaces.
+                let here = plan.has(NamespaceKind::User) && rustix::process::geteuid().is_root();
+                if !(here && (entry.kind == "bind" || options.bind)) {
                     return Ok(None);
                 }
                 let path = bind_path(entry, bundle);

@@ -21,7 +21,7 @@ fn a_working_directory_never_leads_to_the_host_by_a_descriptor() {
     std::fs::write(&marker, "").unwrap();
     // busybox by a path that does not depend on where it is; what it sees is the host or not.
     let script = "pwd; /bin/ls -d ../../../../../../../boot ../../../../../../rootfs ./marker 2>/dev/null; true";
-    for number in 3..40 {
+    for number in 3..16 {
         for directory in [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/..")] {
             let (output, _, code) = ground.run(&["/bin/sh", "-c", script], |config| {
                 config["process"]["cwd"] = directory.clone().into();
@@ -36,7 +36,7 @@ fn a_working_directory_never_leads_to_the_host_by_a_descriptor() {
     assert!(ground.call(&["create", "c"]).status.success());
     assert!(ground.call(&["start", "c"]).status.success());
     // A link in the image does as well.
-    for number in 3..40 {
+    for number in 3..16 {
         let link = ground.root().join("cwd");
         let _ = std::fs::remove_file(&link);
         symlink(format!("/proc/self/fd/{number}"), link).unwrap();
@@ -84,7 +84,7 @@ fn a_place_exchanged_for_a_link_meanwhile_leads_nowhere_outside() {
                 .unwrap();
             }
         });
-        for _ in 0..40 {
+        for _ in 0..12 {
             ground.write_config(&["true"], |config| {
                 add_mount(
                     config,
@@ -188,7 +188,7 @@ fn a_process_that_enters_cannot_be_looked_into() {
     });
     assert!(ground.call(&["create", "c"]).status.success());
     assert!(ground.call(&["start", "c"]).status.success());
-    for _ in 0..60 {
+    for _ in 0..12 {
         assert!(ground.call(&["exec", "c", "true"]).status.success());
     }
     let seen = std::fs::read_to_string(ground.root().join("seen")).unwrap_or_default();
@@ -252,14 +252,20 @@ fn nothing_of_the_host_listens_where_a_container_can_name_it() {
 fn a_user_has_the_groups_and_capabilities_of_the_configuration_alone() {
     let ground = Ground::new();
     let script = "id -G; grep -E 'CapInh|CapAmb|CapEff' /proc/self/status | cut -f2";
-    let mut run = std::process::Command::new("setpriv");
     ground.write_config(&["sh", "-c", script], |config| {
         config["process"]["user"] = json!({"uid": 33, "gid": 34});
     });
-    let program = ground.command(&["run", "c"]);
-    run.args(["--groups", "5,6,7", "--inh-caps", "+sys_admin"])
-        .arg(program.get_program());
-    run.args(program.get_args()).current_dir(ground.path(""));
+    let mut run = ground.command(&["run", "c"]);
+    // SAFETY: setgroups(2) alone, between fork and exec.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut run, || {
+            let groups = [5, 6, 7];
+            match libc::setgroups(groups.len(), groups.as_ptr()) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
     let output = Ground::finish(&mut run);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let none = "0000000000000000";

@@ -67,6 +67,15 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// None: processes stay in the caller's, and nothing is limited.
+    pub fn none() -> Self {
+        Cgroup {
+            layout: Layout::default(),
+            path: String::new(),
+            below: Vec::new(),
+        }
+    }
+
     /// Names a cgroup that is there, or was.
     pub fn open(layout: &Layout, path: &str) -> Result<Self> {
         let clean = layout::clean(path).ok_or_else(|| Error::Invalid(format!("bad cgroup path {path:?}")))?;

@@ -83,7 +83,7 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
             return Err(error);
         }
     };
-    let outcome = Cgroup::create(&layout, &cgroup_path).and_then(|cgroup| {
+    let outcome = make_cgroup(&layout, &cgroup_path, &mut spec).and_then(|cgroup| {
         let gate = make_gate(&directory)?;
         let created = strata_runtime::create(Creation {
             id,
@@ -232,6 +232,23 @@ fn make_gate(directory: &OwnedFd) -> Result<OwnedFd> {
     let what = || "make the gate";
     rustix::fs::mknodat(directory, GATE, FileType::Fifo, Mode::from_raw_mode(0o600), 0).context(what)?;
     rustix::fs::openat(directory, GATE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(what)
+}
+
+/// Makes the cgroup. Without privileges there may be no place for one, and devices need no rules then: those of a user
+/// namespace are the host's own or none.
+fn make_cgroup(layout: &Layout, path: &str, spec: &mut Spec) -> Result<Cgroup> {
+    match Cgroup::create(layout, path) {
+        Err(Error::System {
+            errno: Errno::ACCESS | Errno::PERM | Errno::ROFS,
+            ..
+        }) if !rustix::process::geteuid().is_root() => {
+            if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+                resources.devices.clear();
+            }
+            Ok(Cgroup::none())
+        }
+        other => other,
+    }
 }
 
 /// Where the container's cgroup is to be, and the scope that systemd has made for it.

@@ -223,12 +223,29 @@ fn dispatch(arguments: &[String], environment: &[String], log: &mut Log) -> Resu
         own_program::protect(arguments, environment)?;
     }
     let global = Global {
-        root: given.value("root").unwrap_or(DEFAULT_ROOT).into(),
+        root: given
+            .value("root")
+            .map_or_else(|| default_root(environment), String::from),
         systemd: given.has("systemd-cgroup"),
         log: log.clone(),
         environment: environment.to_vec(),
     };
     (command.run)(&global, &own)
+}
+
+/// Where containers are remembered: whoever is not root has a place of its own.
+fn default_root(environment: &[String]) -> String {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return DEFAULT_ROOT.into();
+    }
+    let own = environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix("XDG_RUNTIME_DIR="));
+    match own.filter(|path| path.starts_with('/')) {
+        Some(path) => format!("{path}/strata-runtime"),
+        None => format!("/tmp/strata-runtime-{}", user.as_raw()),
+    }
 }
 
 fn help() -> String {

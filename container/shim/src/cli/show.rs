@@ -6,6 +6,7 @@ use super::{Global, print};
 use alloc::{format, string::String, string::ToString, vec::Vec};
 use rustix::fs::AtFlags;
 use serde::Serialize;
+use strata_runtime::spec::{IdMapping, NamespaceKind};
 use strata_runtime::{Context, Error, Result};
 use strata_sys::{capability, file};
 
@@ -16,7 +17,7 @@ pub(super) const LIST_FLAGS: &[Flag] = &[
 
 pub(super) const SPEC_FLAGS: &[Flag] = &[
     Flag::value("bundle", "b", "directory to write to (default .)"),
-    Flag::switch("rootless", "", "not supported"),
+    Flag::switch("rootless", "", "for a user without privileges"),
 ];
 
 /// What `state` and `list` print.
@@ -140,17 +141,53 @@ pub(super) fn features(_: &Global, _: &Arguments) -> Result<i32> {
 const FEATURES: &str = include_str!("features.json");
 
 pub(super) fn spec(_: &Global, arguments: &Arguments) -> Result<i32> {
-    if arguments.has("rootless") {
-        return Err(Error::Invalid("--rootless is not supported".into()));
-    }
+    let example = if arguments.has("rootless") {
+        rootless_example()?
+    } else {
+        EXAMPLE.into()
+    };
     let directory = arguments.value("bundle").unwrap_or(".");
     let directory = file::open_directory(directory).context(|| format!("open {directory}"))?;
     if rustix::fs::statat(&directory, "config.json", AtFlags::empty()).is_ok() {
         return Err(Error::Exists("File config.json exists. Remove it first".into()));
     }
-    file::replace(&directory, "config.json", EXAMPLE.as_bytes(), 0o644).context(|| "write config.json")?;
+    file::replace(&directory, "config.json", example.as_bytes(), 0o644).context(|| "write config.json")?;
     Ok(0)
 }
 
 /// A shell in the directory `rootfs`, with the isolation that people expect.
 const EXAMPLE: &str = include_str!("example.json");
+
+/// The example for who has no privileges: root inside is the caller, the network is the caller's, and no group but the
+/// own one is there.
+fn rootless_example() -> Result<String> {
+    let mut spec: strata_runtime::spec::Spec =
+        serde_json::from_str(EXAMPLE).map_err(|error| Error::State(error.to_string()))?;
+    let id = |host_id| {
+        alloc::vec![IdMapping {
+            container_id: 0,
+            host_id,
+            size: 1
+        }]
+    };
+    let linux = spec.linux.get_or_insert_default();
+    linux.uid_mappings = id(rustix::process::geteuid().as_raw());
+    linux.gid_mappings = id(rustix::process::getegid().as_raw());
+    linux.resources = None;
+    linux.namespaces.retain(|entry| entry.kind != NamespaceKind::Network);
+    linux.namespaces.push(strata_runtime::spec::Namespace {
+        kind: NamespaceKind::User,
+        path: String::new(),
+    });
+    for mount in &mut spec.mounts {
+        mount.options.retain(|option| !option.starts_with("gid="));
+        if mount.kind == "sysfs" {
+            // A new one takes a network namespace of the own user namespace.
+            mount.kind = "none".into();
+            mount.source = "/sys".into();
+            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(String::from).to_vec();
+        }
+    }
+    spec.mounts.retain(|mount| mount.kind != "cgroup");
+    serde_json::to_string_pretty(&spec).map_err(|error| Error::State(error.to_string()))
+}

@@ -155,6 +155,9 @@ impl Container {
     }
 
     pub(super) fn cgroup(&self) -> Result<Cgroup> {
+        if self.record.cgroup.is_empty() {
+            return Ok(Cgroup::none());
+        }
         Cgroup::open(&Layout::detect()?, &self.record.cgroup)
     }
 
