@@ -11,11 +11,13 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, RwLock},
+    time::Duration,
 };
 use strata_meta::{GroupResource, GroupVersionKind, WatchEvent};
 use strata_schema::Schema;
+use strata_task::CancellationToken;
 use tokio::sync::mpsc;
 
 /// The group of definitions.
@@ -28,6 +30,8 @@ pub(crate) struct Extensions {
     definitions: RwLock<HashMap<String, Arc<Definition>>>,
     dirty: mpsc::UnboundedSender<String>,
     todo: std::sync::Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Names that are looked at again after a while.
+    later: std::sync::Mutex<HashSet<String>>,
 }
 
 impl Default for Extensions {
@@ -38,6 +42,7 @@ impl Default for Extensions {
             definitions: RwLock::default(),
             dirty,
             todo: std::sync::Mutex::new(Some(todo)),
+            later: std::sync::Mutex::default(),
         }
     }
 }
@@ -64,6 +69,27 @@ impl Extensions {
     pub(super) fn look_at(&self, name: &str) {
         // Nobody listens any more only when the server ends.
         let _ = self.dirty.send(name.to_owned());
+    }
+
+    /// Has the controller look at a definition after a while, once however often that is asked for.
+    pub(super) fn look_later(self: &Arc<Self>, name: &str, after: Duration, cancel: &CancellationToken) {
+        if !self.later().insert(name.to_owned()) {
+            return;
+        }
+        let (extensions, name, cancel) = (self.clone(), name.to_owned(), cancel.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(after) => {
+                    extensions.later().remove(&name);
+                    extensions.look_at(&name);
+                }
+            }
+        });
+    }
+
+    fn later(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.later.lock().expect("no panic under this lock")
     }
 
     /// A change of a definition, before anybody else hears of it.

@@ -12,12 +12,17 @@ use crate::{
     verbs::{DeleteOptions, delete_object},
 };
 use serde_json::Value;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use strata_auth::UserInfo;
-use strata_meta::Status;
+use strata_meta::{Status, Time};
 
 /// Held by definitions that have instances to be removed with them.
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+const IN_PROGRESS: &str = "InstanceDeletionInProgress";
+const CHECK: &str = "InstanceDeletionCheck";
+/// How long upstream waits for instances to go before it says that they do not.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Removes the instances of a definition, and lets it go when none is left.
 pub(super) async fn finish(core: &Arc<Core>, user: &UserInfo, definition: &Arc<Definition>) -> Result<(), Status> {
@@ -28,11 +33,12 @@ pub(super) async fn finish(core: &Arc<Core>, user: &UserInfo, definition: &Arc<D
     let name = definition.object.name();
     let conditions = json::list(&value, "status.conditions");
     // What failed stays said until it does not fail any more.
-    let said = ["InstanceDeletionInProgress", "InstanceDeletionFailed"];
-    let told = |c: &Value| json::text(c, "type") == "Terminating" && said.contains(&json::text(c, "reason"));
-    if !conditions.iter().any(told) {
+    let said = [IN_PROGRESS, "InstanceDeletionFailed", CHECK];
+    let told = |c: &&Value| json::text(c, "type") == "Terminating" && said.contains(&json::text(c, "reason"));
+    let told = conditions.iter().find(told);
+    if told.is_none() {
         let why = "CustomResource deletion is in progress";
-        say(core, user, name, "True", "InstanceDeletionInProgress", why).await?;
+        say(core, user, name, "True", IN_PROGRESS, why).await?;
     }
     let (reason, message) = match storage_row(core, definition) {
         _ if is_own(definition) => (
@@ -44,7 +50,7 @@ pub(super) async fn finish(core: &Arc<Core>, user: &UserInfo, definition: &Arc<D
         Some(row) => match remove_instances(core, user, &row).await {
             Ok(0) => ("InstanceDeletionCompleted", "removed all instances"),
             // The last of them brings us back here.
-            Ok(_) => return Ok(()),
+            Ok(_) => return held_up(core, user, definition, told).await,
             Err(status) => {
                 let why = format!("could not issue all deletes: {}", status.message);
                 say(core, user, name, "True", "InstanceDeletionFailed", &why).await?;
@@ -65,6 +71,31 @@ pub(super) async fn finish(core: &Arc<Core>, user: &UserInfo, definition: &Arc<D
         }
     })
     .await
+}
+
+/// Says so when instances are held by finalizers of their own for longer than upstream waits for them.
+async fn held_up(
+    core: &Arc<Core>,
+    user: &UserInfo,
+    definition: &Definition,
+    told: Option<&Value>,
+) -> Result<(), Status> {
+    let name = definition.object.name();
+    if told.is_some_and(|condition| json::text(condition, "reason") == CHECK) {
+        return Ok(());
+    }
+    let since = told.and_then(|condition| Time::parse(json::text(condition, "lastTransitionTime")));
+    let waited = since.map_or(0, |since| Time::now().as_second() - since.as_second());
+    match LONGEST.checked_sub(Duration::from_secs(waited.max(0).unsigned_abs())) {
+        Some(left) if !left.is_zero() => {
+            core.extensions.look_later(name, left, &core.cancel);
+            Ok(())
+        }
+        _ => {
+            let why = "could not confirm zero CustomResources remaining: context deadline exceeded";
+            say(core, user, name, "True", CHECK, why).await
+        }
+    }
 }
 
 /// Whether upstream keeps its own objects where the instances would be.
