@@ -6,7 +6,6 @@ use crate::{
     encode::{
         JSON, Media, Negotiated, acceptable, bytes_response, json_response, reads_gzip, status_response, value_response,
     },
-    openapi,
     pipeline::Call,
     registry::{Row, Rows, Subresource},
 };
@@ -34,7 +33,6 @@ pub(crate) fn serve(call: &Call) -> Result<Option<Response<Body>>, Status> {
         ["api", version] => resources(&rows, "", version),
         ["apis", group] => group_value(&call.core, &rows, group),
         ["apis", group, version] => resources(&rows, group, version),
-        ["openapi", ..] => return openapi::serve(call).map(Some),
         [".well-known", "openid-configuration"] => {
             let keys = format!("https://{}/openid/v1/jwks", call.core.advertise);
             return get_only(call, || {

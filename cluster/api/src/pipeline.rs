@@ -11,7 +11,7 @@ use crate::{
     impersonate::impersonated,
     legacy_tokens,
     metrics::waits::{self, Layer},
-    operations,
+    openapi, operations,
     registry::Row,
     request::{Query, RequestInfo, time_limit},
     review, subresource, usage,
@@ -480,6 +480,9 @@ fn serves_group(call: &Call, group: &str) -> bool {
 async fn plain(call: &Call) -> Result<Response<Body>, Status> {
     if let Some(response) = health::serve(call).await {
         return Ok(response);
+    }
+    if openapi::is_asked(&call.info.path) {
+        return openapi::serve(call).await;
     }
     match discovery::serve(call)? {
         Some(response) => Ok(response),

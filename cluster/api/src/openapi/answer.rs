@@ -1,9 +1,6 @@
 //! How documents are sent: which form, and what the headers say.
 
-use crate::{
-    encode::{gzip, json_response, reads_gzip, subtype},
-    pipeline::Call,
-};
+use crate::encode::{gzip, json_response, reads_gzip, subtype};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response,
@@ -95,12 +92,12 @@ pub(super) fn index(index: &Value) -> Result<Response<Body>, Status> {
 
 /// The document with a hash; 304 when the client has it. Errors: those of making it, 500.
 pub(super) fn document(
-    call: &Call,
+    asked: &HeaderMap,
     hash: &str,
     encoding: Encoding,
     compressed: impl FnOnce() -> Result<Bytes, Status>,
 ) -> Result<Response<Body>, Status> {
-    let text = |name| call.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let text = |name| asked.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
     let tag = format!("\"{hash}\"");
     let known = text(IF_NONE_MATCH).split(',').map(str::trim);
     let mut response = if known.into_iter().any(|known| known == tag || known == "*") {
@@ -110,7 +107,7 @@ pub(super) fn document(
         let media = HeaderValue::from_static(encoding.media());
         response.headers_mut().insert(CONTENT_TYPE, media);
         let compressed = compressed()?;
-        if reads_gzip(&call.headers) {
+        if reads_gzip(asked) {
             let gzip = HeaderValue::from_static("gzip");
             response.headers_mut().insert(CONTENT_ENCODING, gzip);
             *response.body_mut() = Body::full(compressed);

@@ -17,7 +17,7 @@ use crate::{
 };
 use answer::Encoding;
 use cache::Which;
-use http::Response;
+use http::{HeaderMap, Response};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 use std::sync::Arc;
@@ -28,14 +28,40 @@ use strata_schema::{DescribedKind, DescribedSubresource, Document, Form, Subject
 /// What `info.version` says: upstream's version to the minor one.
 const VERSION: &str = "1.36";
 
-/// Answers below `/openapi`. Errors: 500.
-pub(crate) fn serve(call: &Call) -> Result<Response<Body>, Status> {
-    let rows = call.core.registry.rows();
-    match call.info.path.strip_prefix("/openapi/") {
-        Some("v2") => v2(call, &rows),
-        Some("v3") => answer::index(&index(&call.core, &rows)),
+/// Whether a path is below `/openapi`.
+pub(crate) fn is_asked(path: &str) -> bool {
+    path.trim_start_matches('/').split('/').next() == Some("openapi")
+}
+
+/// A request for a document.
+struct Asked {
+    core: Arc<Core>,
+    path: String,
+    /// The hash that the client knows the document by.
+    hash: String,
+    headers: HeaderMap,
+}
+
+/// Answers below `/openapi`, beside the threads that answer other requests: to write a document takes a while.
+/// Errors: 500.
+pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
+    let asked = Asked {
+        core: call.core.clone(),
+        path: call.info.path.clone(),
+        hash: call.query.get("hash").to_owned(),
+        headers: call.headers.clone(),
+    };
+    let answering = tokio::task::spawn_blocking(move || answered(&asked));
+    answering.await.map_err(Status::internal)?
+}
+
+fn answered(asked: &Asked) -> Result<Response<Body>, Status> {
+    let rows = asked.core.registry.rows();
+    match asked.path.strip_prefix("/openapi/") {
+        Some("v2") => v2(asked, &rows),
+        Some("v3") => answer::index(&index(&asked.core, &rows)),
         Some(path) => match path.strip_prefix("v3/") {
-            Some(path) => v3(call, &rows, path),
+            Some(path) => v3(asked, &rows, path),
             None => Ok(crate::pipeline::not_found()),
         },
         None => Ok(crate::pipeline::not_found()),
@@ -169,39 +195,39 @@ fn index(core: &Core, rows: &Rows) -> Value {
     json!({"paths": paths})
 }
 
-fn v3(call: &Call, rows: &Rows, path: &str) -> Result<Response<Body>, Status> {
+fn v3(asked: &Asked, rows: &Rows, path: &str) -> Result<Response<Body>, Status> {
     // Another server's word on its own group and version goes before this one's.
-    let mut topics = topics(&call.core, rows).into_iter().rev();
+    let mut topics = topics(&asked.core, rows).into_iter().rev();
     let Some(topic) = topics.find(|topic| topic.path() == path) else {
         return Ok(answer::bare(404, false));
     };
-    let Some(encoding) = Encoding::of_v3(&call.headers) else {
+    let Some(encoding) = Encoding::of_v3(&asked.headers) else {
         return Ok(answer::bare(406, true));
     };
     let hash = topic.hash(rows);
-    let asked = call.query.get("hash");
-    if !asked.is_empty() && asked != hash {
+    let wanted = asked.hash.as_str();
+    if !wanted.is_empty() && wanted != hash {
         return answer::elsewhere(&format!("/openapi/v3/{path}?hash={hash}"), &hash, encoding);
     }
     let which = Which {
         path: path.to_owned(),
         encoding,
     };
-    let document = || call.core.openapi.get(which, &hash, || topic.write(rows, encoding));
-    let mut response = answer::document(call, &hash, encoding, document)?;
-    if !asked.is_empty() {
+    let document = || asked.core.openapi.get(which, &hash, || topic.write(rows, encoding));
+    let mut response = answer::document(&asked.headers, &hash, encoding, document)?;
+    if !wanted.is_empty() {
         answer::keep(&mut response)?;
     }
     Ok(response)
 }
 
-fn v2(call: &Call, rows: &Rows) -> Result<Response<Body>, Status> {
-    let Some(encoding) = Encoding::of_v2(&call.headers) else {
+fn v2(asked: &Asked, rows: &Rows) -> Result<Response<Body>, Status> {
+    let Some(encoding) = Encoding::of_v2(&asked.headers) else {
         let mut response = answer::bare(406, true);
         answer::vary_by_coding(&mut response);
         return Ok(response);
     };
-    let topics = topics(&call.core, rows);
+    let topics = topics(&asked.core, rows);
     let mut hash = Sha512::new();
     topics.iter().for_each(|topic| hash.update(topic.hash(rows)));
     let hash = hex(hash);
@@ -210,11 +236,12 @@ fn v2(call: &Call, rows: &Rows) -> Result<Response<Body>, Status> {
         encoding,
     };
     let document = || {
-        call.core
+        asked
+            .core
             .openapi
             .get(which, &hash, || write_v2(&topics, rows, encoding))
     };
-    let mut response = answer::document(call, &hash, encoding, document)?;
+    let mut response = answer::document(&asked.headers, &hash, encoding, document)?;
     answer::vary_by_coding(&mut response);
     Ok(response)
 }
