@@ -14,6 +14,7 @@ pub use options::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, 
 use crate::{
     core::Core,
     duration,
+    encode::conversion::conversion_of,
     metrics::waits::{Layer, Layers},
     pipeline::{Call, RequestBody},
     request::RequestInfo,
@@ -77,6 +78,9 @@ pub(crate) fn brought(schema: &RowSchema, gvk: &GroupVersionKind, object: &Value
         if trail.rule.level >= Level::Request {
             let mut whole = object.clone();
             schema.apply_defaults(gvk, &mut whole);
+            if let Some(conversion) = conversion_of(gvk) {
+                conversion.settle(&mut whole);
+            }
             trail.asked(whole, &gvk.api_version(), &gvk.kind);
         }
     });

@@ -1,8 +1,9 @@
 //! Kinds that are served in a version other than the stored one.
 
 use crate::json;
-use serde_json::{Value, json};
-use strata_schema::KindInfo;
+use serde_json::Value;
+use strata_meta::GroupVersionKind;
+use strata_schema::{KindInfo, Schema};
 
 /// Changes a value in place from one version to the other. apiVersion and kind are the caller's.
 pub(crate) struct Conversion {
@@ -10,6 +11,18 @@ pub(crate) struct Conversion {
     pub(crate) from_stored: fn(&mut Value),
     /// Served to stored.
     pub(crate) to_stored: fn(&mut Value),
+    /// Whether there and back again is what a client is told of what it wrote.
+    pub(crate) settles: bool,
+}
+
+impl Conversion {
+    /// What was written, as it will be read.
+    pub(crate) fn settle(&self, value: &mut Value) {
+        if self.settles {
+            (self.to_stored)(value);
+            (self.from_stored)(value);
+        }
+    }
 }
 
 static EVENT: Conversion = Conversion {
@@ -22,6 +35,7 @@ static EVENT: Conversion = Conversion {
         }
     },
     to_stored: |value| rename(value, EVENT_MEMBERS.iter().map(|(core, event)| (*event, *core))),
+    settles: false,
 };
 
 /// core/v1 Event and events.k8s.io/v1 Event name the same things differently.
@@ -44,62 +58,10 @@ fn rename<'a>(value: &mut Value, pairs: impl Iterator<Item = (&'a str, &'a str)>
     }
 }
 
-static AUTOSCALER_V1: Conversion = Conversion {
-    from_stored: autoscaler_to_v1,
-    to_stored: autoscaler_from_v1,
-};
-
-fn is_cpu_utilization(metric: &Value) -> bool {
-    json::text(metric, "type") == "Resource" && json::text(metric, "resource.name") == "cpu"
-}
-
-fn autoscaler_to_v1(value: &mut Value) {
-    for (list, path, from, to) in [
-        (
-            "spec.metrics",
-            "resource.target.averageUtilization",
-            "spec",
-            "targetCPUUtilizationPercentage",
-        ),
-        (
-            "status.currentMetrics",
-            "resource.current.averageUtilization",
-            "status",
-            "currentCPUUtilizationPercentage",
-        ),
-    ] {
-        let percent = json::list(value, list)
-            .iter()
-            .find(|m| is_cpu_utilization(m))
-            .and_then(|m| json::int(m, path));
-        if let Some(percent) = percent {
-            json::set(value, &format!("{from}.{to}"), percent);
-        }
-        json::remove(value, list);
-    }
-    json::remove(value, "spec.behavior");
-    json::remove(value, "status.conditions");
-}
-
-fn autoscaler_from_v1(value: &mut Value) {
-    // Without any target it is 80 %, as v2 defaults it.
-    let percent = json::remove(value, "spec.targetCPUUtilizationPercentage").unwrap_or_else(|| json!(80));
-    if let Value::Number(percent) = percent {
-        let target = json!({"type": "Utilization", "averageUtilization": percent});
-        json::set(
-            value,
-            "spec.metrics",
-            json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]),
-        );
-    }
-    if let Some(Value::Number(percent)) = json::remove(value, "status.currentCPUUtilizationPercentage") {
-        let current = json!({"averageUtilization": percent});
-        json::set(
-            value,
-            "status.currentMetrics",
-            json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}]),
-        );
-    }
+/// The conversion of a built-in kind by its name.
+pub(crate) fn conversion_of(gvk: &GroupVersionKind) -> Option<&'static Conversion> {
+    let named = |kind: &&KindInfo| kind.kind == gvk.kind && kind.group == gvk.group && kind.version == gvk.version;
+    Schema::builtin().kinds().iter().find(named).and_then(conversion_for)
 }
 
 /// The conversion of a kind that is stored as another version.
@@ -109,7 +71,7 @@ pub(crate) fn conversion_for(kind: &KindInfo) -> Option<&'static Conversion> {
     }
     match kind.kind {
         "Event" => Some(&EVENT),
-        "HorizontalPodAutoscaler" => Some(&AUTOSCALER_V1),
+        "HorizontalPodAutoscaler" => Some(&super::autoscaler::V1),
         _ => None,
     }
 }
@@ -117,6 +79,7 @@ pub(crate) fn conversion_for(kind: &KindInfo) -> Option<&'static Conversion> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn conversions_come_back_to_where_they_began() {
@@ -129,14 +92,5 @@ mod tests {
         );
         (EVENT.to_stored)(&mut event);
         assert_eq!(event, stored);
-
-        let mut scaler = json!({"spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}});
-        (AUTOSCALER_V1.to_stored)(&mut scaler);
-        assert_eq!(json::list(&scaler, "spec.metrics").len(), 1);
-        (AUTOSCALER_V1.from_stored)(&mut scaler);
-        assert_eq!(
-            scaler,
-            json!({"spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}})
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! How answers are written: negotiation, lists, tables, partial metadata, other versions.
 
+mod autoscaler;
 pub(crate) mod conversion;
 mod frames;
 pub(crate) mod gzip;

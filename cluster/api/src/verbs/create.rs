@@ -9,6 +9,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
+    strategy::drop_disabled,
     tracking,
     validate::{self, MetadataTurn, NameRule},
 };
@@ -95,6 +96,9 @@ pub(crate) async fn create_object(
     }
     match_namespace(&mut value, namespace)?;
     row.schema.apply_defaults(&row.gvk, &mut value);
+    if let Some(conversion) = row.conversion {
+        conversion.settle(&mut value);
+    }
     if let Some(manager) = creation.manager {
         for member in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
             json::object_mut(&mut value, "metadata").remove(member);
@@ -241,12 +245,15 @@ fn fill_system_fields(value: &mut Value) {
 fn prepare(row: &Row, value: &mut Value, user: &UserInfo) {
     let strategy = &row.strategy;
     if row.has_status() && !strategy.keeps_status_on_create() && !row.schema.is_custom() {
-        let unset = strata_schema::unset_member(&row.gvk, "status");
+        // From here on everything is in the stored version.
+        let stored = row.conversion.and(row.cache.as_ref()).map(|cache| cache.kind());
+        let unset = strata_schema::unset_member(stored.as_ref().unwrap_or(&row.gvk), "status");
         json::set(value, "status", unset.unwrap_or_else(|| json!({})));
     }
     if strategy.counts_generation() {
         json::set(value, "metadata.generation", 1);
     }
+    drop_disabled(&row.gvk, value, None);
     strategy.prepare_create(value);
     strategy.record_requester(value, user);
 }

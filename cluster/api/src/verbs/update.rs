@@ -12,7 +12,7 @@ use crate::{
     json,
     pipeline::Call,
     registry::Row,
-    strategy::LET_PASS,
+    strategy::{LET_PASS, drop_disabled},
     subresource, tracking, validate,
 };
 use http::Response;
@@ -243,6 +243,9 @@ async fn attempt_change(
     let shown = row.ready(change.core, stored.clone()).await?;
     let mut old = row.view(&shown)?.to_value().map_err(Status::internal)?;
     let mut new = make(&old, warnings)?;
+    if let Some(conversion) = row.conversion {
+        conversion.settle(&mut new);
+    }
     if let Some(manager) = change.manager {
         new = tracking::account(change.core, row, manager, change.subresource, Some(&old), new);
     }
@@ -420,6 +423,9 @@ fn keep_only(new: &mut Value, old: &Value, written: &[&str]) {
 
 fn prepare(change: &Change<'_>, new: &mut Value, old: &Value) {
     let strategy = &change.row.strategy;
+    if matches!(change.part, Part::Main | Part::Member(_)) {
+        drop_disabled(&change.row.gvk, new, Some(old));
+    }
     match change.part {
         Part::Main => strategy.prepare_update(new, old),
         Part::Status => strategy.prepare_subresource_update(change.subresource, new, old),
