@@ -14,6 +14,7 @@ mod ca;
 mod error;
 mod files;
 mod join;
+mod key_pair;
 mod kubeconfig;
 mod node;
 mod notes;
@@ -34,6 +35,7 @@ pub use join::{
     BOOTSTRAP_SECRET_PREFIX, BOOTSTRAP_SECRET_TYPE, BootstrapToken, GROUP_BOOTSTRAPPERS, certificate_pin,
     constant_time_eq,
 };
+pub use key_pair::key_pair_problem;
 pub use kubeconfig::{kubeconfig, merge_kubeconfig, remove_from_kubeconfig};
 pub use node::NodeAuthorizer;
 pub use notes::{KeptToken, Notes, UsedSecret};

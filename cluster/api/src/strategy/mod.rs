@@ -14,6 +14,7 @@ mod columns;
 mod config_map;
 mod csi;
 mod device;
+mod disabled;
 mod endpoints;
 mod event;
 mod flow;
@@ -39,6 +40,7 @@ mod workload;
 pub(crate) use columns::{
     AGE_MEANS, CREATED_AT as CREATED_AT_COLUMN, Column, NAME as NAME_COLUMN, age, default_columns,
 };
+pub(crate) use disabled::drop_disabled;
 pub(crate) use webhook_address::client_config;
 
 use crate::{

@@ -10,6 +10,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
+use strata_auth::key_pair_problem;
 
 /// k8s.io/api/core/v1 MaxSecretSize.
 const MAX_BYTES: usize = 1 << 20;
@@ -38,6 +39,14 @@ pub(super) static SECRETS: Row = Row {
             .at("type")
             .unchanged(causes, &Field::root(old).at("type"));
         super::config_map::immutable(new, old, &["data"], causes);
+    },
+    warnings: |new, _| {
+        let tls = json::text(new, "type") == "kubernetes.io/tls";
+        let value = |key: &str| STANDARD.decode(new["data"][key].as_str().unwrap_or("")).ok();
+        match (value("tls.crt"), value("tls.key")) {
+            (Some(certificate), Some(key)) if tls => key_pair_problem(&certificate, &key).into_iter().collect(),
+            _ => Vec::new(),
+        }
     },
     ..ROW
 };

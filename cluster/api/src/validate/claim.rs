@@ -57,7 +57,7 @@ pub(crate) fn claim_spec(spec: &Field<'_>, causes: &mut Vec<StatusCause>) {
     let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
     let said = |field: &Field<'_>| ["apiGroup", "kind", "name"].map(|name| field.at(name).text().to_owned());
     if source.is_set() && reference.is_set() && said(&source) != said(&reference) {
-        causes.push(spec.invalid_as("", "must match dataSourceRef"));
+        causes.push(spec.invalid_as(serde_json::json!({}), "must match dataSourceRef"));
     }
     spec.at("volumeAttributesClassName")
         .if_text(causes, names::dns1123_subdomain);

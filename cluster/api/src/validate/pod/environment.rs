@@ -82,6 +82,29 @@ fn value_from(from: &Field<'_>, value: &Field<'_>, causes: &mut Causes) {
     }
 }
 
+/// The volumes of files with variables are there, and of the pod's own.
+pub(super) fn files(spec: &Field<'_>, causes: &mut Causes) {
+    let volumes = spec.at("volumes");
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in spec.at(list).items() {
+            for variable in container.at("env").items() {
+                let reference = variable.at("valueFrom.fileKeyRef");
+                if !reference.is_set() {
+                    continue;
+                }
+                let name = reference.at("volumeName");
+                match volumes.items().find(|volume| volume.at("name").text() == name.text()) {
+                    None => causes.push(name.not_found()),
+                    Some(volume) if !volume.at("emptyDir").is_set() => {
+                        causes.push(name.invalid("referenced volume must be of type emptyDir"));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+}
+
 /// `envFrom`.
 pub(super) fn sources(list: &Field<'_>, causes: &mut Causes) {
     for source in list.items() {

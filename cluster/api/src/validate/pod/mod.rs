@@ -125,6 +125,7 @@ fn pod_spec(spec: &Field<'_>, pod_name: &str, is_pod: bool, causes: &mut Causes)
         resources::amount(name, &value, causes);
     }
     operating_system(spec, causes);
+    environment::files(spec, causes);
 }
 
 fn naming(spec: &Field<'_>, causes: &mut Causes) {

@@ -164,6 +164,8 @@ pub(crate) fn tolerations(list: &Field<'_>, causes: &mut Causes) {
                 causes.push(operator.invalid_as(value.text(), "value must be empty when `operator` is 'Exists'"));
             }
             "Exists" => {}
+            // The two are known, and behind a gate.
+            "Lt" | "Gt" => causes.push(operator.not_supported(&["Equal", "Exists", "Lt", "Gt"])),
             _ => causes.push(operator.not_supported(&["Equal", "Exists"])),
         }
         if !effect.is_empty() {
