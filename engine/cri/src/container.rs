@@ -39,7 +39,7 @@ impl Service {
         // The sandbox remembers its own configuration.
         request.sandbox_config = None;
         request.pod_sandbox_id = sandbox.id.to_string();
-        let made = tokio::task::spawn_blocking(move || engine_config(&config, image)).await;
+        let made = tokio::task::spawn_blocking(move || engine_config(&config, image, &images)).await;
         let mut wanted = made.map_err(|e| GrpcStatus::new(GrpcStatus::INTERNAL, e))??;
         wanted.memo = encoded(&ContainerMemo {
             request: Some(request),

@@ -1,16 +1,22 @@
 //! From the interface's configuration of a container to the engine's. Looks at the host's file system for mounts.
 
-use crate::error::{Answer, invalid, required};
+use crate::error::{Answer, OrStatus, invalid, required};
 use crate::generated::v1 as api;
 use crate::generated::v1::{LinuxContainerSecurityContext, MountPropagation, NamespaceMode, SecurityProfile};
 use crate::sandbox_config::resources;
 use std::fs;
 use std::path::{Path, PathBuf};
-use strata_engine::{ContainerConfig, ContainerId, Device, Mount, PidNamespace, Propagation, Seccomp, Security};
-use strata_image::Image;
+use strata_engine::{
+    ContainerConfig, ContainerId, Device, ImageVolume, Mount, PidNamespace, Propagation, Seccomp, Security,
+};
+use strata_image::{Image, ImageStore};
 
 /// The engine's form. Blocking.
-pub(crate) fn engine_config(config: &api::ContainerConfig, image: Image) -> Answer<ContainerConfig> {
+pub(crate) fn engine_config(
+    config: &api::ContainerConfig,
+    image: Image,
+    images: &ImageStore,
+) -> Answer<ContainerConfig> {
     let metadata = required(config.metadata.clone(), "config.metadata")?;
     if metadata.name.is_empty() {
         return Err(invalid("the container's metadata needs a name"));
@@ -31,7 +37,13 @@ pub(crate) fn engine_config(config: &api::ContainerConfig, image: Image) -> Answ
     wanted.args = (!config.args.is_empty()).then(|| config.args.clone());
     wanted.working_dir = (!config.working_dir.is_empty()).then(|| config.working_dir.clone());
     wanted.env = environment(&config.envs)?;
-    wanted.mounts = config.mounts.iter().map(mount).collect::<Answer<_>>()?;
+    let (volumes, binds): (Vec<_>, Vec<_>) = config.mounts.iter().partition(|mount| mount.image.is_some());
+    wanted.mounts = binds.into_iter().map(mount).collect::<Answer<_>>()?;
+    wanted.image_volumes = volumes
+        .into_iter()
+        .map(|mount| volume(mount, images))
+        .collect::<Answer<_>>()?;
+    wanted.cdi_devices = config.cdi_devices.iter().map(|device| device.name.clone()).collect();
     wanted.devices = config.devices.iter().map(device).collect();
     wanted.security = security(&given)?;
     wanted.resources = linux.resources.as_ref().map(resources).unwrap_or_default();
@@ -55,10 +67,8 @@ fn environment(list: &[api::KeyValue]) -> Answer<Vec<(String, String)>> {
 
 fn mount(mount: &api::Mount) -> Answer<Mount> {
     let path = &mount.container_path;
-    if path.is_empty() || mount.image.is_some() {
-        return Err(invalid(format!(
-            "mount {path:?} has no path, or is of an image, which is not supported"
-        )));
+    if path.is_empty() {
+        return Err(invalid("a mount has no path in the container"));
     }
     let propagation = match mount.propagation() {
         MountPropagation::PropagationPrivate => Propagation::Private,
@@ -79,6 +89,22 @@ fn mount(mount: &api::Mount) -> Answer<Mount> {
         propagation,
         // The mapping is the pod's own; there is no other.
         mapped: !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty(),
+    })
+}
+
+fn volume(mount: &api::Mount, images: &ImageStore) -> Answer<ImageVolume> {
+    let named = mount.image.as_ref().map_or("", |image| &image.image);
+    if mount.container_path.is_empty() || !mount.host_path.is_empty() {
+        return Err(invalid(
+            "an image volume has a path in the container and none on the host",
+        ));
+    }
+    let image = images.resolve(named).status()?;
+    let image = image.ok_or_else(|| invalid(format!("image volume: image {named:?} not found")))?;
+    Ok(ImageVolume {
+        image,
+        sub_path: mount.image_sub_path.clone(),
+        container_path: Path::new("/").join(&mount.container_path),
     })
 }
 

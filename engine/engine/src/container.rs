@@ -26,6 +26,10 @@ pub struct ContainerConfig {
     pub env: Vec<(String, String)>,
     /// In the order they are mounted.
     pub mounts: Vec<Mount>,
+    /// Images whose files it sees, read-only; mounted after the others.
+    pub image_volumes: Vec<ImageVolume>,
+    /// Devices by their names in the Container Device Interface, `vendor/class=name`.
+    pub cdi_devices: Vec<String>,
     /// Host devices to make available.
     pub devices: Vec<Device>,
     /// What it may do.
@@ -70,6 +74,8 @@ impl ContainerConfig {
             working_dir: None,
             env: Vec::new(),
             mounts: Vec::new(),
+            image_volumes: Vec::new(),
+            cdi_devices: Vec::new(),
             devices: Vec::new(),
             security: Security::default(),
             resources: Resources::default(),
@@ -115,6 +121,17 @@ pub struct Mount {
     pub propagation: Propagation,
     /// Whether its files' owners are those of the sandbox's user namespace.
     pub mapped: bool,
+}
+
+/// The files of an image inside a container.
+#[derive(Clone, Debug)]
+pub struct ImageVolume {
+    /// The image.
+    pub image: Image,
+    /// A folder in it, instead of all of it; empty is all.
+    pub sub_path: String,
+    /// Where it appears, absolute.
+    pub container_path: PathBuf,
 }
 
 /// Whether mounts made after the container's start pass through a mount.

@@ -10,6 +10,7 @@
 //! out, `follow.rs` hears what happens, `recover.rs` finds the shims again.
 
 mod capabilities;
+mod cdi;
 mod container;
 mod custom;
 mod devices;
@@ -35,10 +36,11 @@ mod spec;
 mod stats;
 mod stream;
 pub mod streaming;
+mod volumes;
 
 pub use container::{
-    ContainerConfig, ContainerState, ContainerStatus, Device, Mount, PidNamespace, Propagation, Resources, Seccomp,
-    Security, Stats,
+    ContainerConfig, ContainerState, ContainerStatus, Device, ImageVolume, Mount, PidNamespace, Propagation, Resources,
+    Seccomp, Security, Stats,
 };
 pub use custom::Finish;
 pub use engine::{Engine, EngineOptions};

@@ -1,5 +1,6 @@
 //! Making, starting and ending containers.
 
+use crate::cdi;
 use crate::engine::Inner;
 use crate::entry::{ContainerEntry, SandboxEntry, moment};
 use crate::link::{ShimLink, blocking};
@@ -10,6 +11,7 @@ use crate::{
     ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, PidNamespace, Resources, SandboxId,
     signal,
 };
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -143,12 +145,21 @@ impl Inner {
         id: &ContainerId,
         sandbox: &SandboxRecord,
         link: &ShimLink,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
     ) -> Result<(), Error> {
         let folder = self.folders.container(id);
         let part = |name: &str| folder.join(name);
         let cgroup = format!("{}/{id}", sandbox.cgroup_parent);
         let files = self.sandbox_files(sandbox);
+        let users = match sandbox.users {
+            None => None,
+            Some(_) => Some(
+                link.call(|connection| connection.namespace(NamespaceKind::User))
+                    .map_err(|error| link.explain("open the user namespace", error))?,
+            ),
+        };
+        let volumes = self.mount_volumes(id, &config.image_volumes, users.as_ref().map(AsFd::as_fd))?;
+        config.mounts.extend(volumes);
         let writable = config.writable.clone().unwrap_or_else(|| folder.clone());
         let mut spec = build(
             sandbox,
@@ -159,6 +170,7 @@ impl Inner {
             self.cgroups.is_unified(),
             self.pid_namespace(sandbox, &config.pid)?,
         )?;
+        cdi::apply(&config.cdi_devices, &mut spec)?;
         if let Some(finish) = &config.finish {
             finish.apply(&mut spec);
         }
@@ -192,14 +204,9 @@ impl Inner {
             target: part("rootfs"),
             volatile: config.writable.is_none(),
         };
-        let rootfs = match sandbox.users {
-            None => rootfs::plain(&layers)?,
-            Some(users) => {
-                let namespace = link
-                    .call(|connection| connection.namespace(NamespaceKind::User))
-                    .map_err(|error| link.explain("open the user namespace", error))?;
-                rootfs::mapped(&self.folders, id, users, namespace, &layers)?
-            }
+        let rootfs = match (sandbox.users, users) {
+            (Some(range), Some(namespace)) => rootfs::mapped(&self.folders, id, range, namespace, &layers)?,
+            _ => rootfs::plain(&layers)?,
         };
         let life = Life {
             state: ContainerState::Created,
@@ -297,7 +304,9 @@ impl Inner {
             }
         } else {
             let released = self.images.release(id.as_str()).map_err(Error::from);
-            let unmounted = released.and_then(|()| rootfs::unmount(&self.folders, id));
+            let unmounted = released
+                .and_then(|()| self.unmount_volumes(id))
+                .and_then(|()| rootfs::unmount(&self.folders, id));
             if let Err(error) = unmounted.and_then(|()| remove(&self.folders.container(id))) {
                 tracing::warn!(container = %id, %error, "left a folder behind of a container that could not be made");
             }
@@ -322,6 +331,7 @@ impl Inner {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             self.known.forget_container(id);
+            self.unmount_volumes(id)?;
             rootfs::unmount(&self.folders, id)?;
             remove(&self.folders.container(id))?;
         }

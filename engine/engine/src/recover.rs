@@ -57,6 +57,7 @@ impl Inner {
                         self.clear_cgroup(&file.record.cgroup)?;
                     }
                     self.images.release(id.as_str())?;
+                    self.unmount_volumes(&id)?;
                     crate::rootfs::unmount(&self.folders, &id)?;
                     remove(&self.folders.container(&id))?;
                 }

@@ -23,7 +23,7 @@ cat > "$folder/container.json" <<JSON
   "log_path": "shell.log", "linux": { "resources": { "memory_limit_in_bytes": 67108864 } } }
 JSON
 timeout 120 "$crictl" --runtime-endpoint "$endpoint" events > "$folder/events" 2>&1 & events=$!
-trap 'kill $events 2>/dev/null || true' EXIT
+trap 'kill $events 2>/dev/null || true; rm -f /var/run/cdi/strata-interop.json; rmdir /var/run/cdi 2>/dev/null || true' EXIT
 pod="$(cri runp "$folder/pod.json")"
 if cri runp "$folder/pod.json" 2>/dev/null; then echo "a second pod of the same name was made"; exit 1; fi
 must "$(cri pods --name people -q)" "$pod"
@@ -45,6 +45,33 @@ must "$(cri statsp -o json)" rxBytes
 must "$(cri metricdescs)" container_cpu_usage_seconds_total
 cri update --memory 33554432 "$container"
 must "$(cri inspect "$container")" 33554432
+
+# Files of an image and a device by name in a second container.
+cri pull gcr.io/k8s-staging-cri-tools/test-image-1:latest
+cat > "$folder/volumes.json" <<JSON
+{ "metadata": { "name": "volumes" }, "image": { "image": "$image" }, "log_path": "volumes.log",
+  "command": [ "sh", "-c", "cat /whole/name; cat /part/passwd | head -1; touch /whole/new; ls /dev/vendor-null; echo vendor \$VENDOR; sleep 1000" ],
+  "mounts": [ { "container_path": "/whole", "readonly": true, "image": { "image": "gcr.io/k8s-staging-cri-tools/test-image-1:latest" } },
+    { "container_path": "/part", "readonly": true, "image_sub_path": "etc", "image": { "image": "gcr.io/k8s-staging-cri-tools/test-image-1:latest" } } ],
+  "CDI_devices": [ { "name": "strata.invalid/test=null" } ], "linux": {} }
+JSON
+if cri create "$pod" "$folder/volumes.json" "$folder/pod.json" 2>/dev/null; then echo "a device that nobody describes was found"; exit 1; fi
+mkdir -p /var/run/cdi
+cat > /var/run/cdi/strata-interop.json <<JSON
+{ "cdiVersion": "0.6.0", "kind": "strata.invalid/test", "devices": [ { "name": "null",
+  "containerEdits": { "env": [ "VENDOR=here" ], "deviceNodes": [ { "path": "/dev/vendor-null", "hostPath": "/dev/null" } ] } } ] }
+JSON
+volumes="$(cri create "$pod" "$folder/volumes.json" "$folder/pod.json")"
+cri start "$volumes"
+for _ in $(seq 50); do cri logs "$volumes" 2>&1 | grep -q vendor && break; sleep 0.1; done
+logs="$(cri logs "$volumes" 2>&1)"
+must "$logs" 1
+must "$logs" 'root:'
+must "$logs" 'Read-only file system'
+must "$logs" /dev/vendor-null
+must "$logs" 'vendor here'
+cri rm -f "$volumes"
+if grep -qF "$folder/../engine/containers/$volumes" /proc/self/mountinfo; then echo "the image volume is still mounted"; exit 1; fi
 if cri rmi "$image" 2>/dev/null; then echo "an image in use was removed"; exit 1; fi
 cri stop "$container"
 must "$(cri ps -a)" Exited
