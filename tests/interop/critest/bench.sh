@@ -37,7 +37,8 @@ registry=$!
 for _ in $(seq 100); do curl -sf "http://127.0.0.1:$port/v2/" >/dev/null && break; sleep 0.1; done
 "$here/images.sh" "$cache" "$port"
 mkdir -p "$data"/{hosts/registry.k8s.io,cni,work/pause}
-printf 'server = "http://localhost:%s"\n' "$port" > "$data/hosts/registry.k8s.io/hosts.toml"
+printf 'server = "http://localhost:%s"\n[host."http://localhost:%s"]\n  capabilities = ["pull", "resolve"]\n' "$port" "$port" \
+  > "$data/hosts/registry.k8s.io/hosts.toml"
 upstream="$(cd "$here/../../conformance" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)"
 gcc -Os -static -s -DVERSION=3.10.2 -o "$data/work/pause/pause" "$upstream/build/pause/linux/pause.c"
 work="$data/work" registry_of="localhost:$port"
