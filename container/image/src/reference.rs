@@ -34,7 +34,12 @@ impl Reference {
         let Some(rest) = full.strip_prefix("docker.io/") else {
             return full;
         };
-        rest.strip_prefix("library/").unwrap_or(rest).to_owned()
+        let short = rest.strip_prefix("library/").unwrap_or(rest);
+        // A repository whose first part looks like a host keeps its registry.
+        match short.parse::<Self>() {
+            Ok(again) if again == *self => short.to_owned(),
+            _ => full,
+        }
     }
 
     /// The last part of a manifest's address: digest or tag.
@@ -198,6 +203,21 @@ mod tests {
                 Ok(reference) => assert_eq!(reference.to_string(), full, "{text}"),
                 Err(error) => assert_eq!(full, "", "{text}: {error}"),
             }
+        }
+    }
+
+    #[test]
+    fn familiar_names_mean_the_same() {
+        for (text, familiar) in [
+            ("docker.io/library/nginx:1", "nginx:1"),
+            ("docker.io/team/app", "team/app:latest"),
+            ("r.example/library/x", "r.example/library/x:latest"),
+            ("docker.io/looks.like/host", "docker.io/looks.like/host:latest"),
+            ("docker.io/library/localhost/x", "docker.io/library/localhost/x:latest"),
+        ] {
+            let reference: Reference = text.parse().expect(text);
+            assert_eq!(reference.familiar(), familiar);
+            assert_eq!(familiar.parse::<Reference>().ok(), Some(reference));
         }
     }
 

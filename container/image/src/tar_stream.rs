@@ -6,6 +6,8 @@ use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
 
 /// Bytes read from the source at a time.
 const CHUNK: usize = 128 << 10;
+/// What tar streams are made of.
+const BLOCK: usize = 512;
 /// Extended headers of one entry: names, links and attributes together.
 const MAX_METADATA: u32 = 1 << 20;
 /// Headers, padding and metadata of one entry together never need more.
@@ -99,6 +101,9 @@ impl<R: Read> TarStream<R> {
             self.position += consumed as u64;
             match step {
                 Step::More(wanted) => {
+                    // The parser may ask for what it has seen already; more is what helps.
+                    let there = self.end - self.start;
+                    let wanted = if wanted > there { wanted } else { there + BLOCK };
                     if !self.fill(wanted)? {
                         return if self.start == self.end {
                             Ok(None)

@@ -203,6 +203,15 @@ fn files_with_holes_keep_them_and_lies_about_holes_are_refused() {
     refused(map(b"9", "1\n1048576\n7\n", b"the end"), "do not fit");
     refused(map(b"100", "2\n0\n4\n2\n4\n", b"12345678"), "overlap");
     refused(map(b"100", "1\n0\n50\n", b"1234"), "");
+    // A map that ends in the middle of a number.
+    for length in [1600, 2048, 2100] {
+        let mut cut = map(b"1048583", "1\n1048576\n7\n", b"the end");
+        cut.truncate(length);
+        refused(cut, "");
+        let mut endless = map(b"1048583", &"1".repeat(511), b"the end");
+        endless.truncate(length);
+        refused(endless, "");
+    }
 }
 
 #[test]
@@ -338,4 +347,57 @@ fn an_archive_that_lies_about_its_content_is_refused() {
         .expect_err("nothing")
         .to_string();
     assert!(error.contains("not an image archive"), "{error}");
+}
+
+/// A skippable frame of zstd (RFC 8878 section 3.1.2) with that content.
+fn skippable(content: &[u8]) -> Vec<u8> {
+    let mut frame = 0x184d_2a50_u32.to_le_bytes().to_vec();
+    frame.extend_from_slice(&u32::try_from(content.len()).expect("short").to_le_bytes());
+    frame.extend_from_slice(content);
+    frame
+}
+
+#[test]
+fn seekable_forms_of_gzip_and_zstd_are_read_as_plain_ones() {
+    let layer = Tar::default()
+        .file("first", &vec![1; 70_000])
+        .file("second", &vec![2; 70_000])
+        .finish();
+    let (head, tail) = layer.split_at(71_000);
+    // As zstd:chunked and estargz are: many frames or members, and an index that readers skip.
+    let chunked = [
+        skippable(b"before"),
+        support::zstd(head),
+        skippable(b"between"),
+        support::zstd(tail),
+        skippable(b"the index and its footer"),
+    ]
+    .concat();
+    let members = [support::gzip(head), support::gzip(tail), support::gzip(b"")].concat();
+    for packed in [chunked, members] {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = ImageStore::open(ImageOptions::new(folder.path().join("images"))).expect("store");
+        let image = store
+            .import(packed.as_slice(), &strata_image::ImportOptions::default())
+            .expect("import");
+        assert_eq!(
+            std::fs::read(image.layers[0].join("second")).expect("file"),
+            vec![2; 70_000]
+        );
+        let told = store.inspect(&image.id.to_string()).expect("inspect");
+        assert_eq!(told.root_fs["Layers"][0], digest(&layer));
+    }
+}
+
+#[test]
+fn names_that_are_no_text_are_kept_as_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().expect("folder");
+    let layer = Tar::default()
+        .pax(&[("path", b"not \xff text")])
+        .file("x", b"content")
+        .finish();
+    let image = load(folder.path(), vec![layer]).expect("loaded");
+    let name = image.layers[0].join(std::ffi::OsStr::from_bytes(b"not \xff text"));
+    assert_eq!(std::fs::read(name).expect("file"), b"content");
 }
