@@ -80,3 +80,4 @@ pub use reference::Reference;
 pub use referrers::Referrer;
 pub use save::ArchiveFormat;
 pub use store::ImageStore;
+pub use verify_login::verify_login;

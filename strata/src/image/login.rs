@@ -3,14 +3,14 @@
 use super::{cli::LoginArgs, logins};
 use crate::failure::{During, Outcome, fail};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use strata_image::{Credentials, ImageStore, Kept};
+use strata_image::{Credentials, ImageOptions, Kept, verify_login};
 
 const DEFAULT_REGISTRY: &str = "docker.io";
 /// Longer than any password or token.
 const MAX_SECRET: u64 = 1 << 20;
 
 /// Tries a login and keeps it.
-pub async fn log_in(images: &ImageStore, args: &LoginArgs) -> Outcome {
+pub async fn log_in(options: &ImageOptions, args: &LoginArgs) -> Outcome {
     let registry = registry(args.server.as_deref());
     let username = match &args.username {
         Some(username) => username.clone(),
@@ -38,7 +38,9 @@ pub async fn log_in(images: &ImageStore, args: &LoginArgs) -> Outcome {
         password,
         token: String::new(),
     };
-    images.verify_login(&registry, &login).await.during("Error response")?;
+    verify_login(options, &registry, &login)
+        .await
+        .during("Error response")?;
     match logins().store(&registry, &login).await.during("keeping the login")? {
         Kept::Helper(_) => {}
         Kept::File(file) => eprintln!(

@@ -20,6 +20,10 @@ pub use login::{log_in, log_out};
 
 /// Carries the command out.
 pub async fn run(args: ImageArgs) -> Outcome {
+    if let ImageCommand::Login(login) = &args.command {
+        let options = worker::image_options(&args.node.data_dir, &args.registry_hosts);
+        return log_in(&options, login).await;
+    }
     let images = open(&args.node.data_dir, &args.registry_hosts)?;
     match args.command {
         ImageCommand::Pull(args) => pull(&images, args).await,
@@ -66,7 +70,8 @@ pub async fn run(args: ImageArgs) -> Outcome {
         ),
         ImageCommand::Rm { images: names, force } => remove(&images, &names, force),
         ImageCommand::Prune { all, force, filter } => prune(&images, all, force, &filter),
-        ImageCommand::Login(args) => log_in(&images, &args).await,
+        // Needs no store; done above.
+        ImageCommand::Login(_) => Ok(()),
         ImageCommand::Logout { server } => log_out(server.as_deref()).await,
     }
 }
@@ -81,14 +86,10 @@ pub fn open(data_dir: &Path, registry_hosts: &Path) -> Outcome<ImageStore> {
     ImageStore::open(options).during("opening the image store")
 }
 
-/// Logs in without a store of images: only registries' settings are needed.
+/// Logs in without images: only registries' settings are needed.
 pub async fn log_in_only(args: &LoginArgs) -> Outcome {
-    let folder = std::env::temp_dir().join(format!("strata-login-{}", std::process::id()));
     let hosts = std::env::var(crate::cli::REGISTRY_HOSTS).unwrap_or_else(|_| "/etc/strata/certs.d".into());
-    let images = open(&folder, Path::new(&hosts))?;
-    let done = log_in(&images, args).await;
-    std::fs::remove_dir_all(&folder).during("removing a scratch folder")?;
-    done
+    log_in(&worker::image_options(Path::new(""), Path::new(&hosts)), args).await
 }
 
 /// The logins of the user who runs this.
