@@ -64,7 +64,8 @@ fn a_container_is_a_scope_with_its_limits() {
     assert_eq!(read("cpu.max"), "50000 100000");
     // Nobody but the container is in it: what held the scope has gone.
     assert_eq!(read("cgroup.procs"), pid);
-    assert!(ground.call(&["update", "--memory", "128m", "c"]).status.success());
+    let output = ground.call(&["update", "--memory", "128m", "c"]);
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(
         (show(&unit, "MemoryMax"), read("memory.max")),
         ("134217728".into(), "134217728".into())
@@ -91,7 +92,8 @@ fn a_container_is_a_scope_with_its_limits() {
     );
     assert!(!other.path("state/c").exists());
     assert_eq!(show(&unit, "ActiveState"), "active");
-    assert!(ground.call(&["delete", "--force", "c"]).status.success());
+    let output = ground.call(&["delete", "--force", "c"]);
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(show(&unit, "LoadState"), "not-found");
 }
 
@@ -106,7 +108,7 @@ fn a_container_in_the_foreground_ends_with_its_scope() {
     let output = ground.call(&["--systemd-cgroup", "run", "c"]);
     // In a cgroup namespace of its own.
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0::/\n", "{output:?}");
-    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
     assert_eq!(show(&unit, "LoadState"), "not-found");
     configure(&ground, &["/not/there"], |_| {});
     assert!(!ground.call(&["--systemd-cgroup", "create", "c"]).status.success());

@@ -152,6 +152,20 @@ const COMMANDS: &[Command] = &[
         run: update::update,
     },
     Command {
+        name: "checkpoint",
+        flags: &[],
+        parameters: "ID",
+        about: "not supported",
+        run: |_, _| refuse_checkpoint(),
+    },
+    Command {
+        name: "restore",
+        flags: &[],
+        parameters: "ID",
+        about: "not supported",
+        run: |_, _| refuse_checkpoint(),
+    },
+    Command {
         name: "features",
         flags: &[],
         parameters: "",
@@ -218,6 +232,10 @@ fn dispatch(arguments: &[String], environment: &[String], log: &mut Log) -> Resu
         .iter()
         .find(|command| command.name == name)
         .ok_or_else(|| Error::Invalid(format!("unknown command {name:?}; see strata-runtime --help")))?;
+    if matches!(command.name, "checkpoint" | "restore") {
+        // Whatever the flags are.
+        return refuse_checkpoint();
+    }
     let own = Arguments::parse(command.flags, rest, matches!(command.name, "exec" | "ps"))?;
     if matches!(command.name, "create" | "run" | "exec") {
         own_program::protect(arguments, environment)?;
@@ -231,6 +249,10 @@ fn dispatch(arguments: &[String], environment: &[String], log: &mut Log) -> Resu
         environment: environment.to_vec(),
     };
     (command.run)(&global, &own)
+}
+
+fn refuse_checkpoint() -> Result<i32> {
+    Err(Error::Invalid("checkpoint and restore are not supported".into()))
 }
 
 /// Where containers are remembered: whoever is not root has a place of its own.

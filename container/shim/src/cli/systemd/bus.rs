@@ -156,7 +156,8 @@ impl Bus {
         for byte in uid.bytes() {
             hello += &format!("{byte:02x}");
         }
-        hello += "\r\n";
+        // At once: a call that arrived together with what ends this would wait in systemd until more comes.
+        hello += "\r\nBEGIN\r\n";
         file::write_all(&self.socket, hello.as_bytes()).context(what)?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -170,7 +171,7 @@ impl Bus {
         if !line.starts_with(b"OK ") {
             return Err(Error::State(format!("{}: {}", what(), String::from_utf8_lossy(&line))));
         }
-        file::write_all(&self.socket, b"BEGIN\r\n").context(what)
+        Ok(())
     }
 
     fn hear(&mut self) -> Result<Message> {
