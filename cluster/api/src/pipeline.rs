@@ -10,7 +10,10 @@ use crate::{
     identify::{authenticate, forget_token},
     impersonate::impersonated,
     legacy_tokens,
-    metrics::waits::{self, Layer},
+    metrics::{
+        Filter,
+        waits::{self, Layer},
+    },
     openapi, operations,
     registry::Row,
     request::{Query, RequestInfo, time_limit},
@@ -323,6 +326,8 @@ async fn bounded(
         Ok(acting) => acting,
         Err(status) => return Ok(refused(&status, call)),
     };
+    let access = &core.metrics.access;
+    access.passed(Filter::Impersonation, asked.elapsed());
     if let Some(acting) = acting {
         waits::took(Layer::Impersonation, asked.elapsed());
         call.user = acting.user;
@@ -337,7 +342,9 @@ async fn bounded(
         return timed(call, row, request, limit).await;
     }
     let waiting = core.metrics.requests.waiting(is_read(call));
+    let asked = Instant::now();
     let admitted = core.flow.admit(call, row.as_deref()).await;
+    access.passed(Filter::Turn, asked.elapsed());
     drop(waiting);
     let mut admitted = match admitted {
         Ok(admitted) => admitted,

@@ -24,6 +24,34 @@ const LIFETIMES: Buckets = Buckets::units(&[
     31_104_000.0,
 ]);
 
+/// Upstream's bounds of what a step takes before the next one is come to.
+const STEPS: Buckets = Buckets::seconds(&[
+    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, 10.0, 15.0, 30.0,
+]);
+
+/// A step that a request passes before it is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Filter {
+    /// Who asks.
+    Authentication,
+    /// As whom.
+    Impersonation,
+    /// When it is the request's turn.
+    Turn,
+    /// Whether it may be made.
+    Authorization,
+}
+
+impl Filter {
+    /// Upstream's names, in the order of the steps.
+    const NAMES: [&str; 4] = [
+        "authentication",
+        "impersonation",
+        "priorityandfairness",
+        "authorization",
+    ];
+}
+
 /// Counters of authentication and authorization.
 pub(crate) struct Access {
     believed: Outcomes<2>,
@@ -33,6 +61,8 @@ pub(crate) struct Access {
     /// What was left of the certificates that callers showed.
     certificates: Histogram,
     handshakes: Counter,
+    /// What each step took.
+    filters: [Histogram; Filter::NAMES.len()],
 }
 
 /// How often something came out how, and how long that took.
@@ -78,13 +108,15 @@ impl Access {
             .map(|name| (name, Counter::default())),
             certificates: Histogram::new(LIFETIMES),
             handshakes: Counter::default(),
+            filters: Filter::NAMES.map(|_| Histogram::new(STEPS)),
         }
     }
 
     /// Somebody was believed, or not.
     pub(crate) fn authenticated(&self, name: Option<&str>, started: Instant) {
-        let at = usize::from(name.is_none());
-        self.believed.times[at].took(started.elapsed());
+        let (at, took) = (usize::from(name.is_none()), started.elapsed());
+        self.believed.times[at].took(took);
+        self.passed(Filter::Authentication, took);
         let Some(name) = name else { return };
         let [known @ .., email, other] = &self.users;
         let counted = match known.iter().find(|(own, _)| *own == name) {
@@ -106,8 +138,14 @@ impl Access {
         self.handshakes.inc();
     }
 
+    /// A request has come past a step.
+    pub(crate) fn passed(&self, filter: Filter, took: Duration) {
+        self.filters[filter as usize].took(took);
+    }
+
     /// A request was allowed, or nobody allowed it.
     pub(crate) fn authorized(&self, allowed: bool, took: Duration) {
+        self.passed(Filter::Authorization, took);
         self.allowed.times[usize::from(!allowed)].took(took);
     }
 
@@ -117,6 +155,14 @@ impl Access {
         self.believed.show(page, names, "Whether callers were believed.");
         let names = ("authorization_attempts_total", "authorization_duration_seconds");
         self.allowed.show(page, names, "Whether requests were allowed.");
+        let (name, help) = (
+            "apiserver_request_filter_duration_seconds",
+            "What each step takes that a request passes before it is served.",
+        );
+        for (filter, times) in Filter::NAMES.iter().zip(&self.filters).filter(|(_, t)| t.count() > 0) {
+            page.section(name, Kind::Histogram, help)
+                .histogram(&[("filter", filter)], times);
+        }
         let help = "Requests by the kind of their caller's name.";
         let mut section = page.section("authenticated_user_requests", Kind::Counter, help);
         for (name, count) in self.users.iter().filter(|(_, count)| count.get() > 0) {

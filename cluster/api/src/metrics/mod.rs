@@ -11,6 +11,7 @@ mod requests;
 mod storage;
 pub(crate) mod waits;
 
+pub(crate) use access::Filter;
 pub(crate) use admission::{Asked, Conditioned};
 pub(crate) use expressions::DEFAULT;
 pub(crate) use storage::Seen;
