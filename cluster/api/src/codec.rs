@@ -1,6 +1,6 @@
 //! From the bytes of a body to a value of the expected kind.
 
-use crate::{metrics::waits, registry::Row, schema::RowSchema, yaml};
+use crate::{metrics::waits, registry::Row, schema::RowSchema, verbs::Repeat, yaml};
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
@@ -245,7 +245,7 @@ pub(crate) fn decode_patched(
     schema: &RowSchema,
     gvk: &GroupVersionKind,
     (value, converts): (Value, bool),
-    (validation, of_patch): (FieldValidation, &[String]),
+    (validation, of_patch, repeats): (FieldValidation, &[String], &[Repeat]),
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let decoded = match converts {
@@ -253,7 +253,8 @@ pub(crate) fn decode_patched(
         false => schema.decode_value(gvk, value),
     };
     let decoded = decoded.map(|mut decoded| {
-        decoded.strict.splice(0..0, of_patch.iter().cloned());
+        let again: Vec<String> = repeats.iter().filter_map(|r| r.sentence(&decoded.value)).collect();
+        decoded.strict.splice(0..0, of_patch.iter().cloned().chain(again));
         decoded
     });
     finish(gvk, decoded, validation, warnings)

@@ -25,6 +25,15 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// What it does, where, and from where; `""` for what it does not say.
+    pub(crate) fn address(&self) -> (&str, &str, &str) {
+        (
+            self.op.as_deref().unwrap_or(""),
+            self.path.as_deref().unwrap_or(""),
+            self.from.as_deref().unwrap_or(""),
+        )
+    }
+
     /// An operation of its JSON; what is no operation does nothing that succeeds.
     pub fn from_value(mut value: Value) -> Self {
         let mut take = |name: &str| value.as_object_mut().and_then(|members| members.remove(name));

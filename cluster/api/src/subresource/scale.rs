@@ -107,7 +107,7 @@ pub(super) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
                 let (media, mut strict) = (media_type(&headers), Vec::new());
                 let body = (&bytes[..], options.validation);
                 let patched = patch_value(&gvk(), &row.schema, media, body, &live, &mut strict)?;
-                let said_of = (options.validation, &strict[..]);
+                let said_of = (options.validation, &strict[..], &[][..]);
                 let Patched { value, shown, converts } = patched;
                 let decoded = decode_patched(&RowSchema::Builtin, &gvk(), (value, converts), said_of, said)
                     .map_err(|status| undecodable(&shown, status))?;

@@ -68,7 +68,10 @@ pub(crate) async fn patch(call: &mut Call, row: &Arc<Row>, part: Part, body: Bod
         if json::text(&new, "metadata.resourceVersion") == present {
             json::remove(&mut new, "metadata.resourceVersion");
         }
-        let (new, said_of) = ((new, patch.is_strategic()), (options.validation, &patch.strict[..]));
+        let (new, said_of) = (
+            (new, patch.is_strategic()),
+            (options.validation, &patch.strict[..], &patch.repeats[..]),
+        );
         let decoded = decode_patched(&row.schema, &row.gvk, new, said_of, said);
         let mut new = decoded.map_err(|status| undecodable(&shown, status))?;
         check_patched_address(row, &mut new, &namespace, &name)?;

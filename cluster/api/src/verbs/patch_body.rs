@@ -1,5 +1,6 @@
 //! The bodies of patches: what they say, and what field validation says of them.
 
+use super::repeats::{self, Repeat};
 use crate::{
     codec::{FieldValidation, unsupported_media},
     jsonpatch,
@@ -48,6 +49,8 @@ pub(super) struct PatchBody {
     patch: Patch,
     /// What strict field validation objects to in the patch itself.
     pub(super) strict: Vec<String>,
+    /// Keys that repeat in what it makes.
+    pub(super) repeats: Vec<Repeat>,
 }
 
 enum Patch {
@@ -102,7 +105,11 @@ impl PatchBody {
         if lenient {
             strict.clear();
         }
-        Ok(Self { patch, strict })
+        let repeats = match &patch {
+            Patch::Json(operations) if !strict.is_empty() => repeats::of_outcome(operations, &strict),
+            _ => Vec::new(),
+        };
+        Ok(Self { patch, strict, repeats })
     }
 
     /// The object as the patch makes it. Errors: 400, 422 and 500 as upstream interprets what fails.
