@@ -345,8 +345,13 @@ fn write(file: &Path, document: &Value) -> Result<(), ImageError> {
     if let Some(folder) = file.parent() {
         make_folder(folder, 0o700)?;
     }
-    let text = serde_json::to_string_pretty(document).map_err(|error| invalid(file, error.to_string()))?;
-    replace_file(file, text.replace("\n  ", "\n\t").as_bytes())
+    let mut text = Vec::new();
+    let style = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, style);
+    document
+        .serialize(&mut writer)
+        .map_err(|error| invalid(file, error.to_string()))?;
+    replace_file(file, &text)
 }
 
 fn object<'a>(document: &'a mut Value, key: &str) -> Result<&'a mut Map<String, Value>, String> {

@@ -93,6 +93,10 @@ async fn draw(mut reports: mpsc::Receiver<Progress>, done: &str) {
     for bar in bars.values() {
         bar.abandon();
     }
+    // The last bar leaves the cursor behind it.
+    if !bars.is_empty() {
+        println!();
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
