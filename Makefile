@@ -80,7 +80,7 @@ critest: setup build ## cri-tools' validation and crictl against `strata cri` [F
 kubelet: setup build ## A pod under an upstream kubelet that has `strata cri`; needs Go, and critest's images.
 	STRATA=$(abspath $(STRATA)) tests/interop/kubelet/run.sh
 
-ci: ## What decides whether a change lands: the tests, and a share of the conformance suite.
+ci: ## What decides whether a change lands: the tests, a share of the conformance suite, critest.
 	.ci/run
 
 fuzz: ## Every fuzz target for SECONDS=60, with coverage feedback.

@@ -101,7 +101,8 @@ impl Engine {
     }
 
     /// Changes the limits of a running container.
-    pub async fn update_resources(&self, id: &ContainerId, resources: Resources) -> Result<(), Error> {
+    pub async fn update_resources(&self, id: &ContainerId, mut resources: Resources) -> Result<(), Error> {
+        self.inner.without_huge_pages(&mut resources);
         let (_, sandbox) = self.inner.pair(id)?;
         let (name, limits) = (id.to_string(), limits(&resources));
         sandbox
@@ -147,6 +148,7 @@ impl Inner {
         link: &ShimLink,
         mut config: ContainerConfig,
     ) -> Result<(), Error> {
+        self.without_huge_pages(&mut config.resources);
         let folder = self.folders.container(id);
         let part = |name: &str| folder.join(name);
         let cgroup = format!("{}/{id}", sandbox.cgroup_parent);
@@ -241,6 +243,13 @@ impl Inner {
             }
         });
         Ok(())
+    }
+
+    /// A kubelet limits every size of huge pages, also where nobody counts them: then there is nothing to limit.
+    fn without_huge_pages(&self, resources: &mut Resources) {
+        if self.cgroups.hierarchy("hugetlb").is_none() {
+            resources.hugepages.clear();
+        }
     }
 
     /// The pid namespace that a container joins, if it is another container's.
