@@ -10,10 +10,7 @@ use crate::{
     identify::{authenticate, forget_token},
     impersonate::impersonated,
     legacy_tokens,
-    metrics::{
-        Filter,
-        waits::{self, Layer},
-    },
+    metrics::{Filter, Layer, waits},
     openapi, operations,
     registry::Row,
     request::{Query, RequestInfo, time_limit},

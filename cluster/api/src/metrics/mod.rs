@@ -15,6 +15,7 @@ pub(crate) use access::Filter;
 pub(crate) use admission::{Asked, Conditioned};
 pub(crate) use expressions::DEFAULT;
 pub(crate) use storage::Seen;
+pub(crate) use waits::Layer;
 
 use crate::{
     core::Core,
