@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= never
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
 export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators interop runtime-tools test-v2 critest kubelet ci fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators people interop runtime-tools test-v2 critest kubelet ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -63,6 +63,9 @@ conformance-share: setup build ## The share of that suite that CI runs.
 
 operators: setup build ## Operators and clients of others, unmodified [ONLY=..]; needs Go, Java with Maven, Python.
 	STRATA=$(abspath $(STRATA)) tests/operators/run.sh
+
+people: setup build ## docker's client and ours, given the same commands against our engine; needs docker's client.
+	tests/people/run.sh $(abspath $(STRATA))
 
 interop: setup build ## Suites of others against the runtime and the container runtime interface; needs Go.
 	set -e; for run in tests/interop/*/run.sh; do \

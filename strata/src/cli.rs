@@ -46,11 +46,14 @@ pub enum Command {
         /// The registry; docker.io if none is named.
         server: Option<String>,
     },
+    /// Containers, as docker has them.
+    #[command(flatten)]
+    Containers(strata_console::Command),
     /// Run the daemon behind the commands for containers; they start it when it is not there.
     Engine(crate::people::EngineArgs),
     /// Look after a server's store while the server is stopped.
     Store(StoreArgs),
-    /// Remove every trace of a stopped server or node from this machine.
+    /// Remove every trace of a stopped server, node or engine from this machine.
     Reset(DataDir),
     /// Say whether this machine is fit to run a node.
     Check {

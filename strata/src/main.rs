@@ -69,6 +69,7 @@ fn run(cli: Cli) -> Outcome<ExitCode> {
         Command::Image(args) => runtime()?.block_on(image::run(*args))?,
         Command::Login(args) => runtime()?.block_on(image::log_in_only(&args))?,
         Command::Logout { server } => runtime()?.block_on(image::log_out(server.as_deref()))?,
+        Command::Containers(command) => return people::carry_out(command, runtime()?),
         Command::Engine(args) => {
             let helper = start_helper()?;
             runtime()?.block_on(people::run(args, helper))?;

@@ -9,12 +9,19 @@ use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
+use strata_console::{Client, Console};
 use strata_docker::{Daemon, DaemonOptions};
 use strata_engine::{Engine, EngineOptions};
+use strata_image::{ImageOptions, ImageStore};
 use strata_shim::Helper;
 use strata_task::CancellationToken;
 use tokio::{
@@ -74,7 +81,12 @@ pub async fn run(args: EngineArgs, helper: Helper) -> Outcome {
 }
 
 async fn open(args: &EngineArgs, root: &Path, helper: Helper, stop: &CancellationToken) -> Outcome<Daemon> {
-    let images = worker::image_store(&args.data_dir, &args.registry_hosts)?;
+    let options = ImageOptions {
+        // So that what is pushed or saved has the digests it came with.
+        keep_blobs: true,
+        ..worker::image_options(&args.data_dir, &args.registry_hosts)
+    };
+    let images = ImageStore::open(options).during("opening the image store")?;
     let instance = instance(root)?;
     let cgroup_root = format!("/strata-{instance}");
     let engine = Engine::open(EngineOptions {
@@ -99,6 +111,96 @@ async fn open(args: &EngineArgs, root: &Path, helper: Helper, stop: &Cancellatio
     };
     Daemon::open(options, stop.clone()).await.map_err(Failure)
 }
+
+/// Carries a command for containers out; starts the daemon if nobody listens.
+pub fn carry_out(command: strata_console::Command, runtime: tokio::runtime::Runtime) -> Outcome<ExitCode> {
+    let settings = Settings::from_environment()?;
+    let socket = settings.socket.clone();
+    let start: strata_console::Start = Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move { settings.start().await.map_err(|failure| failure.0) })
+    });
+    let console = Console::new(Client::new(socket, Some(start)), "strata");
+    match runtime.block_on(console.carry_out(command)) {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("{}", failure.message);
+            }
+            Ok(ExitCode::from(failure.code))
+        }
+    }
+}
+
+/// Where commands find the daemon, and where one that they start keeps everything.
+#[derive(Clone)]
+struct Settings {
+    listen: String,
+    socket: PathBuf,
+    data_dir: PathBuf,
+}
+
+impl Settings {
+    fn from_environment() -> Outcome<Self> {
+        // The same flags, variables and defaults as the daemon's own.
+        let args = <EngineLine as clap::Parser>::try_parse_from(["engine"]).map_err(|e| Failure(e.to_string()))?;
+        Ok(Self {
+            socket: socket_path(&args.engine.listen)?,
+            listen: args.engine.listen,
+            data_dir: args.engine.data_dir,
+        })
+    }
+
+    /// Starts the daemon and waits until it answers.
+    async fn start(&self) -> Outcome {
+        crate::check::privileges()?;
+        let root = self.data_dir.join("docker");
+        make_folder(&root)?;
+        let path = root.join("engine.log");
+        let doing = format!("opening {}", path.display());
+        let log = File::options().create(true).append(true).open(&path).during(&doing)?;
+        let errors = log.try_clone().during(&doing)?;
+        let program = std::env::current_exe().during("finding this program")?;
+        let mut command = std::process::Command::new(program);
+        command
+            .arg("engine")
+            .args(["--listen", &self.listen, "--idle-timeout", IDLE])
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .current_dir("/")
+            // A group of its own: what is typed at our terminal is not for it.
+            .process_group(0)
+            .stdin(std::process::Stdio::null())
+            .stdout(log)
+            .stderr(errors);
+        let mut daemon = command.spawn().during("starting the engine")?;
+        let deadline = std::time::Instant::now() + STARTING;
+        loop {
+            if tokio::net::UnixStream::connect(&self.socket).await.is_ok() {
+                return Ok(());
+            }
+            let ended = daemon.try_wait().during("starting the engine")?;
+            if ended.is_some() || std::time::Instant::now() > deadline {
+                let text = fs::read_to_string(&path).during(format!("reading {}", path.display()))?;
+                let last = text.lines().last().unwrap_or("it wrote nothing");
+                return fail(format!("the engine did not start: {last}"));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// A command line of the daemon alone, for its defaults.
+#[derive(clap::Parser)]
+struct EngineLine {
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// A daemon that commands started ends after so long without work.
+const IDLE: &str = "30s";
+/// How long it may take to start.
+const STARTING: Duration = Duration::from_secs(30);
 
 /// The path of `unix://PATH`.
 pub fn socket_path(listen: &str) -> Outcome<PathBuf> {
@@ -136,6 +238,12 @@ fn listen(socket: &Path) -> Outcome<UnixListener> {
 fn make_folder(path: &Path) -> Outcome {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.during(format!("creating {}", path.display()))
+}
+
+/// Whether a daemon runs on a data directory.
+pub fn is_running(data_dir: &Path) -> bool {
+    File::open(data_dir.join("docker/lock"))
+        .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 /// Held as long as the daemon runs; one that is just ending is waited for.

@@ -22,6 +22,9 @@ pub fn run(args: &DataDir) -> Outcome {
     ) {
         return fail(format!("a server is running on {}; stop it first", data_dir.display()));
     }
+    if crate::people::is_running(&data_dir) {
+        return fail(format!("an engine is running on {}; stop it first", data_dir.display()));
+    }
     for name in instances(&data_dir) {
         let group = format!("strata-{name}");
         cgroups::kill_all(&group);
@@ -32,14 +35,15 @@ pub fn run(args: &DataDir) -> Outcome {
     remove_mounted(&data_dir)
 }
 
-/// The names by which a data directory's server or node has marked what is its own.
+/// The names by which a data directory's server, node or engine has marked what is its own.
 fn instances(data_dir: &Path) -> Vec<String> {
     let server = fs::read(data_dir.join("instance.json")).ok().and_then(|bytes| {
         let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
         value["name"].as_str().map(str::to_owned)
     });
     let node = fs::read_to_string(data_dir.join("node/instance")).ok();
-    server.into_iter().chain(node).collect()
+    let engine = fs::read_to_string(data_dir.join("docker/instance")).ok();
+    server.into_iter().chain(node).chain(engine).collect()
 }
 
 /// Removes a folder and whatever is mounted in it.

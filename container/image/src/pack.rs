@@ -30,40 +30,72 @@ struct Level {
     path: Vec<u8>,
     /// Names still to come, last first.
     names: Vec<Vec<u8>>,
+    /// What they are called in the archive, if not by their own names.
+    called: Option<Vec<u8>>,
 }
 
 /// Writes the files below `root` as a layer, sorted by name.
 pub(crate) fn pack<W: Write>(root: &Path, out: W) -> io::Result<W> {
-    let fd = open_root(root)?;
-    let mut packer = Packer {
-        tar: TarWriter::new(out),
-        links: HashMap::new(),
+    let mut packer = Packer::new(out, None);
+    let first = packer.enter(open_root(root)?, Vec::new())?;
+    packer.run(first)
+}
+
+/// Writes the file or folder of that name in an open folder, under another name.
+pub(crate) fn pack_named<W: Write>(folder: OwnedFd, name: &[u8], called: &[u8], out: W) -> io::Result<W> {
+    let first = Level {
+        fd: folder,
+        path: Vec::new(),
+        names: vec![name.to_vec()],
+        called: Some(called.to_vec()),
     };
-    let mut levels = vec![packer.enter(fd, Vec::new())?];
-    while let Some(level) = levels.last_mut() {
-        let Some(name) = level.names.pop() else {
-            levels.pop();
-            continue;
-        };
-        if let Some(folder) = packer.add(level, &name)? {
-            levels.push(folder);
-            if levels.len() > MAX_DEPTH {
-                return Err(io::Error::other(format!(
-                    "more than {MAX_DEPTH} folders inside each other"
-                )));
-            }
-        }
-    }
-    packer.tar.finish()
+    Packer::new(out, None).run(first)
+}
+
+/// Writes what is in an open folder, within one mount if that is named by its device.
+pub(crate) fn pack_open<W: Write>(folder: OwnedFd, device: Option<u64>, out: W) -> io::Result<W> {
+    let mut packer = Packer::new(out, device);
+    let first = packer.enter(folder, Vec::new())?;
+    packer.run(first)
 }
 
 struct Packer<W> {
     tar: TarWriter<W>,
     /// Names of files that have several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Folders of other devices are not gone into.
+    device: Option<u64>,
 }
 
 impl<W: Write> Packer<W> {
+    fn new(out: W, device: Option<u64>) -> Self {
+        Self {
+            tar: TarWriter::new(out),
+            links: HashMap::new(),
+            device,
+        }
+    }
+
+    fn run(mut self, first: Level) -> io::Result<W> {
+        let packer = &mut self;
+        let mut levels = vec![first];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.pop() else {
+                levels.pop();
+                continue;
+            };
+            if let Some(folder) = packer.add(level, &name)? {
+                levels.push(folder);
+                if levels.len() > MAX_DEPTH {
+                    return Err(io::Error::other(format!(
+                        "more than {MAX_DEPTH} folders inside each other"
+                    )));
+                }
+            }
+        }
+        self.tar.finish()
+    }
+
     /// Begins a folder: its opaque mark and the names in it.
     fn enter(&mut self, fd: OwnedFd, path: Vec<u8>) -> io::Result<Level> {
         if !path.is_empty() && opaque_mark(&fd) {
@@ -78,7 +110,12 @@ impl<W: Write> Packer<W> {
             }
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Level { fd, path, names })
+        Ok(Level {
+            fd,
+            path,
+            names,
+            called: None,
+        })
     }
 
     fn marker(&mut self, name: &[u8]) -> io::Result<()> {
@@ -88,7 +125,7 @@ impl<W: Write> Packer<W> {
 
     /// Writes what that name is; a folder is to be gone into.
     fn add(&mut self, level: &Level, name: &[u8]) -> io::Result<Option<Level>> {
-        let path = join(&level.path, name);
+        let path = join(&level.path, level.called.as_deref().unwrap_or(name));
         let stat = match statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // A running container removed it.
@@ -115,6 +152,9 @@ impl<W: Write> Packer<W> {
                 let fd = openat(&level.fd, name, flags, Mode::empty())?;
                 let attributes = described(&fd, &fstat(&fd)?, &path)?;
                 self.tar.entry(&path, &Kind::Directory, &attributes, &mut io::empty())?;
+                if self.device.is_some_and(|device| device != stat.st_dev) {
+                    return Ok(None);
+                }
                 return self.enter(fd, path).map(Some);
             }
             FileType::RegularFile => {

@@ -35,11 +35,17 @@ pub(crate) async fn attach(inner: Arc<Inner>, mut call: Call) -> Answer<Response
     }
     let (sender, receiver) = oneshot::channel();
     if follow {
-        if status == Status::Running {
+        // Its start or end may be under way.
+        let _turn = container.turn.lock().await;
+        if container.status() == Status::Running {
             let id = crate::life::running(&container)?;
-            let session = inner.engine.attach(&id, wants).await?;
-            // The receiver is below.
-            let _ = sender.send(session.into_parts());
+            match inner.engine.attach(&id, wants).await {
+                // The receiver is below.
+                Ok(session) => drop(sender.send(session.into_parts())),
+                // It has ended in this moment: there is nothing to come.
+                Err(strata_engine::Error::WrongState { .. }) => drop(sender),
+                Err(error) => return Err(error.into()),
+            }
         } else {
             let mut waiting = container.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.retain(|one| !one.grant.is_closed());

@@ -120,7 +120,7 @@ impl Call {
 }
 
 /// The answer that a connection is taken over, and the connection afterwards.
-type Hijacked = (
+pub(crate) type Hijacked = (
     Response<Body>,
     BoxFuture<'static, Result<TokioIo<hyper::upgrade::Upgraded>, hyper::Error>>,
 );

@@ -358,7 +358,10 @@ fn endpoints(inner: &Inner, host: &HostConfig, networking: &Value) -> Answer<BTr
     }
     all.entry(mode.to_owned()).or_default();
     for (name, endpoint) in &all {
-        inner.networks.check(name, endpoint)?;
+        // One that is not there may be made before the start.
+        if inner.networks.find(name).is_ok() {
+            inner.networks.check(name, endpoint)?;
+        }
     }
     Ok(all)
 }

@@ -1,6 +1,6 @@
 //! Further processes in running containers.
 
-use crate::call::{Call, created, nothing, ok};
+use crate::call::{Call, Hijacked, created, nothing, ok};
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError};
 use crate::record::{Status, new_id};
@@ -171,21 +171,7 @@ pub(crate) async fn start(inner: Arc<Inner>, mut call: Call) -> Answer<Response<
     let started = inner.engine.exec(&engine_id, options).await;
     let mut session = match started {
         Ok(session) => session.into_parts(),
-        Err(error) => {
-            inner.execs.change(&id, |exec| {
-                exec.started = true;
-                exec.exit_code = Some(126);
-                exec.since = Instant::now();
-            });
-            let error = ApiError::from(error);
-            let message = match error.message.split_once(": ") {
-                Some((_, why)) => {
-                    format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown")
-                }
-                None => error.message,
-            };
-            return Err(ApiError::invalid(message));
-        }
+        Err(error) => return refused(&inner, &id, &error.into(), hijacked.filter(|_| attached), wanted.tty),
     };
     inner.execs.change(&id, |exec| {
         exec.started = true;
@@ -235,6 +221,32 @@ pub(crate) async fn start(inner: Arc<Inner>, mut call: Call) -> Answer<Response<
             before_end: Some(ended),
         };
         pump.run(from_client, to_client).await;
+    });
+    Ok(response)
+}
+
+/// What cannot be run is told where its output would have been, and by the code that shells use.
+fn refused(inner: &Inner, id: &str, error: &ApiError, hijacked: Option<Hijacked>, tty: bool) -> Answer<Response<Body>> {
+    let why = error
+        .message
+        .split_once(": ")
+        .map_or(error.message.as_str(), |(_, why)| why);
+    let message = format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown");
+    let absent = why.contains("not found") || why.contains("no such file");
+    inner.execs.change(id, |exec| {
+        exec.started = true;
+        exec.exit_code = Some(if absent { 127 } else { 126 });
+        exec.since = Instant::now();
+    });
+    let Some((response, upgraded)) = hijacked else {
+        return Err(ApiError::invalid(message));
+    };
+    tokio::spawn(async move {
+        let Ok(mut connection) = upgraded.await else { return };
+        let line = format!("{message}\r\n");
+        // The client may have gone.
+        let _ = crate::streams::write(&mut connection, 1, line.as_bytes(), !tty).await;
+        crate::streams::finish(connection).await;
     });
     Ok(response)
 }

@@ -7,7 +7,6 @@ use crate::error::{Answer, ApiError, blocking};
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use strata_http::Body;
 use strata_image::{Image, LayerState, Progress};
@@ -74,34 +73,26 @@ pub(crate) fn familiar(name: &str) -> String {
 
 /// `GET /images/{name}/json`
 pub(crate) async fn inspect(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
-    let image = find_image(&inner, call.name())?;
-    let set = |names: &[String]| {
-        let all: BTreeMap<&String, Value> = names.iter().map(|name| (name, json!({}))).collect();
-        if all.is_empty() { Value::Null } else { json!(all) }
-    };
-    let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
-    let config = &image.config;
-    ok(&json!({
-        "Id": image.id.to_string(),
-        "RepoTags": image.repo_tags.iter().map(|tag| familiar(tag)).collect::<Vec<_>>(),
-        "RepoDigests": image.repo_digests, "Parent": "", "Comment": "", "Created": image.created,
-        "DockerVersion": "", "Author": "",
-        "Config": {
-            "Hostname": "", "Domainname": "", "User": config.user, "AttachStdin": false, "AttachStdout": false,
-            "AttachStderr": false, "ExposedPorts": set(&config.exposed_ports), "Tty": false, "OpenStdin": false,
-            "StdinOnce": false, "Env": list(&config.env), "Cmd": list(&config.cmd), "Image": "",
-            "Volumes": set(&config.volumes), "WorkingDir": config.working_dir,
-            "Entrypoint": list(&config.entrypoint), "OnBuild": null, "Labels": config.labels,
-            "StopSignal": config.stop_signal,
-        },
-        "Architecture": "amd64", "Os": "linux", "Size": image.size,
-        "GraphDriver": {"Data": null, "Name": "overlay2"},
-        "RootFS": {"Type": "layers", "Layers": image.layers.iter().filter_map(|layer| {
-            let key = layer.parent()?.file_name()?.to_str()?;
-            Some(format!("sha256:{key}"))
-        }).collect::<Vec<_>>()},
-        "Metadata": {"LastTagTime": crate::record::NEVER},
-    }))
+    find_image(&inner, call.name())?;
+    let name = call.name().to_owned();
+    let details = blocking(move || Ok(inner.images.inspect(&name)?)).await?;
+    let value = serde_json::to_value(&details).map_err(|error| ApiError::internal(error.to_string()))?;
+    ok(&value)
+}
+
+/// `GET /images/{name}/history`
+pub(crate) async fn history(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
+    find_image(&inner, call.name())?;
+    let name = call.name().to_owned();
+    let steps = blocking(move || Ok(inner.images.history(&name)?)).await?;
+    let rows = steps.iter().map(|step| {
+        json!({
+            "Id": step.id, "Created": step.created, "CreatedBy": step.created_by,
+            "Tags": if step.tags.is_empty() { Value::Null } else { json!(step.tags) },
+            "Size": step.size, "Comment": step.comment,
+        })
+    });
+    ok(&Value::Array(rows.collect()))
 }
 
 /// `POST /images/create`: fetches an image and tells how far it is.

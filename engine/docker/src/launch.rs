@@ -231,7 +231,10 @@ fn connect_all(
     order.sort_by_key(|name| (std::cmp::Reverse(all[name].config.gw_priority), name != mode));
     let mut first = None;
     for (number, name) in order.iter().enumerate() {
-        let network = inner.networks.find(name)?;
+        let network = inner.networks.find(name).map_err(|error| {
+            let why = error.message;
+            ApiError::new(error.status, format!("failed to set up container networking: {why}"))
+        })?;
         if !network.is_bridge() {
             continue;
         }

@@ -14,6 +14,7 @@
 #![recursion_limit = "256"]
 
 mod activity;
+mod archive;
 mod attach;
 mod call;
 mod config;

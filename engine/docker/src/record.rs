@@ -174,6 +174,11 @@ pub(crate) struct Waiting {
     pub grant: oneshot::Sender<SessionParts>,
 }
 
+/// A container's turn, held.
+pub(crate) struct Turn {
+    _turn: tokio::sync::OwnedMutexGuard<()>,
+}
+
 /// A container that is known.
 pub(crate) struct Container {
     pub id: String,
@@ -181,7 +186,7 @@ pub(crate) struct Container {
     record: Mutex<Record>,
     pub phase: watch::Sender<Phase>,
     /// Held by whatever starts, ends or removes it.
-    pub turn: tokio::sync::Mutex<()>,
+    pub turn: Arc<tokio::sync::Mutex<()>>,
     pub waiting: Mutex<Vec<Waiting>>,
     pub resizer: Mutex<Option<Resizer>>,
     /// Ends a restart that is waited for, and the health checks.
@@ -200,7 +205,7 @@ impl Container {
             folder,
             record: Mutex::new(record),
             phase: watch::Sender::new(phase),
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
             waiting: Mutex::new(Vec::new()),
             resizer: Mutex::new(None),
             running: Mutex::new(CancellationToken::new()),
@@ -246,6 +251,12 @@ impl Container {
 
     pub fn end_run(&self) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+
+    /// The turn, held by whoever gets it beyond this borrow.
+    pub async fn lock_turn(self: Arc<Self>) -> Turn {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        Turn { _turn: turn }
     }
 
     /// Where its output is written.

@@ -1,17 +1,30 @@
-//! A container's files seen from outside, through a view that is mounted nowhere. Paths are resolved by the
-//! kernel inside the root.
+//! A container's files seen from outside: those of a running one through its own mounts, those of a
+//! stopped one through a view that is mounted nowhere. Paths are resolved by the kernel inside the root.
 
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError};
-use crate::record::{Record, make_folder};
+use crate::record::{Container, Record, make_folder};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use strata_sys::mount::FileSystem;
 
 /// Folders inside each other that are followed when a tree is copied.
 const MAX_DEPTH: usize = 256;
+
+/// The root folder of a container, whether it runs or not. The caller holds the container's turn, so
+/// that a stopped one is not started over the view.
+pub(crate) fn open(inner: &Inner, container: &Container) -> Answer<OwnedFd> {
+    let record = container.record();
+    if record.state.status.is_alive() && record.state.pid > 0 {
+        let path = PathBuf::from(format!("/proc/{}/root", record.state.pid));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        return rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| ApiError::io("open", &path)(errno.into()));
+    }
+    view(inner, &record)
+}
 
 /// The layers of a container's image with its own on top, mounted nowhere.
 fn view(inner: &Inner, record: &Record) -> Answer<OwnedFd> {

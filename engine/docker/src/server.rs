@@ -3,7 +3,9 @@
 use crate::call::{Call, decode, reply};
 use crate::daemon::{Daemon, Inner};
 use crate::error::{Answer, ApiError};
-use crate::{attach, create, events, exec, images, inspect, life, logs, netapi, remove, stats, system, volumes};
+use crate::{
+    archive, attach, create, events, exec, images, inspect, life, logs, netapi, remove, stats, system, volumes,
+};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -57,6 +59,12 @@ const ROUTES: &[Route] = routes! {
     POST "/containers/create" create::create;
     POST "/containers/prune" remove::prune;
     GET "/containers/{}/json" inspect::inspect;
+    GET "/containers/{}/archive" archive::get;
+    HEAD "/containers/{}/archive" archive::get;
+    PUT "/containers/{}/archive" archive::put;
+    GET "/containers/{}/export" archive::export;
+    GET "/containers/{}/changes" archive::changes;
+    POST "/commit" archive::commit;
     GET "/containers/{}/logs" logs::logs;
     GET "/containers/{}/stats" stats::stats;
     GET "/containers/{}/top" stats::top;
@@ -81,6 +89,7 @@ const ROUTES: &[Route] = routes! {
     POST "/images/prune" images::prune;
     POST "/build/prune" images::prune_builds;
     GET "/images/{*}/json" images::inspect;
+    GET "/images/{*}/history" images::history;
     POST "/images/{*}/tag" images::tag;
     DELETE "/images/{*}" images::remove;
     GET "/networks" netapi::list;

@@ -11,7 +11,7 @@ use strata_image::Image;
 use strata_runtime::spec::{ConsoleSize, Mount, Namespace, NamespaceKind, Rlimit, Spec};
 
 /// Where the init of `--init` appears inside.
-const INIT_INSIDE: &str = "/sbin/docker-init";
+pub(crate) const INIT_INSIDE: &str = "/sbin/docker-init";
 /// Microseconds over which a share of processors is counted.
 const PERIOD: i64 = 100_000;
 
@@ -76,9 +76,15 @@ pub(crate) fn container(
     all.devices = devices(host)?;
     all.security = security(host, config, &folder)?;
     all.resources = resources(host);
+    all.cdi_devices = host
+        .device_requests
+        .iter()
+        .flat_map(|request| request.device_ids.clone())
+        .collect();
     all.tty = config.tty;
     all.stdin = config.open_stdin;
-    all.stdin_once = config.stdin_once;
+    // Who detaches from a terminal comes back to it.
+    all.stdin_once = config.stdin_once && !config.tty;
     if host.log_config.kind != "none" {
         all.log_path = LOG_NAME.to_owned();
     }
