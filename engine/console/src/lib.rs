@@ -27,6 +27,7 @@ mod stats;
 mod system;
 mod terminal;
 mod text;
+mod thing_commands;
 mod things;
 
 pub use client::{Client, Start};

@@ -2,9 +2,9 @@
 
 use crate::actions::each_with;
 use crate::client::Ask;
-use crate::commands::{ListArgs, NetworkCommand, NetworkCreateArgs, PruneArgs, RemoveThings, VolumeCommand};
 use crate::lists::inspect_kinds;
 use crate::system::confirmed;
+use crate::thing_commands::{ListArgs, NetworkCommand, NetworkCreateArgs, PruneArgs, RemoveThings, VolumeCommand};
 use crate::{Console, Failure, parse, text};
 use serde_json::{Value, json};
 use strata_template::{Column, Table};
