@@ -70,11 +70,20 @@ pub unsafe fn fork(options: ForkOptions<'_>) -> Result<Fork> {
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: no CLONE_VM, so the child runs on a copy of this stack; `arguments` and `pidfd` outlive the call.
-    let pid = unsafe {
+    let cloned = unsafe {
         syscall(
             libc::SYS_clone3,
             [&raw mut arguments as usize, size_of::<CloneArguments>(), 0, 0, 0, 0],
-        )?
+        )
+    };
+    let pid = match cloned {
+        // Filters of containers refuse clone3 so, because they cannot look into its arguments; clone(2) they can.
+        Err(Errno::NOSYS) if options.flags == 0 && options.cgroup.is_none() => {
+            let flags = libc::CLONE_PIDFD as usize | libc::SIGCHLD as usize;
+            // SAFETY: as above; with CLONE_PIDFD the third argument is where the descriptor goes.
+            unsafe { syscall(libc::SYS_clone, [flags, 0, &raw mut pidfd as usize, 0, 0, 0])? }
+        }
+        other => other?,
     };
     if pid == 0 {
         return Ok(Fork::Child);
