@@ -15,6 +15,7 @@ try start one
 try wait one
 try start -a one
 try start absent one
+try wait one
 try inspect --format '{{.Name}} {{.State.Status}} {{.State.ExitCode}} {{json .Config.Cmd}}' one
 try inspect absent
 try rm one
