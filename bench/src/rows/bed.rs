@@ -5,7 +5,7 @@ use crate::{
     failure::{Failure, Outcome, fail},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 use strata_engine::{ContainerConfig, ContainerId, Engine, EngineOptions, Network, SandboxConfig, SandboxId};
 use strata_image::{Builtin, BuiltinFile, BuiltinSource, Image, ImageConfig, ImageOptions, ImageStore};
 use strata_net::{PodNetwork, PodNetworkOptions};
@@ -108,18 +108,10 @@ impl Bed {
             namespace: "bench".into(),
             name: uid.into(),
             uid: uid.into(),
-            attempt: 0,
             hostname: "bench".into(),
             log_dir: self.folder.join("logs").join(uid),
             network,
-            host_pid: false,
-            host_ipc: false,
-            share_process_namespace: false,
-            sysctls: BTreeMap::new(),
-            cgroup_parent: format!("{CGROUP}/pods/pod{uid}"),
-            resources: None,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            ..SandboxConfig::new(format!("{CGROUP}/pods/pod{uid}"))
         }
     }
 
