@@ -7,61 +7,61 @@ use clap::{Args, Subcommand};
 /// What can be done with containers.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Create and run a new container from an image.
+    /// Make a container of an image and start it.
     #[command(disable_help_flag = true)]
     Run(Box<RunArgs>),
-    /// Create a new container.
+    /// Make a container of an image; `start` starts it.
     #[command(disable_help_flag = true)]
     Create(Box<CreateArgs>),
-    /// Start one or more stopped containers.
+    /// Start containers that do not run.
     Start(StartArgs),
-    /// Attach local standard input, output, and error streams to a running container.
+    /// Join a running container's streams.
     Attach(AttachArgs),
-    /// Execute a command in a running container.
+    /// Run a further command inside a container that runs.
     Exec(ExecArgs),
-    /// Stop one or more running containers.
+    /// End containers: a signal, then by force after a while.
     Stop(StopArgs),
-    /// Restart one or more containers.
+    /// End containers and start them again.
     Restart(StopArgs),
-    /// Kill one or more running containers.
+    /// Send running containers a signal.
     Kill(KillArgs),
-    /// Pause all processes within one or more containers.
+    /// Freeze containers.
     Pause(Containers),
-    /// Unpause all processes within one or more containers.
+    /// Let frozen containers go on.
     Unpause(Containers),
-    /// Block until one or more containers stop, then print their exit codes.
+    /// Wait until containers have ended; their exit codes.
     Wait(Containers),
-    /// Remove one or more containers.
+    /// Remove containers that have ended.
     Rm(RemoveArgs),
-    /// Rename a container.
+    /// Give a container another name.
     Rename(RenameArgs),
-    /// Update configuration of one or more containers.
+    /// Change limits and restart policies of containers.
     Update(UpdateArgs),
-    /// List containers.
+    /// Which containers there are.
     Ps(PsArgs),
-    /// List port mappings or a specific mapping for the container.
+    /// Where a container's ports are published.
     Port(PortArgs),
-    /// Display the running processes of a container.
+    /// The processes in a container.
     Top(TopArgs),
-    /// Inspect changes to files or directories on a container's filesystem.
+    /// What a container changed in its image's files.
     Diff(OneContainer),
-    /// Copy files/folders between a container and the local filesystem.
+    /// Copy files out of a container or into it.
     Cp(CopyArgs),
-    /// Export a container's filesystem as a tar archive.
+    /// A container's files as a tar.
     Export(ExportArgs),
-    /// Create a new image from a container's changes.
+    /// Make an image of a container as it is now.
     Commit(CommitArgs),
-    /// Return low-level information on containers, images, networks and volumes.
+    /// All that is known of containers, images, networks and volumes, as JSON.
     Inspect(InspectArgs),
-    /// Fetch the logs of a container.
+    /// What a container has written.
     Logs(LogsArgs),
-    /// Display a live stream of container(s) resource usage statistics.
+    /// What containers use, again and again.
     Stats(StatsArgs),
-    /// Get real time events from the engine.
+    /// What happens in the engine, as it happens.
     Events(EventsArgs),
-    /// Display system-wide information.
+    /// Facts about the engine and this machine.
     Info(FormatArgs),
-    /// Show the version of the program and of the engine.
+    /// Versions of this program and of the engine.
     Version(FormatArgs),
     /// Look after the engine.
     #[command(subcommand)]
@@ -80,13 +80,13 @@ pub enum Command {
 pub struct RunArgs {
     #[command(flatten)]
     pub create: CreateOptions,
-    /// Run container in background and print container ID
+    /// Do not wait for it; print its identity
     #[arg(short, long)]
     pub detach: bool,
-    /// Override the key sequence for detaching a container
+    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
     #[arg(long, default_value = "")]
     pub detach_keys: String,
-    /// Proxy received signals to the process
+    /// Pass signals on to its process
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub sig_proxy: bool,
 }
@@ -103,13 +103,13 @@ pub struct CreateArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct StartArgs {
-    /// Attach STDOUT/STDERR and forward signals
+    /// Show its output until it ends, and pass signals on
     #[arg(short, long)]
     pub attach: bool,
-    /// Attach container's STDIN
+    /// Feed its standard input
     #[arg(short, long)]
     pub interactive: bool,
-    /// Override the key sequence for detaching a container
+    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
     #[arg(long, default_value = "")]
     pub detach_keys: String,
     #[arg(required = true, value_name = "CONTAINER")]
@@ -120,13 +120,13 @@ pub struct StartArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct AttachArgs {
-    /// Do not attach STDIN
+    /// Leave its standard input alone
     #[arg(long)]
     pub no_stdin: bool,
-    /// Proxy all received signals to the process
+    /// Pass signals on to its process
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub sig_proxy: bool,
-    /// Override the key sequence for detaching a container
+    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
     #[arg(long, default_value = "")]
     pub detach_keys: String,
     pub container: String,
@@ -136,31 +136,31 @@ pub struct AttachArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct ExecArgs {
-    /// Detached mode: run command in the background
+    /// Do not wait for the command
     #[arg(short, long)]
     pub detach: bool,
-    /// Override the key sequence for detaching a container
+    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
     #[arg(long, default_value = "")]
     pub detach_keys: String,
-    /// Set environment variables
+    /// A variable, NAME=VALUE; NAME alone passes this program's on
     #[arg(short, long)]
     pub env: Vec<String>,
-    /// Read in a file of environment variables
+    /// A file with a variable a line
     #[arg(long)]
     pub env_file: Vec<String>,
-    /// Keep STDIN open even if not attached
+    /// Keep its standard input open
     #[arg(short, long)]
     pub interactive: bool,
-    /// Give extended privileges to the command
+    /// Every capability for the command
     #[arg(long)]
     pub privileged: bool,
-    /// Allocate a pseudo-TTY
+    /// A terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Username or UID (format: "<name|uid>[:<group|gid>]")
+    /// User by name or number, and group after a colon
     #[arg(short, long, default_value = "")]
     pub user: String,
-    /// Working directory inside the container
+    /// Directory to begin in
     #[arg(short, long, default_value = "")]
     pub workdir: String,
     pub container: String,
@@ -172,10 +172,10 @@ pub struct ExecArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct StopArgs {
-    /// Signal to send to the container
+    /// Which signal, by name or number
     #[arg(short, long, default_value = "")]
     pub signal: String,
-    /// Seconds to wait before killing the container
+    /// Seconds until it is ended by force
     #[arg(short, long, visible_alias = "timeout", allow_negative_numbers = true)]
     pub time: Option<i64>,
     #[arg(required = true, value_name = "CONTAINER")]
@@ -186,7 +186,7 @@ pub struct StopArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct KillArgs {
-    /// Signal to send to the container
+    /// Which signal, by name or number
     #[arg(short, long, default_value = "")]
     pub signal: String,
     #[arg(required = true, value_name = "CONTAINER")]
@@ -212,13 +212,13 @@ pub struct OneContainer {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct RemoveArgs {
-    /// Force the removal of a running container (uses SIGKILL)
+    /// Also one that runs: it is killed
     #[arg(short, long)]
     pub force: bool,
-    /// Remove anonymous volumes associated with the container
+    /// With its volumes that have no name
     #[arg(short, long)]
     pub volumes: bool,
-    /// Remove the specified link
+    /// A link of docker's old kind; there are none
     #[arg(short, long)]
     pub link: bool,
     #[arg(required = true, value_name = "CONTAINER")]
@@ -237,40 +237,40 @@ pub struct RenameArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct UpdateArgs {
-    /// Block IO (relative weight), between 10 and 1000, or 0 to disable
+    /// Share of disk time, 10 to 1000
     #[arg(long)]
     pub blkio_weight: Option<u16>,
-    /// Limit CPU CFS (Completely Fair Scheduler) period
+    /// Microseconds that the quota is for
     #[arg(long)]
     pub cpu_period: Option<i64>,
-    /// Limit CPU CFS (Completely Fair Scheduler) quota
+    /// Microseconds of processor time in each period
     #[arg(long)]
     pub cpu_quota: Option<i64>,
-    /// CPU shares (relative weight)
+    /// Share of processor time beside others; 1024 is one
     #[arg(short, long)]
     pub cpu_shares: Option<i64>,
-    /// Number of CPUs
+    /// How many processors' time at most, such as 1.5
     #[arg(long)]
     pub cpus: Option<String>,
-    /// CPUs in which to allow execution (0-3, 0,1)
+    /// Which processors, such as 0-3 or 0,1
     #[arg(long)]
     pub cpuset_cpus: Option<String>,
-    /// MEMs in which to allow execution (0-3, 0,1)
+    /// Which memory nodes, such as 0-3 or 0,1
     #[arg(long)]
     pub cpuset_mems: Option<String>,
-    /// Memory limit
+    /// Bytes of memory at most, with b, k, m or g
     #[arg(short, long)]
     pub memory: Option<String>,
-    /// Memory soft limit
+    /// Bytes that are left to it while memory is short
     #[arg(long)]
     pub memory_reservation: Option<String>,
-    /// Swap limit equal to memory plus swap: -1 to enable unlimited swap
+    /// Bytes of memory and swap together; -1 is no limit
     #[arg(long, allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// Tune container pids limit (set -1 for unlimited)
+    /// Processes and threads at most; -1 is no limit
     #[arg(long, allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
-    /// Restart policy to apply when a container exits
+    /// When it is started again: no, always, unless-stopped, on-failure[:TIMES]
     #[arg(long)]
     pub restart: Option<String>,
     #[arg(required = true, value_name = "CONTAINER")]
@@ -281,28 +281,28 @@ pub struct UpdateArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct PsArgs {
-    /// Show all containers (default shows just running)
+    /// Those that do not run, too
     #[arg(short, long)]
     pub all: bool,
-    /// Filter output based on conditions provided
+    /// Only what meets this, KEY=VALUE
     #[arg(short, long)]
     pub filter: Vec<String>,
-    /// Format output using a custom template: table, table TEMPLATE, json, or TEMPLATE
+    /// A Go template for each row, after `table` with headers, or json
     #[arg(long, default_value = "")]
     pub format: String,
-    /// Show n last created containers (includes all states)
+    /// The newest so many, in any state
     #[arg(short = 'n', long, allow_negative_numbers = true, default_value_t = -1)]
     pub last: i64,
-    /// Show the latest created container (includes all states)
+    /// The newest one, in any state
     #[arg(short, long)]
     pub latest: bool,
-    /// Don't truncate output
+    /// Cut nothing short
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only display container IDs
+    /// Identities alone
     #[arg(short, long)]
     pub quiet: bool,
-    /// Display total file sizes
+    /// With the size of what each wrote
     #[arg(short, long)]
     pub size: bool,
 }
@@ -312,7 +312,7 @@ pub struct PsArgs {
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct PortArgs {
     pub container: String,
-    /// PRIVATE_PORT[/PROTO]
+    /// The container's port, with /udp or /tcp
     pub port: Option<String>,
 }
 
@@ -330,13 +330,13 @@ pub struct TopArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct CopyArgs {
-    /// Archive mode (copy all uid/gid information)
+    /// Keep owners
     #[arg(short, long)]
     pub archive: bool,
-    /// Always follow symbol link in SRC_PATH
+    /// What a link points to instead of the link
     #[arg(short = 'L', long)]
     pub follow_link: bool,
-    /// Suppress progress output during copy
+    /// Say nothing about how far it is
     #[arg(short, long)]
     pub quiet: bool,
     /// CONTAINER:SRC_PATH, SRC_PATH, or - for an archive on standard input
@@ -351,7 +351,7 @@ pub struct CopyArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct ExportArgs {
-    /// Write to a file, instead of STDOUT
+    /// A file to write to
     #[arg(short, long, default_value = "")]
     pub output: String,
     pub container: String,
@@ -361,16 +361,16 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct CommitArgs {
-    /// Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
+    /// Who made it
     #[arg(short, long, default_value = "")]
     pub author: String,
-    /// Apply Dockerfile instruction to the created image
+    /// A Dockerfile instruction for its configuration
     #[arg(short, long)]
     pub change: Vec<String>,
-    /// Commit message
+    /// A sentence for its history
     #[arg(short, long, default_value = "")]
     pub message: String,
-    /// Pause container during commit
+    /// Freeze the container meanwhile
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub pause: bool,
     pub container: String,
@@ -382,13 +382,13 @@ pub struct CommitArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct InspectArgs {
-    /// Format output using a custom template: json, or TEMPLATE
+    /// A Go template, or json
     #[arg(short, long, default_value = "")]
     pub format: String,
-    /// Display total file sizes if the type is container
+    /// With the sizes of a container's files
     #[arg(short, long)]
     pub size: bool,
-    /// Only inspect objects of the given type
+    /// Which kind is meant
     #[arg(long = "type", default_value = "")]
     pub kind: String,
     #[arg(required = true)]
@@ -399,22 +399,22 @@ pub struct InspectArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct LogsArgs {
-    /// Show extra details provided to logs
+    /// With the labels that were asked to be logged
     #[arg(long)]
     pub details: bool,
-    /// Follow log output
+    /// Go on with what is written from now on
     #[arg(short, long)]
     pub follow: bool,
-    /// Show logs since timestamp (such as 2013-01-02T13:23:37Z) or relative (such as 42m for 42 minutes)
+    /// From a moment (RFC 3339) or a while ago (10m) on
     #[arg(long, default_value = "")]
     pub since: String,
-    /// Number of lines to show from the end of the logs
+    /// The last so many lines
     #[arg(short = 'n', long, default_value = "all", allow_hyphen_values = true)]
     pub tail: String,
-    /// Show timestamps
+    /// Each line with its time
     #[arg(short, long)]
     pub timestamps: bool,
-    /// Show logs before a timestamp or relative
+    /// Up to a moment or a while ago
     #[arg(long, default_value = "")]
     pub until: String,
     pub container: String,
@@ -424,16 +424,16 @@ pub struct LogsArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct StatsArgs {
-    /// Show all containers (default shows just running)
+    /// Those that do not run, too
     #[arg(short, long)]
     pub all: bool,
-    /// Format output using a custom template
+    /// A Go template for each
     #[arg(long, default_value = "")]
     pub format: String,
-    /// Disable streaming stats and only pull the first result
+    /// Once only
     #[arg(long)]
     pub no_stream: bool,
-    /// Do not truncate output
+    /// Cut nothing short
     #[arg(long)]
     pub no_trunc: bool,
     #[arg(value_name = "CONTAINER")]
@@ -444,16 +444,16 @@ pub struct StatsArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct EventsArgs {
-    /// Filter output based on conditions provided
+    /// Only what meets this, KEY=VALUE
     #[arg(short, long)]
     pub filter: Vec<String>,
-    /// Format output using a custom template
+    /// A Go template for each
     #[arg(long, default_value = "")]
     pub format: String,
-    /// Show all events created since timestamp
+    /// With what happened since a moment
     #[arg(long, default_value = "")]
     pub since: String,
-    /// Stream events until this timestamp
+    /// End at a moment
     #[arg(long, default_value = "")]
     pub until: String,
 }
@@ -462,7 +462,7 @@ pub struct EventsArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct FormatArgs {
-    /// Format output using a custom template: json, or TEMPLATE
+    /// A Go template, or json
     #[arg(short, long, default_value = "")]
     pub format: String,
 }
@@ -471,24 +471,24 @@ pub struct FormatArgs {
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub enum SystemCommand {
-    /// Show disk usage.
+    /// What lies on the disk.
     Df(FormatArgs),
-    /// Get real time events from the engine.
+    /// What happens in the engine, as it happens.
     Events(EventsArgs),
-    /// Display system-wide information.
+    /// Facts about the engine and this machine.
     Info(FormatArgs),
-    /// Remove unused data.
+    /// Remove what nothing uses.
     Prune {
-        /// Remove all unused images not just dangling ones
+        /// Images with a name, too
         #[arg(short, long)]
         all: bool,
-        /// Do not prompt for confirmation
+        /// Do not ask
         #[arg(short, long)]
         force: bool,
-        /// Prune anonymous volumes
+        /// Volumes without a name, too
         #[arg(long)]
         volumes: bool,
-        /// Provide filter values (e.g. "label=<key>=<value>")
+        /// Only what meets this, such as label=KEY=VALUE
         #[arg(long)]
         filter: Vec<String>,
     },

@@ -6,253 +6,253 @@ use clap::{ArgAction, Args};
 #[derive(Args, Debug, Default)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct CreateOptions {
-    /// Print usage
+    /// Print this help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,
-    /// Add a custom host-to-IP mapping (host:ip)
+    /// A line for /etc/hosts, NAME:ADDRESS
     #[arg(long)]
     pub add_host: Vec<String>,
-    /// Add an annotation to the container (passed through to the OCI runtime)
+    /// A note for the OCI runtime, KEY=VALUE
     #[arg(long)]
     pub annotation: Vec<String>,
-    /// Attach to STDIN, STDOUT or STDERR
+    /// Which streams are joined: stdin, stdout, stderr
     #[arg(short, long)]
     pub attach: Vec<String>,
-    /// Block IO (relative weight), between 10 and 1000, or 0 to disable
+    /// Share of disk time, 10 to 1000
     #[arg(long)]
     pub blkio_weight: Option<u16>,
-    /// Add Linux capabilities
+    /// A capability beyond the usual ones
     #[arg(long)]
     pub cap_add: Vec<String>,
-    /// Drop Linux capabilities
+    /// A capability to go without
     #[arg(long)]
     pub cap_drop: Vec<String>,
-    /// Optional parent cgroup for the container
+    /// The cgroup that its own is made in
     #[arg(long, default_value = "")]
     pub cgroup_parent: String,
-    /// Cgroup namespace to use (host|private)
+    /// Whose view of cgroups it has: host or private
     #[arg(long, default_value = "")]
     pub cgroupns: String,
-    /// Write the container ID to the file
+    /// A file for its identity
     #[arg(long)]
     pub cidfile: Option<String>,
-    /// Limit CPU CFS (Completely Fair Scheduler) period
+    /// Microseconds that the quota is for
     #[arg(long)]
     pub cpu_period: Option<i64>,
-    /// Limit CPU CFS (Completely Fair Scheduler) quota
+    /// Microseconds of processor time in each period
     #[arg(long)]
     pub cpu_quota: Option<i64>,
-    /// CPU shares (relative weight)
+    /// Share of processor time beside others; 1024 is one
     #[arg(short, long)]
     pub cpu_shares: Option<i64>,
-    /// Number of CPUs
+    /// How many processors' time at most, such as 1.5
     #[arg(long)]
     pub cpus: Option<String>,
-    /// CPUs in which to allow execution (0-3, 0,1)
+    /// Which processors, such as 0-3 or 0,1
     #[arg(long, default_value = "")]
     pub cpuset_cpus: String,
-    /// MEMs in which to allow execution (0-3, 0,1)
+    /// Which memory nodes, such as 0-3 or 0,1
     #[arg(long, default_value = "")]
     pub cpuset_mems: String,
-    /// Add a host device to the container
+    /// A device of this machine, HOST[:CONTAINER[:rwm]], or a CDI name
     #[arg(long)]
     pub device: Vec<String>,
-    /// Add a rule to the cgroup allowed devices list
+    /// More devices it may use, such as c 1:3 rwm
     #[arg(long)]
     pub device_cgroup_rule: Vec<String>,
-    /// Set custom DNS servers
+    /// A name server
     #[arg(long)]
     pub dns: Vec<String>,
-    /// Set DNS options
+    /// A line of options for resolv.conf
     #[arg(long, visible_alias = "dns-opt")]
     pub dns_option: Vec<String>,
-    /// Set custom DNS search domains
+    /// A domain to search names in
     #[arg(long)]
     pub dns_search: Vec<String>,
-    /// Container NIS domain name
+    /// Its NIS domain
     #[arg(long, default_value = "")]
     pub domainname: String,
-    /// Overwrite the default ENTRYPOINT of the image
+    /// Replaces the image's entrypoint
     #[arg(long)]
     pub entrypoint: Option<String>,
-    /// Set environment variables
+    /// A variable, NAME=VALUE; NAME alone passes this program's on
     #[arg(short, long)]
     pub env: Vec<String>,
-    /// Read in a file of environment variables
+    /// A file with a variable a line
     #[arg(long)]
     pub env_file: Vec<String>,
-    /// Expose a port or a range of ports
+    /// Ports that it serves, not published by that
     #[arg(long)]
     pub expose: Vec<String>,
-    /// GPU devices to add to the container ('all' to pass all GPUs)
+    /// Graphics processors (refused: use --device with a CDI name)
     #[arg(long)]
     pub gpus: Option<String>,
-    /// Add additional groups to join
+    /// One more group
     #[arg(long)]
     pub group_add: Vec<String>,
-    /// Command to run to check health
+    /// What is run to see whether it is well
     #[arg(long)]
     pub health_cmd: Option<String>,
-    /// Time between running the check (ms|s|m|h)
+    /// How long between two checks
     #[arg(long)]
     pub health_interval: Option<String>,
-    /// Consecutive failures needed to report unhealthy
+    /// Failures in a row that make it unhealthy
     #[arg(long)]
     pub health_retries: Option<u32>,
-    /// Time between running the check during the start period (ms|s|m|h)
+    /// How long between two checks while it starts
     #[arg(long)]
     pub health_start_interval: Option<String>,
-    /// Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)
+    /// How long failures do not count after its start
     #[arg(long)]
     pub health_start_period: Option<String>,
-    /// Maximum time to allow one check to run (ms|s|m|h)
+    /// How long one check may take
     #[arg(long)]
     pub health_timeout: Option<String>,
-    /// Container host name
+    /// Its host name
     #[arg(short = 'h', long, default_value = "")]
     pub hostname: String,
-    /// Run an init inside the container that forwards signals and reaps processes
+    /// A small first process of ours that passes signals on and reaps
     #[arg(long)]
     pub init: bool,
-    /// Keep STDIN open even if not attached
+    /// Keep its standard input open
     #[arg(short, long)]
     pub interactive: bool,
-    /// IPv4 address (e.g., 172.30.100.104)
+    /// Its address in the network
     #[arg(long)]
     pub ip: Option<String>,
-    /// IPC mode to use
+    /// Whose IPC: private, shareable, host, none, container:NAME
     #[arg(long, default_value = "")]
     pub ipc: String,
-    /// Set meta data on a container
+    /// A label, KEY=VALUE
     #[arg(short, long)]
     pub label: Vec<String>,
-    /// Read in a line delimited file of labels
+    /// A file with a label a line
     #[arg(long)]
     pub label_file: Vec<String>,
-    /// Add link to another container (refused: use a network)
+    /// A link of docker's old kind (refused: use a network)
     #[arg(long)]
     pub link: Vec<String>,
-    /// Logging driver for the container
+    /// How its output is kept
     #[arg(long, default_value = "")]
     pub log_driver: String,
-    /// Log driver options
+    /// A setting of that, KEY=VALUE
     #[arg(long)]
     pub log_opt: Vec<String>,
-    /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
+    /// Its hardware address
     #[arg(long, default_value = "")]
     pub mac_address: String,
-    /// Memory limit
+    /// Bytes of memory at most, with b, k, m or g
     #[arg(short, long)]
     pub memory: Option<String>,
-    /// Memory soft limit
+    /// Bytes that are left to it while memory is short
     #[arg(long)]
     pub memory_reservation: Option<String>,
-    /// Swap limit equal to memory plus swap: '-1' to enable unlimited swap
+    /// Bytes of memory and swap together; -1 is no limit
     #[arg(long, allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// Tune container memory swappiness (0 to 100)
+    /// How readily its memory is swapped, 0 to 100
     #[arg(long)]
     pub memory_swappiness: Option<i64>,
-    /// Attach a filesystem mount to the container
+    /// A mount as type=…,source=…,target=…
     #[arg(long)]
     pub mount: Vec<String>,
-    /// Assign a name to the container
+    /// Its name
     #[arg(long, default_value = "")]
     pub name: String,
-    /// Connect a container to a network
+    /// Which network it joins
     #[arg(long, visible_alias = "net")]
     pub network: Vec<String>,
-    /// Add network-scoped alias for the container
+    /// One more name in the network
     #[arg(long, visible_alias = "net-alias")]
     pub network_alias: Vec<String>,
-    /// Disable any container-specified HEALTHCHECK
+    /// No checks of its health
     #[arg(long)]
     pub no_healthcheck: bool,
-    /// Disable OOM Killer
+    /// Wait for memory instead of being killed
     #[arg(long)]
     pub oom_kill_disable: bool,
-    /// Tune host's OOM preferences (-1000 to 1000)
+    /// How soon it is killed when memory is short, -1000 to 1000
     #[arg(long, allow_negative_numbers = true, default_value_t = 0)]
     pub oom_score_adj: i32,
-    /// PID namespace to use
+    /// Whose processes it sees: its own, host, container:NAME
     #[arg(long, default_value = "")]
     pub pid: String,
-    /// Tune container pids limit (set -1 for unlimited)
+    /// Processes and threads at most; -1 is no limit
     #[arg(long, allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
-    /// Set platform if server is multi-platform capable
+    /// Which image of an index, such as linux/arm64
     #[arg(long, default_value = "")]
     pub platform: String,
-    /// Give extended privileges to this container
+    /// Every capability and device, nothing masked
     #[arg(long)]
     pub privileged: bool,
-    /// Publish a container's port(s) to the host
+    /// Publish a port, [ADDRESS:][PORT:]PORT[/udp]
     #[arg(short, long)]
     pub publish: Vec<String>,
-    /// Publish all exposed ports to random ports
+    /// Publish every port that it serves at a free one
     #[arg(short = 'P', long)]
     pub publish_all: bool,
-    /// Pull image before running ("always", "missing", "never")
+    /// When the image is fetched: always, missing, never
     #[arg(long, default_value = "missing")]
     pub pull: String,
-    /// Suppress the pull output
+    /// Say nothing while the image is fetched
     #[arg(short, long)]
     pub quiet: bool,
-    /// Mount the container's root filesystem as read only
+    /// Its root cannot be written
     #[arg(long)]
     pub read_only: bool,
-    /// Restart policy to apply when a container exits
+    /// When it is started again: no, always, unless-stopped, on-failure[:TIMES]
     #[arg(long, default_value = "no")]
     pub restart: String,
-    /// Automatically remove the container and its associated anonymous volumes when it exits
+    /// Remove it when it ends, with its volumes that have no name
     #[arg(long)]
     pub rm: bool,
-    /// Runtime to use for this container
+    /// Which OCI runtime; ours alone
     #[arg(long, default_value = "")]
     pub runtime: String,
-    /// Security Options
+    /// A restriction, such as seccomp=FILE or no-new-privileges
     #[arg(long)]
     pub security_opt: Vec<String>,
-    /// Size of /dev/shm
+    /// Bytes of /dev/shm
     #[arg(long)]
     pub shm_size: Option<String>,
-    /// Signal to stop the container
+    /// The signal that `stop` sends
     #[arg(long, default_value = "")]
     pub stop_signal: String,
-    /// Timeout (in seconds) to stop a container
+    /// Seconds that `stop` waits
     #[arg(long, allow_negative_numbers = true)]
     pub stop_timeout: Option<i64>,
-    /// Sysctl options
+    /// A kernel parameter of its namespaces, NAME=VALUE
     #[arg(long)]
     pub sysctl: Vec<String>,
-    /// Mount a tmpfs directory
+    /// A folder in memory
     #[arg(long)]
     pub tmpfs: Vec<String>,
-    /// Allocate a pseudo-TTY
+    /// A terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Ulimit options
+    /// A limit, NAME=SOFT[:HARD]
     #[arg(long)]
     pub ulimit: Vec<String>,
-    /// Username or UID (format: <name|uid>[:<group|gid>])
+    /// User by name or number, and group after a colon
     #[arg(short, long, default_value = "")]
     pub user: String,
-    /// User namespace to use
+    /// Whose users
     #[arg(long, default_value = "")]
     pub userns: String,
-    /// UTS namespace to use
+    /// Whose host name
     #[arg(long, default_value = "")]
     pub uts: String,
-    /// Bind mount a volume
+    /// A folder or volume, SOURCE:TARGET[:ro]
     #[arg(short, long)]
     pub volume: Vec<String>,
-    /// Optional volume driver for the container
+    /// Who keeps its volumes
     #[arg(long, default_value = "")]
     pub volume_driver: String,
-    /// Mount volumes from the specified container(s)
+    /// The volumes of another container
     #[arg(long)]
     pub volumes_from: Vec<String>,
-    /// Working directory inside the container
+    /// Directory to begin in
     #[arg(short, long, default_value = "")]
     pub workdir: String,
     /// The image

@@ -6,16 +6,16 @@ use clap::{Args, Subcommand};
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct ListArgs {
-    /// Provide filter values (e.g. "driver=bridge")
+    /// Only what meets this, such as driver=bridge
     #[arg(short, long)]
     pub filter: Vec<String>,
-    /// Format output using a custom template
+    /// A Go template for each
     #[arg(long, default_value = "")]
     pub format: String,
-    /// Do not truncate the output
+    /// Cut nothing short
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only display names or IDs
+    /// Names or identities alone
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -24,13 +24,13 @@ pub struct ListArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct PruneArgs {
-    /// Remove all unused ones, not just anonymous ones
+    /// Those with a name, too
     #[arg(short, long)]
     pub all: bool,
-    /// Provide filter values
+    /// Only what meets this
     #[arg(long)]
     pub filter: Vec<String>,
-    /// Do not prompt for confirmation
+    /// Do not ask
     #[arg(short, long)]
     pub force: bool,
 }
@@ -39,7 +39,7 @@ pub struct PruneArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct InspectThings {
-    /// Format output using a custom template: json, or TEMPLATE
+    /// A Go template, or json
     #[arg(short, long, default_value = "")]
     pub format: String,
     #[arg(required = true)]
@@ -50,7 +50,7 @@ pub struct InspectThings {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct RemoveThings {
-    /// Do not error if it does not exist
+    /// None of that name is no error
     #[arg(short, long)]
     pub force: bool,
     #[arg(required = true)]
@@ -61,23 +61,23 @@ pub struct RemoveThings {
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub enum NetworkCommand {
-    /// List networks.
+    /// Which networks there are.
     #[command(visible_alias = "list")]
     Ls(ListArgs),
-    /// Create a network.
+    /// Make a network.
     Create(NetworkCreateArgs),
-    /// Display detailed information on one or more networks.
+    /// All that is known of networks, as JSON.
     Inspect(InspectThings),
-    /// Remove one or more networks.
+    /// Remove networks.
     #[command(visible_alias = "remove")]
     Rm(RemoveThings),
-    /// Remove all unused networks.
+    /// Remove networks without containers.
     Prune(PruneArgs),
-    /// Connect a container to a network.
+    /// Let a container join a network.
     Connect(NetworkConnectArgs),
-    /// Disconnect a container from a network.
+    /// Take a container out of a network.
     Disconnect {
-        /// Force the container to disconnect from a network
+        /// Whatever state the container is in
         #[arg(short, long)]
         force: bool,
         network: String,
@@ -89,31 +89,31 @@ pub enum NetworkCommand {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct NetworkCreateArgs {
-    /// Enable manual container attachment
+    /// For docker's sake: any container may join
     #[arg(long)]
     pub attachable: bool,
-    /// Driver to manage the network
+    /// Who keeps the network
     #[arg(short, long, default_value = "bridge")]
     pub driver: String,
-    /// IPv4 gateway for the subnet
+    /// The machine's own address in it
     #[arg(long)]
     pub gateway: Option<String>,
-    /// Restrict external access to the network
+    /// Nothing leads out of it
     #[arg(long)]
     pub internal: bool,
-    /// Allocate container ip from a sub-range
+    /// Only addresses of this range are given out
     #[arg(long)]
     pub ip_range: Option<String>,
-    /// Enable IPv6 networking
+    /// IPv6 (refused)
     #[arg(long)]
     pub ipv6: bool,
-    /// Set metadata on a network
+    /// A label, KEY=VALUE
     #[arg(long)]
     pub label: Vec<String>,
-    /// Set driver specific options
+    /// A setting for the driver, KEY=VALUE
     #[arg(short, long = "opt")]
     pub opt: Vec<String>,
-    /// Subnet in CIDR format that represents a network segment
+    /// Its addresses, as CIDR
     #[arg(long)]
     pub subnet: Option<String>,
     pub network: String,
@@ -123,10 +123,10 @@ pub struct NetworkCreateArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct NetworkConnectArgs {
-    /// Add network-scoped alias for the container
+    /// One more name in the network
     #[arg(long)]
     pub alias: Vec<String>,
-    /// IPv4 address (e.g., "172.30.100.104")
+    /// Its address in the network
     #[arg(long)]
     pub ip: Option<String>,
     pub network: String,
@@ -137,28 +137,28 @@ pub struct NetworkConnectArgs {
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub enum VolumeCommand {
-    /// List volumes.
+    /// Which volumes there are.
     #[command(visible_alias = "list")]
     Ls(ListArgs),
-    /// Create a volume.
+    /// Make a volume.
     Create {
-        /// Specify volume driver name
+        /// Who keeps the volume
         #[arg(short, long, default_value = "local")]
         driver: String,
-        /// Set metadata for a volume
+        /// A label, KEY=VALUE
         #[arg(long)]
         label: Vec<String>,
-        /// Set driver specific options
+        /// A setting for the driver, KEY=VALUE
         #[arg(short, long = "opt")]
         opt: Vec<String>,
         /// A name; one is made up otherwise
         volume: Option<String>,
     },
-    /// Display detailed information on one or more volumes.
+    /// All that is known of volumes, as JSON.
     Inspect(InspectThings),
-    /// Remove one or more volumes.
+    /// Remove volumes.
     #[command(visible_alias = "remove")]
     Rm(RemoveThings),
-    /// Remove unused local volumes.
+    /// Remove volumes that no container uses.
     Prune(PruneArgs),
 }

@@ -22,19 +22,19 @@ struct Row<T: ?Sized> {
 const CONTAINER: &[Row<Stats>] = &[
     Row {
         name: "container_cpu_usage_seconds_total",
-        help: "Cumulative processor time consumed, in seconds",
+        help: "Seconds of processor time since the start",
         kind: Counter,
         read: |stats| stats.cpu_usage_nanos / 1_000_000_000,
     },
     Row {
         name: "container_memory_usage_bytes",
-        help: "Current memory usage, page cache included",
+        help: "Bytes of memory with the page cache",
         kind: Gauge,
         read: |stats| stats.memory_usage,
     },
     Row {
         name: "container_memory_working_set_bytes",
-        help: "Current working set",
+        help: "Bytes of memory less what can be had back at once",
         kind: Gauge,
         read: |stats| stats.memory_working_set,
     },
@@ -46,7 +46,7 @@ const CONTAINER: &[Row<Stats>] = &[
     },
     Row {
         name: "container_memory_failures_total",
-        help: "Cumulative count of page faults",
+        help: "Page faults since the start",
         kind: Counter,
         read: |stats| stats.page_faults,
     },
@@ -71,25 +71,25 @@ fn number(value: &Option<api::UInt64Value>) -> u64 {
 const NETWORK: &[Row<api::NetworkInterfaceUsage>] = &[
     Row {
         name: "container_network_receive_bytes_total",
-        help: "Cumulative count of bytes received",
+        help: "Bytes that came in",
         kind: Counter,
         read: |link| number(&link.rx_bytes),
     },
     Row {
         name: "container_network_receive_errors_total",
-        help: "Cumulative count of errors while receiving",
+        help: "Packets that came in broken",
         kind: Counter,
         read: |link| number(&link.rx_errors),
     },
     Row {
         name: "container_network_transmit_bytes_total",
-        help: "Cumulative count of bytes sent",
+        help: "Bytes that went out",
         kind: Counter,
         read: |link| number(&link.tx_bytes),
     },
     Row {
         name: "container_network_transmit_errors_total",
-        help: "Cumulative count of errors while sending",
+        help: "Packets that could not go out",
         kind: Counter,
         read: |link| number(&link.tx_errors),
     },
