@@ -1,4 +1,4 @@
-//! Go's text templates over JSON values, as `--format` of docker's commands takes them.
+//! Go's text templates over JSON values, as `--format` of docker's commands takes them, and docker's words for sizes and times.
 //!
 //! For: `{{.Field}}`, `{{json .}}`, conditions, loops, variables, docker's functions, and
 //! tables of rows with headers and aligned columns.
@@ -16,9 +16,11 @@ mod parser;
 mod printing;
 mod table;
 mod tabs;
+mod words;
 
 pub use table::{Column, Table};
 pub use tabs::align;
+pub use words::{binary_size, elapsed, ellipsis, size};
 
 use serde_json::Value;
 

@@ -88,7 +88,7 @@ fn ps_row(row: &Value, whole: bool) -> Value {
     };
     let command = match whole {
         true => text_of("Command"),
-        false => text::ellipsis(&text_of("Command"), COMMAND_WIDTH),
+        false => strata_template::ellipsis(&text_of("Command"), COMMAND_WIDTH),
     };
     let labels = row["Labels"].as_object().into_iter().flatten();
     let labels: Vec<String> = labels
@@ -104,7 +104,7 @@ fn ps_row(row: &Value, whole: bool) -> Value {
             if whole {
                 name.to_owned()
             } else {
-                text::ellipsis(name, MOUNT_WIDTH)
+                strata_template::ellipsis(name, MOUNT_WIDTH)
             }
         })
         .collect();
@@ -113,9 +113,9 @@ fn ps_row(row: &Value, whole: bool) -> Value {
     let networks = row["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
     let networks: Vec<&str> = networks.map(|(name, _)| name.as_str()).collect();
     let own = row["SizeRw"].as_f64().unwrap_or(0.0);
-    let mut size = text::size3(own);
+    let mut size = strata_template::size(own, 3);
     if let Some(all) = row["SizeRootFs"].as_f64().filter(|all| *all > 0.0) {
-        size += &format!(" (virtual {})", text::size3(all));
+        size += &format!(" (virtual {})", strata_template::size(all, 3));
     }
     json!({
         "ID": if whole { id } else { text::short(&id) }, "Names": names.join(","), "Image": image,

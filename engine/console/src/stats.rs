@@ -152,10 +152,10 @@ fn row(asked: &str, sample: &Value, whole: bool) -> Value {
         "Container": asked, "ID": if whole { id.to_owned() } else { text::short(id) },
         "Name": sample["name"].as_str().unwrap_or("--").trim_start_matches('/'),
         "CPUPerc": format!("{share:.2}%"),
-        "MemUsage": format!("{} / {}", text::binary_size(held), text::binary_size(limit)),
+        "MemUsage": format!("{} / {}", strata_template::binary_size(held), strata_template::binary_size(limit)),
         "MemPerc": format!("{percent:.2}%"),
-        "NetIO": format!("{} / {}", text::size3(sum("rx_bytes")), text::size3(sum("tx_bytes"))),
-        "BlockIO": format!("{} / {}", text::size3(disk("read")), text::size3(disk("write"))),
+        "NetIO": format!("{} / {}", strata_template::size(sum("rx_bytes"), 3), strata_template::size(sum("tx_bytes"), 3)),
+        "BlockIO": format!("{} / {}", strata_template::size(disk("read"), 3), strata_template::size(disk("write"), 3)),
         "PIDs": sample["pids_stats"]["current"].as_u64().unwrap_or(0).to_string(),
     })
 }

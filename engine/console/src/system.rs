@@ -3,7 +3,7 @@
 use crate::client::{Ask, Lines};
 use crate::commands::{EventsArgs, FormatArgs, SystemCommand};
 use crate::lists::print_all;
-use crate::{Console, Failure, parse, text};
+use crate::{Console, Failure, parse};
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
 use strata_template::{Column, Table, Template};
@@ -105,7 +105,7 @@ pub(crate) async fn info(console: &Console, args: FormatArgs) -> Result<u8, Fail
     }
     println!(
         " Total Memory: {}",
-        text::binary_size(info["MemTotal"].as_f64().unwrap_or(0.0))
+        strata_template::binary_size(info["MemTotal"].as_f64().unwrap_or(0.0))
     );
     for (title, key) in [("Name", "Name"), ("ID", "ID"), ("Root Dir", "DockerRootDir")] {
         println!(" {title}: {}", word(key));
@@ -198,14 +198,14 @@ async fn df(console: &Console, args: FormatArgs) -> Result<u8, Failure> {
         let all: Vec<&Value> = usage[key].as_array().into_iter().flatten().collect();
         let total: f64 = all.iter().map(|one| size(one)).sum();
         let free: f64 = all.iter().filter(|one| !active(one)).map(|one| size(one)).sum();
-        let mut reclaimable = text::size(free);
+        let mut reclaimable = strata_template::size(free, 4);
         if total > 0.0 {
             reclaimable += &format!(" ({:.0}%)", (free / total * 100.0).floor());
         }
         json!({
             "Type": title, "TotalCount": all.len().to_string(),
             "Active": all.iter().filter(|one| active(one)).count().to_string(),
-            "Size": text::size(total), "Reclaimable": reclaimable,
+            "Size": strata_template::size(total, 4), "Reclaimable": reclaimable,
         })
     };
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
@@ -293,7 +293,7 @@ async fn prune(console: &Console, all: bool, force: bool, volumes: bool, filter:
             println!("{title}\n{}\n", deleted.join("\n"));
         }
     }
-    println!("Total reclaimed space: {}", text::size(freed));
+    println!("Total reclaimed space: {}", strata_template::size(freed, 4));
     Ok(0)
 }
 

@@ -243,7 +243,7 @@ async fn prune(
         println!("{title}\n{}\n", deleted.join("\n"));
     }
     if let Some(freed) = report["SpaceReclaimed"].as_f64() {
-        println!("Total reclaimed space: {}", text::size(freed));
+        println!("Total reclaimed space: {}", strata_template::size(freed, 4));
     }
     Ok(0)
 }

@@ -11,6 +11,7 @@ use http::Response;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use strata_engine::{MASKED_PATHS, READ_ONLY_PATHS};
 use strata_http::Body;
 use strata_image::{Image, ImageConfig};
 
@@ -18,21 +19,6 @@ use strata_image::{Image, ImageConfig};
 const LEAST_MEMORY: i64 = 6 << 20;
 /// What /dev/shm holds unless told otherwise.
 const SHM_SIZE: i64 = 64 << 20;
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// `POST /containers/create`
 pub(crate) async fn create(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
@@ -251,8 +237,8 @@ fn settle(config: &mut Value, host: &mut Value, typed: &HostConfig, id: &str) {
         config["Hostname"] = json!(name);
     }
     if host["MaskedPaths"].is_null() && !typed.privileged {
-        host["MaskedPaths"] = json!(MASKED);
-        host["ReadonlyPaths"] = json!(READ_ONLY);
+        host["MaskedPaths"] = json!(MASKED_PATHS);
+        host["ReadonlyPaths"] = json!(READ_ONLY_PATHS);
     }
     if host["CgroupnsMode"] == json!("") {
         let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();

@@ -61,25 +61,7 @@ pub(crate) fn until(nanos: i128) -> Duration {
 /// How long ago an RFC 3339 moment was, as people say it ("3 minutes").
 pub(crate) fn ago(text: &str) -> String {
     let then = text.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
-    human(jiff::Timestamp::now().as_second() - then)
-}
-
-/// Seconds as docker says them.
-pub(crate) fn human(seconds: i64) -> String {
-    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    match () {
-        () if seconds < 1 => "Less than a second".into(),
-        () if seconds == 1 => "1 second".into(),
-        () if seconds < 60 => format!("{seconds} seconds"),
-        () if minutes == 1 => "About a minute".into(),
-        () if minutes < 60 => format!("{minutes} minutes"),
-        () if hours == 1 => "About an hour".into(),
-        () if hours < 48 => format!("{hours} hours"),
-        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        () => format!("{} years", seconds / 3600 / 24 / 365),
-    }
+    strata_template::elapsed(jiff::Timestamp::now().as_second() - then)
 }
 
 #[cfg(test)]
@@ -100,24 +82,6 @@ mod tests {
         assert_eq!(duration("2.5s"), Some(2_500_000_000));
         for none in ["", "10", "x", "1700000000", "3d"] {
             assert_eq!(duration(none), None, "{none:?}");
-        }
-    }
-
-    #[test]
-    fn durations_are_said_as_docker_says_them() {
-        for (seconds, said) in [
-            (0, "Less than a second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (180, "3 minutes"),
-            (3599, "59 minutes"),
-            (3600, "About an hour"),
-            (2 * 3600, "2 hours"),
-            (50 * 3600, "2 days"),
-            (15 * 86400, "2 weeks"),
-            (90 * 86400, "3 months"),
-        ] {
-            assert_eq!(human(seconds), said);
         }
     }
 }

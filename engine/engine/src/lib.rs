@@ -49,3 +49,4 @@ pub use event::EngineEvent;
 pub use sandbox::{ContainerId, Network, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus, UserRange};
 pub use session::{AttachOptions, ExecOptions, ExecResult, ExecSession, NO_TIMEOUT, Resizer, SessionParts};
 pub use signal::number as signal_number;
+pub use spec::{MASKED_PATHS, READ_ONLY_PATHS};

@@ -25,7 +25,8 @@ pub(crate) struct SandboxFiles {
     pub shm: PathBuf,
 }
 
-const MASKED: &[&str] = &[
+/// What no container sees of /proc and /sys unless it asks for it.
+pub const MASKED_PATHS: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -39,7 +40,8 @@ const MASKED: &[&str] = &[
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What no container writes in /proc.
+pub const READ_ONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The specification of a container. `unified`: the machine has cgroup v2; `pid`: the pid namespace to join.
 pub(crate) fn build(
@@ -98,8 +100,8 @@ pub(crate) fn build(
             namespaces: namespaces(sandbox, config, unified, pid),
             devices,
             seccomp,
-            masked_paths: paths(&security.masked_paths, MASKED),
-            readonly_paths: paths(&security.readonly_paths, READ_ONLY),
+            masked_paths: paths(&security.masked_paths, MASKED_PATHS),
+            readonly_paths: paths(&security.readonly_paths, READ_ONLY_PATHS),
             ..Linux::default()
         }),
         ..Spec::default()

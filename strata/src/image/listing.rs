@@ -170,7 +170,7 @@ pub fn history(images: &ImageStore, name: &str, style: &Style) -> Outcome {
             let command = step.created_by.replace('\t', " ");
             let command = match style.no_trunc {
                 true => command,
-                false => shortened(&command, COMMAND),
+                false => strata_template::ellipsis(&command, COMMAND),
             };
             json!({
                 "ID": id,
@@ -193,33 +193,9 @@ fn print(table: &Table, format: &str, rows: &[Value]) -> Outcome {
     Ok(())
 }
 
-fn shortened(text: &str, length: usize) -> String {
-    match text.chars().count() > length {
-        true => text.chars().take(length - 1).chain(['…']).collect(),
-        false => text.to_owned(),
-    }
-}
-
-/// Decimal units with three or four digits, as docker writes sizes.
+/// Decimal units and three digits, as docker writes sizes.
 pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB", "TB"] {
-        if value < 1000.0 {
-            return format!("{}{unit}", significant(value, 3));
-        }
-        value /= 1000.0;
-    }
-    format!("{}PB", significant(value, 3))
-}
-
-/// `%.3g` without trailing zeros.
-fn significant(value: f64, digits: usize) -> String {
-    let before = (value.max(1.0).log10().floor() as usize) + 1;
-    let text = format!("{value:.*}", digits.saturating_sub(before));
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
+    strata_template::size(bytes as f64, 3)
 }
 
 /// `3 weeks ago`.
@@ -229,25 +205,10 @@ fn since(created: i64) -> String {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let seconds = now.saturating_sub(u64::try_from(created).unwrap_or(0));
-    format!("{} ago", duration(seconds))
-}
-
-/// docker's words for a length of time.
-fn duration(seconds: u64) -> String {
-    let (minutes, hours) = (seconds / 60, (seconds as f64 / 3600.0).round() as u64);
-    match (seconds, minutes, hours) {
-        (0, _, _) => "Less than a second".into(),
-        (1, _, _) => "1 second".into(),
-        (2..60, _, _) => format!("{seconds} seconds"),
-        (_, 1, _) => "About a minute".into(),
-        (_, 2..60, _) => format!("{minutes} minutes"),
-        (_, _, 1) => "About an hour".into(),
-        (_, _, 0..48) => format!("{hours} hours"),
-        (_, _, 48..336) => format!("{} days", hours / 24),
-        (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
-        (_, _, 1440..17520) => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
-    }
+    format!(
+        "{} ago",
+        strata_template::elapsed(i64::try_from(seconds).unwrap_or(i64::MAX))
+    )
 }
 
 /// `2024-05-01 12:00:00 +0000 UTC`.
@@ -255,38 +216,5 @@ fn moment(seconds: i64) -> String {
     match strata_image::moment_text(seconds) {
         Some(text) if seconds > 0 => text,
         _ => "N/A".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_times_are_written_as_docker_writes_them() {
-        for (bytes, text) in [
-            (0, "0B"),
-            (999, "999B"),
-            (4_261_502, "4.26MB"),
-            (187_659_947, "188MB"),
-            (1_500_000_000, "1.5GB"),
-            (13_336, "13.3kB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-        for (seconds, text) in [
-            (0, "Less than a second"),
-            (59, "59 seconds"),
-            (70, "About a minute"),
-            (300, "5 minutes"),
-            (3600, "About an hour"),
-            (7300, "2 hours"),
-            (200_000, "2 days"),
-            (1_814_400, "3 weeks"),
-            (31_536_000, "12 months"),
-            (70_000_000, "2 years"),
-        ] {
-            assert_eq!(duration(seconds), text, "{seconds}");
-        }
     }
 }
