@@ -323,7 +323,7 @@ impl Server {
         let authority = realm
             .split_once("://")
             .map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-        let same = authority.split(':').next() == self.endpoint.authority.split(':').next();
+        let same = crate::hosts::host_of(authority) == crate::hosts::host_of(&self.endpoint.authority);
         let own = self.endpoint.tls.clone();
         self.transport
             .client(authority, &if same { own } else { Default::default() })

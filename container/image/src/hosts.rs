@@ -123,12 +123,17 @@ fn default_server(registry: &str) -> Endpoint {
     }
 }
 
-/// Whether a host, with or without port, is this machine itself.
-pub(crate) fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
+/// The host of `HOST[:PORT]`; an IPv6 address without its brackets.
+pub(crate) fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
-    };
+    }
+}
+
+/// Whether a host, with or without port, is this machine itself.
+pub(crate) fn is_loopback(authority: &str) -> bool {
+    let host = host_of(authority);
     host == "localhost"
         || host
             .parse::<std::net::IpAddr>()

@@ -200,19 +200,24 @@ impl ImageStore {
         Ok(true)
     }
 
-    /// Makes sure that a blob is here as a file, fetching it from where the image came.
+    /// Makes sure that a blob is here as a file, fetching it from where the image came. `credentials`: a registry and
+    /// the login for it.
     pub(crate) async fn obtain(
         &self,
         blob: &Descriptor,
         record: &ImageRecord,
-        credentials: Option<&Credentials>,
+        credentials: Option<(&str, &Credentials)>,
     ) -> Result<(), ImageError> {
         if self.inner.folder.blob(blob.digest).exists() {
             return Ok(());
         }
         let mut last = ImageError::Absent(format!("content {}", blob.digest));
         for name in record.digests.iter().chain(&record.sources) {
-            let (_, registry) = self.registry(name.parse()?, credentials.cloned(), "pull").await?;
+            let reference: Reference = name.parse()?;
+            // A login is for its own registry and for no other that has the same content.
+            let login = credentials.filter(|(registry, _)| *registry == reference.registry);
+            let login = login.map(|(_, login)| login.clone());
+            let (_, registry) = self.registry(reference, login, "pull").await?;
             match self.keep_content(&registry, blob).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
@@ -263,8 +268,12 @@ impl Push<'_> {
             }
             Start::Upload(address) => address,
         };
-        let credentials = self.options.source_credentials.as_ref();
-        self.store.obtain(blob, &self.outgoing.record, credentials).await?;
+        // They are for the first name, as for who saves.
+        let record = &self.outgoing.record;
+        let source = record.digests.first().and_then(|name| name.parse::<Reference>().ok());
+        let login = source.as_ref().zip(self.options.source_credentials.as_ref());
+        let login = login.map(|(source, login)| (source.registry.as_str(), login));
+        self.store.obtain(blob, record, login).await?;
         let path = self.store.inner.folder.blob(blob.digest);
         let size = tokio::fs::metadata(&path)
             .await

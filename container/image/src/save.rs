@@ -43,11 +43,13 @@ impl ImageStore {
             for blob in &outgoing.blobs {
                 let login = match (credentials, outgoing.record.digests.first()) {
                     (Some(known), Some(source)) if !self.inner.folder.blob(blob.digest).exists() => {
-                        known.get(&source.parse::<Reference>()?.name()).await?
+                        let source: Reference = source.parse()?;
+                        known.get(&source.name()).await?.map(|login| (source.registry, login))
                     }
                     _ => None,
                 };
-                self.obtain(blob, &outgoing.record, login.as_ref()).await?;
+                let login = login.as_ref().map(|(registry, login)| (registry.as_str(), login));
+                self.obtain(blob, &outgoing.record, login).await?;
             }
             notes.extend(outgoing.note.iter().map(|note| format!("{name}: {note}")));
             images.push((name.clone(), outgoing));
