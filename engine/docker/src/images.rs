@@ -9,7 +9,7 @@ use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_http::Body;
-use strata_image::{Image, LayerState, Progress};
+use strata_image::{Image, ImageFilters, LayerState, Progress};
 
 /// Layers whose progress may wait to be told.
 const PROGRESS_QUEUE: usize = 64;
@@ -246,7 +246,13 @@ pub(crate) async fn prune(inner: Arc<Inner>, call: Call) -> Answer<Response<Body
     let filters = call.filters()?;
     filters.only(&["dangling", "label", "label!", "until"])?;
     let all = filters.get("dangling").iter().any(|value| !crate::call::is_true(value));
-    let removed = blocking(move || Ok(inner.images.prune(all)?)).await?;
+    // `dangling` has been answered; the rest is a matter of each image.
+    let mut texts = Vec::new();
+    for key in ["label", "label!", "until"] {
+        texts.extend(filters.get(key).iter().map(|value| format!("{key}={value}")));
+    }
+    let filters = ImageFilters::parse(&texts)?;
+    let removed = blocking(move || Ok(inner.images.prune_with(all, &filters)?)).await?;
     let untagged = removed.untagged.iter().map(|tag| json!({"Untagged": familiar(tag)}));
     let deleted = removed.deleted.iter().map(|id| json!({"Deleted": id}));
     ok(&json!({"ImagesDeleted": untagged.chain(deleted).collect::<Vec<_>>(), "SpaceReclaimed": removed.freed}))
