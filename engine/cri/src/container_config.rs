@@ -144,6 +144,15 @@ fn security(given: &LinuxContainerSecurityContext) -> Answer<Security> {
     if given.run_as_user.is_some() && !given.run_as_username.is_empty() {
         return Err(invalid("a user is specified both by id and by name"));
     }
+    let confined = match &given.apparmor {
+        Some(profile) => profile.profile_type() == api::ProfileType::Localhost,
+        None => given.apparmor_profile.starts_with("localhost/"),
+    };
+    if confined {
+        return Err(invalid(
+            "AppArmor profiles are not supported: the container would run unconfined",
+        ));
+    }
     let capabilities = given.capabilities.clone().unwrap_or_default();
     let privileged = given.privileged;
     // No list is an empty list: a caller that wants the usual paths covered names them.

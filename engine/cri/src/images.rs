@@ -160,10 +160,12 @@ fn is_of(image: &str, server: &str) -> bool {
     let host = host.split('/').next().unwrap_or(host);
     let registry = image.split_once('/').map(|(first, _)| first);
     let registry = registry.filter(|first| first.contains(['.', ':']) || *first == "localhost");
-    match registry {
-        Some(registry) => registry == host,
-        None => matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io"),
-    }
+    // What docker logs in to and what its images are named by are two hosts of one registry.
+    let host = match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        other => other,
+    };
+    registry.unwrap_or("docker.io") == host
 }
 
 #[cfg(test)]
@@ -182,6 +184,7 @@ mod tests {
         assert_eq!((found.username.as_str(), found.password.as_str()), ("u", "p:q"));
         assert!(of("localhost:5001/a", "http://localhost:5000").is_none());
         assert!(of("busybox", "https://index.docker.io/v1/").is_some());
+        assert!(of("docker.io/library/busybox", "https://index.docker.io/v1/").is_some());
         assert!(of("a.example/b", "").is_some());
         let broken = api::AuthConfig {
             auth: "!".into(),
