@@ -82,6 +82,8 @@ fn foreign_table(options: &[String]) -> Result<String> {
     };
     drop(write);
     let output = file::read_all(&read, OUTPUT_LIMIT).context(what);
+    // Who still writes when that was too much ends by it, instead of waiting for a reader for ever.
+    drop(read);
     let code = process::reap(child.pid).context(what)?.code();
     if code != 0 {
         return Err(Error::State(format!("ps {}: exit status {code}", options.join(" "))));
