@@ -74,7 +74,7 @@ interop: setup build ## Suites of others against the runtime and the container r
 runtime-tools: setup build ## OCI runtime-tools' validation against strata-runtime, crun and runc [ONLY=..]; needs Go.
 	RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) tests/interop/runtime-tools/run.sh
 
-test-v2: ## The runtime's tests under cgroup v2 alone in a QEMU guest, and with systemd as its first process [FORM=short|systemd].
+test-v2: setup ## The runtime's tests under cgroup v2 alone in a QEMU guest, and with systemd as its first process [FORM=short|systemd].
 	container/shim/tests/guest/run $(FORM)
 
 critest: setup build ## cri-tools' validation and crictl against `strata cri` [FOCUS=..] [PROCS=..]; needs Go.

@@ -36,12 +36,12 @@ docker-registry serve "$data/registry.yaml" >/dev/null 2>&1 &
 registry=$!
 for _ in $(seq 100); do curl -sf "http://127.0.0.1:$port/v2/" >/dev/null && break; sleep 0.1; done
 "$here/images.sh" "$cache" "$port"
-mkdir -p "$data"/{hosts/registry.k8s.io,cni,work/pause}
+mkdir -p "$data"/{hosts/registry.k8s.io,cni,roots/pause}
 printf 'server = "http://localhost:%s"\n[host."http://localhost:%s"]\n  capabilities = ["pull", "resolve"]\n' "$port" "$port" \
   > "$data/hosts/registry.k8s.io/hosts.toml"
 upstream="$(cd "$here/../../conformance" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)"
-gcc -Os -static -s -DVERSION=3.10.2 -o "$data/work/pause/pause" "$upstream/build/pause/linux/pause.c"
-work="$data/work" registry_of="localhost:$port"
+gcc -Os -static -s -DVERSION=3.10.2 -o "$data/roots/pause/pause" "$upstream/build/pause/linux/pause.c"
+work="$data/roots" registry_of="localhost:$port"
 (registry="$registry_of"; . "$here/../../images/functions.sh"; image pause:3.10.2 pause --user 65535:65535 --entrypoint /pause)
 cat > "$data/cni/net.conflist" <<JSON
 { "cniVersion": "0.4.0", "name": "bench", "plugins": [ { "type": "bridge", "bridge": "cribench0", "isGateway": true,

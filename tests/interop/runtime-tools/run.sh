@@ -13,7 +13,7 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/strata/interop/runtime-tools"
 RUNTIME_BINARY="$(realpath "$RUNTIME_BINARY")"
 tools=github.com/opencontainers/runtime-tools
 
-mkdir -p "$cache/bin" "$cache/work"
+mkdir -p "$cache/bin" "$cache/place"
 cd "$here"
 export CGO_ENABLED=0 GOFLAGS=-mod=readonly
 if [ go.sum -nt "$cache/bin/runtimetest" ]; then
@@ -24,8 +24,8 @@ fi
 nice go build -o "$cache/runner" ./runner
 # The programs look for these beside where they run.
 source="$(go list -m -f '{{.Dir}}' "$tools")"
-cp -f "$source"/rootfs-*.tar.gz "$cache/bin/runtimetest" "$cache/work/"
-chmod -R u+w "$cache/work"
+cp -f "$source"/rootfs-*.tar.gz "$cache/bin/runtimetest" "$cache/place/"
+chmod -R u+w "$cache/place"
 
 scratch="$(mktemp -d)"
 cleanup() {
@@ -61,5 +61,5 @@ if [ "$PEERS" = yes ]; then
     wrap crun "$crun"
   fi
 fi
-TMPDIR="$scratch/tmp" "$cache/runner" -programs "$cache/bin" -work "$cache/work" -runtimes "$scratch/runtimes" \
+TMPDIR="$scratch/tmp" "$cache/runner" -programs "$cache/bin" -work "$cache/place" -runtimes "$scratch/runtimes" \
   -causes "$here/causes.txt" -only "$ONLY" -report "$([ -n "$ONLY" ] || [ "$PEERS" != yes ] || echo "$here/../RUNTIME-TOOLS.md")"
