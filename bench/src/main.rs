@@ -4,6 +4,7 @@
 //! A row is a file in `rows`; it starts what it measures, measures, ends it, and gives [`table::Row`]s.
 //! Start at [`rows::run`]. Load comes from a process of its own (`strata-bench load`), see [`load`].
 
+mod disk;
 mod failure;
 mod figures;
 mod http2;

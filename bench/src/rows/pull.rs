@@ -3,6 +3,7 @@
 use super::{containerd::Containerd, ratio};
 use crate::{
     Options,
+    disk::Disk,
     failure::{Outcome, fail},
     figures::{Samples, short},
     process::Owned,
@@ -10,6 +11,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
+    collections::HashSet,
     fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -51,11 +53,13 @@ pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
     other.push(layers[LAYERS].clone());
     registry.push(folder, &other, "second")?;
     let bytes: u64 = layers[..LAYERS].iter().map(|layer| layer.size).sum();
-    let containerd = Containerd::start(folder).await?;
+    let disk = Disk::make(folder)?;
     let mut times = Times::default();
     for round in 0..ROUNDS {
         times.inflate.push(inflate(&layers[..LAYERS])?);
-        let data = folder.join(format!("data-{round}"));
+        // Nothing is removed between rounds, see [`Disk`].
+        let round = disk.path().join(format!("round-{round}"));
+        let data = round.join("data");
         let ours = |name: &str| {
             let mut command = Command::new(&options.strata);
             command
@@ -68,13 +72,10 @@ pub async fn measure(options: &Options) -> Outcome<Vec<Row>> {
         };
         times.ours.push(ours("first")?);
         times.second.push(ours("second")?);
-        fs::remove_dir_all(&data)?;
-        if let Some(containerd) = &containerd {
+        if let Some(containerd) = Containerd::start(&round).await? {
             let name = registry.name("first");
             let mut pull = containerd.ctr(&["images", "pull", "--plain-http", &name]);
             times.containerd.push(timed(&mut pull)?);
-            // What it holds goes with the last reference, before the next round begins.
-            timed(&mut containerd.ctr(&["images", "rm", "--sync", &name]))?;
         }
     }
     Ok(rows(times, bytes))
@@ -96,7 +97,7 @@ fn rows(times: Times, bytes: u64) -> Vec<Row> {
     let megabytes = bytes / 1_000_000;
     let how = format!(
         "Median of {ROUNDS} rounds in turns, each from nothing: `strata image pull` and `ctr images pull --plain-http` of an \
-         image of {LAYERS} gzip layers, {megabytes} MB in all, of files of this machine, from docker-registry on loopback."
+         image of {LAYERS} gzip layers, {megabytes} MB in all, of files of this machine, from docker-registry on loopback to a fresh ext4."
     );
     let within = ours.median() <= BAR_INFLATE * inflate.median();
     vec![
@@ -174,7 +175,17 @@ fn layers(folder: &Path) -> Outcome<Vec<Layer>> {
         .map(|number| {
             let mut bytes = 0;
             let mut names = String::new();
+            let mut folders = HashSet::new();
             for (size, path) in files.by_ref() {
+                // Builders write a folder before what is in it.
+                let above: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
+                for folder in above
+                    .into_iter()
+                    .rev()
+                    .filter(|folder| folders.insert(folder.to_owned()))
+                {
+                    names.push_str(&format!("{}\n", folder.display()));
+                }
                 names.push_str(path);
                 names.push('\n');
                 bytes += size;

@@ -89,7 +89,7 @@ impl ImageStore {
     }
 
     /// Makes an image of one layer from the tar of a root, compressed or not. Blocking.
-    pub fn import(&self, source: impl Read, options: &ImportOptions) -> Result<Image, ImageError> {
+    pub fn import(&self, source: impl Read + Send, options: &ImportOptions) -> Result<Image, ImageError> {
         let reference = parsed(options.reference.as_deref())?;
         let _adding = self.inner.folder.lock_adding()?;
         let expected = Expected { blob: None, diff: None };

@@ -1,9 +1,10 @@
 //! One streaming pass from a layer's bytes to its files.
 //!
 //! Bytes arrive → digest of the blob → gzip, zstd or nothing → digest of the tar (diff id)
-//! → files. Memory is a few buffers however large the layer is. The compressed bytes are
+//! → files, which another thread writes. Memory is a few buffers however large the layer is. The compressed bytes are
 //! kept beside the files if that is wanted; a layer that arrives plain is compressed then.
 
+use crate::ahead::read_ahead;
 use crate::config::Descriptor;
 use crate::folder::open_root;
 use crate::tar_stream::TarStream;
@@ -84,7 +85,7 @@ impl Blob {
 /// Reads a layer, checks its digests and does with it what the plan says. Blocking.
 ///
 /// On failure what was made is worthless and the caller removes it.
-pub(crate) fn apply<R: Read>(source: R, expected: Expected, plan: &Plan<'_>) -> Result<Applied, ImageError> {
+pub(crate) fn apply<R: Read + Send>(source: R, expected: Expected, plan: &Plan<'_>) -> Result<Applied, ImageError> {
     let name = match expected.blob.or(expected.diff) {
         Some(digest) => digest.to_string(),
         None => "(new)".to_owned(),
@@ -142,7 +143,7 @@ fn same(expected: Digest, found: Digest) -> Result<(), ImageError> {
     }
 }
 
-fn decompress<R: BufRead>(
+fn decompress<R: BufRead + Send>(
     blob: &mut R,
     kind: Compression,
     root: Option<&OwnedFd>,
@@ -166,7 +167,7 @@ pub(crate) fn zstd_decoder<R: BufRead>(source: R) -> io::Result<zstd::stream::re
     Ok(decoder)
 }
 
-fn consume<R: Read>(
+fn consume<R: Read + Send>(
     tar: R,
     root: Option<&OwnedFd>,
     limits: UnpackLimits,
@@ -174,15 +175,23 @@ fn consume<R: Read>(
 ) -> Result<(Unpacked, Digest), UnpackError> {
     let tar_limit = limits.bytes.saturating_add(limits.entries.saturating_mul(2048));
     let mut rest = Hashing::new(tar, tar_limit, copy);
-    let mut unpacked = Unpacked::default();
-    if let Some(root) = root {
-        let mut stream = TarStream::new(rest);
-        unpacked = unpack(root.as_fd(), &mut stream, limits)?;
-        rest = stream.into_source();
-    }
-    io::copy(&mut rest, &mut io::sink()).map_err(UnpackError::Read)?;
+    let unpacked = match root {
+        Some(root) => read_ahead(&mut rest, |ahead| write_files(ahead, root, limits)).map_err(UnpackError::Read)??,
+        None => {
+            io::copy(&mut rest, &mut io::sink()).map_err(UnpackError::Read)?;
+            Unpacked::default()
+        }
+    };
     let diff = rest.finish().map_err(UnpackError::Read)?;
     Ok((unpacked, diff))
+}
+
+/// Unpacks an archive and reads what follows it, which counts for its digest.
+fn write_files(tar: impl Read, root: &OwnedFd, limits: UnpackLimits) -> Result<Unpacked, UnpackError> {
+    let mut stream = TarStream::new(tar);
+    let unpacked = unpack(root.as_fd(), &mut stream, limits)?;
+    io::copy(&mut stream.into_source(), &mut io::sink()).map_err(UnpackError::Read)?;
+    Ok(unpacked)
 }
 
 /// How a stream is compressed.

@@ -9,6 +9,7 @@
 //! (how), `layer.rs` (one streaming pass), `unpack.rs` (the only code that writes what a
 //! stranger sent). `records.rs` shows the layout on disk.
 
+mod ahead;
 mod archive;
 mod builtin;
 mod changes;

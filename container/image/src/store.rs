@@ -163,7 +163,7 @@ impl Inner {
     /// Unpacks a layer from its bytes into its place; with `keep`, its bytes stay too. Blocking.
     ///
     /// A layer whose files are here already is only checked, and kept.
-    pub fn add_layer(&self, source: impl Read, expected: Expected, keep: bool) -> Result<Added, ImageError> {
+    pub fn add_layer(&self, source: impl Read + Send, expected: Expected, keep: bool) -> Result<Added, ImageError> {
         let present = match expected.diff {
             Some(diff) => self.has_layer(&diff.hex())?,
             None => false,

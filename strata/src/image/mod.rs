@@ -276,7 +276,7 @@ async fn save(images: &ImageStore, names: &[String], output: Option<&Path>, form
 
 fn import(images: &ImageStore, source: &Path, options: &ImportOptions) -> Outcome {
     let image = if source == Path::new("-") {
-        images.import(io::stdin().lock(), options)
+        images.import(io::stdin(), options)
     } else {
         let file = File::open(source).during(format!("opening {}", source.display()))?;
         images.import(file, options)
