@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the small program is made of.
-const SOURCES: [&str; 3] = ["base/sys", "container/runtime", "container/shim"];
+const SOURCES: [&str; 4] = ["base/sys", "container/runtime", "container/ttrpc", "container/shim"];
 
 /// Kept from the environment of the outer cargo; everything else of it would confuse the inner one.
 const KEPT: [&str; 12] = [

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::Write,
     os::{fd::AsRawFd, unix::process::CommandExt},
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
@@ -17,6 +18,23 @@ pub fn exec(arguments: &[OsString]) -> Outcome<ExitCode> {
     let path = memory_file()?;
     let error = Command::new(path).arg0("strata-runtime").args(arguments).exec();
     Err(error).during("running the OCI runtime")
+}
+
+/// Names under which this program is the small one.
+const NAMES: [&str; 2] = ["containerd-shim-strata-v2", "strata-runtime"];
+
+/// Becomes the small program when it was called by one of its names, such as a link for containerd.
+pub fn by_name() -> Option<Outcome<ExitCode>> {
+    let mut arguments = std::env::args_os();
+    let called = PathBuf::from(arguments.next()?);
+    let name = called.file_name()?.to_str()?;
+    if !NAMES.contains(&name) {
+        return None;
+    }
+    Some(memory_file().and_then(|path| {
+        let error = Command::new(path).arg0(name).args(arguments).exec();
+        Err(error).during("running the OCI runtime")
+    }))
 }
 
 /// A path under which the program can be executed while this process lives.

@@ -35,14 +35,19 @@ use std::process::ExitCode;
 use strata_shim::Helper;
 
 fn main() -> ExitCode {
+    if let Some(outcome) = embedded::by_name() {
+        return outcome.unwrap_or_else(fail);
+    }
     let cli = Cli::read();
     match run(cli) {
         Ok(code) => code,
-        Err(failure) => {
-            eprintln!("strata: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => fail(failure),
     }
+}
+
+fn fail(failure: failure::Failure) -> ExitCode {
+    eprintln!("strata: {failure}");
+    ExitCode::FAILURE
 }
 
 fn run(cli: Cli) -> Outcome<ExitCode> {

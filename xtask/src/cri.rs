@@ -12,13 +12,25 @@ const OUTPUT: &str = "engine/cri/src/generated/v1.rs";
 const SOURCE: &str = "pkg/apis/runtime/v1/api.proto";
 
 /// A message or an enumeration.
-struct Type {
-    name: String,
+pub(crate) struct Type {
+    pub(crate) name: String,
     is_enum: bool,
     /// A field's declaration, or an enumeration's value, without its number.
     members: Vec<(String, u32)>,
     /// Some field holds a secret.
     secret: bool,
+}
+
+impl Type {
+    /// A message that is described elsewhere.
+    pub(crate) fn foreign(name: &str) -> Self {
+        Type {
+            name: name.to_owned(),
+            is_enum: false,
+            members: Vec::new(),
+            secret: false,
+        }
+    }
 }
 
 /// Writes the structs, or with `--check` compares them with what is checked in.
@@ -28,40 +40,43 @@ pub fn run(context: &Context, arguments: &[String]) -> Result<(), String> {
         [flag] if flag == "--check" => true,
         _ => return Err("usage: generate-cri [--check]".to_owned()),
     };
-    let source = module()?.join(SOURCE);
+    let source = module(&format!("k8s.io/cri-api@{STAGING}"))?.join(SOURCE);
     let text = fs::read_to_string(&source).map_err(|e| format!("{}: {e}", source.display()))?;
     let types = read(&text)?;
     let path = context.root.join(OUTPUT);
-    let text = formatted(&emit(&types)?)?;
+    write(&path, &formatted(&emit(&types)?)?, check)
+}
+
+/// Writes a generated file, or compares it with what is there.
+pub(crate) fn write(path: &Path, text: &str, check: bool) -> Result<(), String> {
+    let name = path.display();
     if check {
-        let old = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let old = fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
         return if old == text {
             Ok(())
         } else {
-            Err(format!("{OUTPUT} is out of date: run cargo xtask generate-cri"))
+            Err(format!("{name} is out of date: run cargo xtask generate-…"))
         };
     }
-    fs::write(&path, &text).map_err(|e| format!("{}: {e}", path.display()))?;
-    println!("{OUTPUT} {} bytes", text.len());
+    fs::write(path, text).map_err(|e| format!("{name}: {e}"))?;
+    println!("{name} {} bytes", text.len());
     Ok(())
 }
 
-fn module() -> Result<std::path::PathBuf, String> {
+/// The folder of a Go module, `name@version`.
+pub(crate) fn module(name: &str) -> Result<std::path::PathBuf, String> {
     let run = Command::new("go").args(["env", "GOMODCACHE"]).output();
     let run = run.map_err(|e| format!("go: {e}"))?;
     let cache = String::from_utf8_lossy(&run.stdout).trim().to_owned();
-    let module = Path::new(&cache).join(format!("k8s.io/cri-api@{STAGING}"));
+    let module = Path::new(&cache).join(name);
     if module.is_dir() {
         return Ok(module);
     }
-    Err(format!(
-        "{} is missing: go mod download k8s.io/cri-api@{STAGING}",
-        module.display()
-    ))
+    Err(format!("{} is missing: go mod download {name}", module.display()))
 }
 
 /// The types in their order; one inside another is put beside it.
-fn read(text: &str) -> Result<Vec<Type>, String> {
+pub(crate) fn read(text: &str) -> Result<Vec<Type>, String> {
     let plain: String = text.lines().fold(String::new(), |mut all, line| {
         all.push_str(line.split("//").next().unwrap_or(line));
         all.push('\n');
@@ -113,6 +128,9 @@ fn read(text: &str) -> Result<Vec<Type>, String> {
 
 fn member(inside: &mut Type, statement: &str) -> Result<(), String> {
     let bad = || format!("cannot read {:?} in {}", statement.trim(), inside.name);
+    if matches!(statement.split_whitespace().next(), Some("reserved" | "option")) {
+        return Ok(());
+    }
     inside.secret |= statement.contains("debug_redact");
     let plain = statement.split('[').next().unwrap_or(statement);
     let (declaration, number) = plain.rsplit_once('=').ok_or_else(bad)?;
@@ -126,14 +144,19 @@ fn emit(types: &[Type]) -> Result<String, String> {
     let mut out = String::from("// Made by `cargo xtask generate-cri`; do not edit.\n\n");
     out.push_str("use std::collections::BTreeMap;\n");
     for kind in types.iter().filter(|kind| !kind.name.starts_with("Windows")) {
-        let written = if kind.is_enum {
-            enumeration(&mut out, kind)
-        } else {
-            message(&mut out, kind, types)?
-        };
-        written.map_err(|e| e.to_string())?;
+        one(&mut out, kind, types)?;
     }
     Ok(out)
+}
+
+/// Appends one type.
+pub(crate) fn one(out: &mut String, kind: &Type, types: &[Type]) -> Result<(), String> {
+    let written = if kind.is_enum {
+        enumeration(out, kind)
+    } else {
+        message(out, kind, types)?
+    };
+    written.map_err(|e| e.to_string())
 }
 
 fn enumeration(out: &mut String, kind: &Type) -> std::fmt::Result {
@@ -206,6 +229,8 @@ fn shape(of: &str, repeated: bool, types: &[Type]) -> Result<(String, String), S
             false => (attribute.to_owned(), plain.to_owned()),
         });
     }
+    // A type of another package is known by its last name.
+    let of = of.rsplit('.').next().unwrap_or(of);
     let known = types.iter().find(|kind| kind.name == of);
     let known = known.ok_or_else(|| format!("no type {of}"))?;
     Ok(match (known.is_enum, repeated) {
@@ -242,7 +267,7 @@ fn snake(name: &str) -> String {
     if out == "type" { "r#type".to_owned() } else { out }
 }
 
-fn formatted(text: &str) -> Result<String, String> {
+pub(crate) fn formatted(text: &str) -> Result<String, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let path = folder.path().join("v1.rs");
     fs::write(&path, text).map_err(|e| e.to_string())?;

@@ -7,6 +7,7 @@ mod golden;
 mod licences;
 mod schema;
 mod tidy;
+mod ttrpc;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +29,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
         name: "generate-cri",
         summary: "write engine/cri/src/generated from the description of the container runtime interface (--check: compare only)",
         run: cri::run,
+    },
+    Subcommand {
+        name: "generate-ttrpc",
+        summary: "write container/ttrpc/src/generated from the descriptions of containerd's shims (--check: compare only)",
+        run: ttrpc::run,
     },
     Subcommand {
         name: "generate-golden",

@@ -117,10 +117,10 @@ fn duration(text: &str) -> Result<Timespec> {
 }
 
 /// The files of one cgroup; what the machine lacks is 0, as its readers expect.
-struct Files<'a>(&'a Cgroup);
+pub(crate) struct Files<'a>(pub(crate) &'a Cgroup);
 
 impl Files<'_> {
-    fn text(&self, controller: &str, name: &str) -> String {
+    pub(crate) fn text(&self, controller: &str, name: &str) -> String {
         let directory = self.0.directory(controller);
         let found = directory.and_then(|directory| file::read_text(&*format!("{directory}/{name}"), FILE_LIMIT).ok());
         let Some(text) = found else { return String::new() };
@@ -128,14 +128,14 @@ impl Files<'_> {
     }
 
     /// `max` is as large as can be.
-    fn number(&self, controller: &str, name: &str) -> u64 {
+    pub(crate) fn number(&self, controller: &str, name: &str) -> u64 {
         match self.text(controller, name).trim() {
             "max" => u64::MAX,
             text => text.parse().unwrap_or(0),
         }
     }
 
-    fn keyed(&self, controller: &str, name: &str) -> Map<String, Value> {
+    pub(crate) fn keyed(&self, controller: &str, name: &str) -> Map<String, Value> {
         let text = self.text(controller, name);
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         pairs
@@ -144,7 +144,7 @@ impl Files<'_> {
     }
 }
 
-fn of(map: &Map<String, Value>, key: &str) -> u64 {
+pub(crate) fn of(map: &Map<String, Value>, key: &str) -> u64 {
     map.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 

@@ -149,7 +149,7 @@ fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> 
 }
 
 /// A container that shared its cgroup would be limited, frozen and killed with the others; a frozen one never begins.
-fn check_unused(layout: &Layout, path: &str) -> Result<()> {
+pub(crate) fn check_unused(layout: &Layout, path: &str) -> Result<()> {
     let cgroup = Cgroup::open(layout, path)?;
     if !cgroup.exists() {
         return Ok(());

@@ -1,16 +1,16 @@
 //! The OCI runtime command line, with runc's commands and flags.
 
 mod console;
-mod events;
+pub(crate) mod events;
 mod execute;
 mod flags;
-mod life;
+pub(crate) mod life;
 mod log;
-mod own_program;
+pub(crate) mod own_program;
 mod processes;
-mod show;
-mod store;
-mod systemd;
+pub(crate) mod show;
+pub(crate) mod store;
+pub(crate) mod systemd;
 mod update;
 
 use alloc::{format, string::String, string::ToString, vec::Vec};

@@ -15,7 +15,7 @@ use strata_sys::{file, process};
 const PROGRAM_LIMIT: usize = 64 << 20;
 
 /// Returns when the program is out of reach; otherwise starts it again.
-pub(super) fn protect(arguments: &[String], environment: &[String]) -> Result<()> {
+pub(crate) fn protect(arguments: &[String], environment: &[String]) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let own = rustix::fs::open("/proc/self/exe", flags, Mode::empty()).context(|| "open /proc/self/exe")?;
     if is_protected(&own) {

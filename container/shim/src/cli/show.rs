@@ -130,11 +130,16 @@ fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
 }
 
 pub(super) fn features(_: &Global, _: &Arguments) -> Result<i32> {
+    print(&features_json()).map(|()| 0)
+}
+
+/// What is supported, as JSON.
+pub(crate) fn features_json() -> String {
     let mut capabilities = String::new();
     for (index, name) in capability::names().iter().enumerate() {
         capabilities += &format!("{}\"CAP_{name}\"", if index == 0 { "" } else { "," });
     }
-    print(&FEATURES.replace("@CAPABILITIES@", &capabilities)).map(|()| 0)
+    FEATURES.replace("@CAPABILITIES@", &capabilities)
 }
 
 /// features.md of the runtime specification.

@@ -61,7 +61,7 @@ pub(super) struct Container {
 }
 
 /// Letters, digits and `_+-.`, but not `.` or `..` alone: it becomes a file name.
-pub(super) fn check_id(id: &str) -> Result<()> {
+pub(crate) fn check_id(id: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
     if id.is_empty() || id.len() > 255 || id == "." || id == ".." || !id.bytes().all(fits) {
         return Err(Error::Invalid(format!("invalid container ID format: {id:?}")));
@@ -102,7 +102,7 @@ pub(super) fn forget(path: &str) -> Result<()> {
 }
 
 /// Reads and checks the configuration in a bundle: it and its text.
-pub(super) fn load_config(path: &str) -> Result<(Spec, Vec<u8>)> {
+pub(crate) fn load_config(path: &str) -> Result<(Spec, Vec<u8>)> {
     let text = match file::read(path, CONFIG_LIMIT) {
         Err(Errno::NOENT) => {
             return Err(Error::NotFound(format!("JSON specification file {path} not found")));

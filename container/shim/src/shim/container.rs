@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use strata_runtime::cgroup::{Cgroup, Layout, MemoryWatch};
 use strata_runtime::seccomp::Filter;
 use strata_runtime::spec::{Process, Spec};
-use strata_runtime::{Context, Created, Creation, Error, Execution, Result, hooks};
+use strata_runtime::{Choices, Context, Created, Creation, Error, Execution, Result, hooks};
 use strata_sys::{file, process, time};
 
 /// Ended further processes that are remembered.
@@ -44,19 +44,35 @@ impl Container {
         layout: &Layout,
         shared_pid: Option<BorrowedFd<'_>>,
     ) -> Result<Self> {
+        Self::create_with(number, spec, layout, shared_pid, Choices::default())
+    }
+
+    pub(super) fn create_with(
+        number: u64,
+        spec: ContainerSpec,
+        layout: &Layout,
+        shared_pid: Option<BorrowedFd<'_>>,
+        choices: Choices,
+    ) -> Result<Self> {
         let path = spec.spec.linux.as_ref().map_or("", |linux| &*linux.cgroups_path);
         if path.is_empty() {
             return Err(Error::Invalid("linux.cgroupsPath is missing".into()));
         }
         let cgroup = Cgroup::create(layout, path)?;
-        let made = Self::make(number, spec, &cgroup, shared_pid);
+        let made = Self::make(number, spec, &cgroup, shared_pid, choices);
         if made.is_err() {
             let _ = cgroup.remove();
         }
         made
     }
 
-    fn make(number: u64, spec: ContainerSpec, cgroup: &Cgroup, shared_pid: Option<BorrowedFd<'_>>) -> Result<Self> {
+    fn make(
+        number: u64,
+        spec: ContainerSpec,
+        cgroup: &Cgroup,
+        shared_pid: Option<BorrowedFd<'_>>,
+        choices: Choices,
+    ) -> Result<Self> {
         let terminal = spec.spec.process.as_ref().is_some_and(|process| process.terminal);
         let (mut streams, ends) = if terminal {
             (
@@ -80,7 +96,7 @@ impl Container {
             filter: filter.as_ref(),
             shared_pid,
             preserve: 0,
-            choices: strata_runtime::Choices::default(),
+            choices,
         })?;
         if let Some(master) = created.terminal.take() {
             streams.set_terminal(master, spec.stdin)?;

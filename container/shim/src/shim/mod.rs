@@ -9,6 +9,7 @@ mod log;
 mod requests;
 mod sandbox;
 mod streams;
+pub(crate) mod task;
 mod users;
 
 use crate::frame;

@@ -351,6 +351,29 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// Attaches a client over its own files: where input comes from, and where output goes. Reading and writing them
+    /// does not block.
+    pub(super) fn connect(&mut self, input: Option<OwnedFd>, outputs: [Option<OwnedFd>; 2]) {
+        let sink = |target: OwnedFd| Sink {
+            target,
+            buffer: Vec::new(),
+        };
+        self.clients.push(Attachment {
+            number: self.next_client,
+            input: input.filter(|_| self.input.is_some()),
+            outputs: outputs.map(|target| target.map(sink)),
+        });
+        self.next_client += 1;
+        self.tidy();
+    }
+
+    /// Whether all output has come to its end and has been handed over.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.outputs.iter().all(Option::is_none) && self.clients.is_empty()
+    }
+}
+
 impl Sink {
     /// Takes output; whether the client is still there.
     fn push(&mut self, text: &[u8]) -> bool {

@@ -13,11 +13,11 @@ use strata_sys::file;
 use strata_sys::process::{self, Child, Fork, ForkOptions};
 
 /// A scope that is held until the container's init lives in it.
-pub(super) struct Scope {
+pub(crate) struct Scope {
     /// The unit's name.
-    pub(super) unit: String,
+    pub(crate) unit: String,
     /// Its path in each hierarchy.
-    pub(super) path: String,
+    pub(crate) path: String,
     _hold: Hold,
 }
 
@@ -54,7 +54,7 @@ impl Drop for Hold {
 }
 
 /// Asks systemd for the scope of a container. Errors: there is one of that name, or no systemd.
-pub(super) fn start(spec: &Spec, id: &str, layout: &Layout) -> Result<Scope> {
+pub(crate) fn start(spec: &Spec, id: &str, layout: &Layout) -> Result<Scope> {
     let linux = spec.linux.as_ref();
     let path = linux.map_or("", |linux| &*linux.cgroups_path);
     let (slice, unit) = names(path, id)?;
@@ -98,7 +98,7 @@ pub(super) fn start(spec: &Spec, id: &str, layout: &Layout) -> Result<Scope> {
 }
 
 /// Ends a unit; one that has ended already is no error.
-pub(super) fn stop(unit: &str) -> Result<()> {
+pub(crate) fn stop(unit: &str) -> Result<()> {
     let mut bus = Bus::connect()?;
     let mut body = Writer::default();
     body.string(unit);
@@ -117,7 +117,7 @@ pub(super) fn stop(unit: &str) -> Result<()> {
 }
 
 /// Tells systemd of new limits, which it would otherwise undo when it is reloaded.
-pub(super) fn update(unit: &str, resources: &Resources, layout: &Layout) -> Result<()> {
+pub(crate) fn update(unit: &str, resources: &Resources, layout: &Layout) -> Result<()> {
     let mut body = Writer::default();
     body.string(unit);
     // Until the next start of the machine.
