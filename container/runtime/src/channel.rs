@@ -25,6 +25,8 @@ pub(crate) struct Channel(OwnedFd);
 pub(crate) enum Word {
     /// To the child: go on.
     Go,
+    /// The network namespace is there, attached; move links into it and say go.
+    Links,
     /// The namespaces are there; run the hooks of the runtime and say go.
     Hooks,
     /// The process was made by a helper process: its id, and its pidfd attached. To the child: its id outside.
@@ -48,6 +50,7 @@ impl Channel {
         match word {
             Word::Go => bytes.push(b'G'),
             Word::Hooks => bytes.push(b'H'),
+            Word::Links => bytes.push(b'L'),
             Word::Terminal => bytes.push(b'T'),
             Word::Ready => bytes.push(b'R'),
             Word::Process(pid) => {
@@ -88,6 +91,7 @@ impl Channel {
             [] => return Ok(None),
             b"G" => Word::Go,
             b"H" => Word::Hooks,
+            b"L" => Word::Links,
             b"T" => Word::Terminal,
             b"R" => Word::Ready,
             [b'P', a, b, c, d] => Word::Process(i32::from_ne_bytes([*a, *b, *c, *d])),

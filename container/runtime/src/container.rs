@@ -3,13 +3,13 @@
 use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Word};
 use crate::error::{Context, Error, Result};
-use crate::hooks;
 use crate::init::{self, Further, Init, Streams, Target};
 use crate::namespaces::{Plan, flag};
 use crate::root::Entering;
 use crate::seccomp::Filter;
 use crate::sources;
 use crate::spec::{Linux, NamespaceKind, Process, Resources, Rootfs, Spec};
+use crate::{hooks, label, net_devices, program};
 use alloc::{format, string::String};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use strata_sys::process::{self, Child, Fork, ForkOptions};
@@ -58,13 +58,24 @@ pub struct Created {
     pub child: Child,
     /// Master of its terminal.
     pub terminal: Option<OwnedFd>,
-    channel: Channel,
+    /// To a process that is being set up.
+    channel: Option<Channel>,
 }
 
 impl Created {
+    /// A process that others have made and that runs already.
+    pub fn begun(child: Child, terminal: Option<OwnedFd>) -> Self {
+        Created {
+            child,
+            terminal,
+            channel: None,
+        }
+    }
+
     /// Waits until the program has begun, after the gate was opened. Errors: why it could not.
     pub fn await_program(&self) -> Result<()> {
-        match self.channel.hear()? {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        match channel.hear()? {
             None => Ok(()),
             Some((Word::Failed(error), _)) => Err(error),
             Some(_) => Err(Error::State("the container's init said something unexpected".into())),
@@ -88,12 +99,8 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
         }
     };
     let plan = Plan::new(linux, creation.shared_pid)?;
+    check_namespaces(spec, &plan)?;
     let entering = entering(linux, &plan, creation.choices)?;
-    if !spec.hostname.is_empty() && !plan.has(NamespaceKind::Uts) {
-        return Err(Error::Invalid(
-            "unable to set hostname without a private UTS namespace".into(),
-        ));
-    }
     let entry = creation.cgroup.entry()?;
     let resources = linux.and_then(|linux| linux.resources.as_ref());
     if let Some(resources) = resources {
@@ -128,26 +135,46 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
     let before = (entering == Entering::Chroot).then(|| top_mount(rootfs.target()));
     let child = fork_init(&init, &ours, &theirs)?;
     drop(theirs);
-    let created = Created {
-        child,
-        terminal: None,
-        channel: ours,
-    };
-    let outcome = guard(created, |created| {
-        if plan.makes(NamespaceKind::User) {
-            plan.map_ids(created.child.pid)?;
-            created.channel.say(&Word::Go, &[])?;
-        }
-        if let Some(resources) = resources {
-            creation.cgroup.apply(resources)?;
-        }
-        adjust_oom_score(created.child.pid, target_process)?;
-        await_ready(created, &creation)
+    let outcome = guard(child, ours, |created, channel| {
+        set_up(created, channel, &creation, &plan, target_process)
     });
     if outcome.is_err() && before.is_some_and(|before| before != top_mount(rootfs.target())) {
         leave_root(rootfs.target());
     }
     outcome
+}
+
+/// Does from outside what the init cannot do itself, until it waits at the gate.
+fn set_up(
+    created: &mut Created,
+    channel: &Channel,
+    creation: &Creation<'_>,
+    plan: &Plan,
+    process: &Process,
+) -> Result<()> {
+    if plan.makes(NamespaceKind::User) {
+        plan.map_ids(created.child.pid)?;
+        channel.say(&Word::Go, &[])?;
+    }
+    let linux = creation.spec.linux.as_ref();
+    if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
+        creation.cgroup.apply(resources)?;
+    }
+    adjust_oom_score(created.child.pid, process)?;
+    await_ready(created, channel, creation)
+}
+
+/// Errors: something is asked for that needs a namespace of the container's own.
+fn check_namespaces(spec: &Spec, plan: &Plan) -> Result<()> {
+    if !spec.hostname.is_empty() && !plan.has(NamespaceKind::Uts) {
+        return Err(Error::Invalid(
+            "unable to set hostname without a private UTS namespace".into(),
+        ));
+    }
+    match &spec.linux {
+        Some(linux) => net_devices::check(&linux.net_devices, plan.has(NamespaceKind::Network)),
+        None => Ok(()),
+    }
 }
 
 /// How the new root is entered. Errors: what cannot be done to the caller's own mounts.
@@ -214,9 +241,13 @@ fn fork_init(init: &Init<'_>, ours: &Channel, theirs: &Channel) -> Result<Child>
 }
 
 /// Runs `f`; when it fails, so does the process.
-fn guard(mut created: Created, f: impl FnOnce(&mut Created) -> Result<()>) -> Result<Created> {
-    match f(&mut created) {
-        Ok(()) => Ok(created),
+fn guard(child: Child, channel: Channel, f: impl FnOnce(&mut Created, &Channel) -> Result<()>) -> Result<Created> {
+    let mut created = Created::begun(child, None);
+    match f(&mut created, &channel) {
+        Ok(()) => {
+            created.channel = Some(channel);
+            Ok(created)
+        }
         Err(error) => {
             let _ = process::signal(&created.child.pidfd, libc::SIGKILL);
             let _ = process::reap(created.child.pid);
@@ -225,14 +256,19 @@ fn guard(mut created: Created, f: impl FnOnce(&mut Created) -> Result<()>) -> Re
     }
 }
 
-fn await_ready(created: &mut Created, creation: &Creation<'_>) -> Result<()> {
+fn await_ready(created: &mut Created, channel: &Channel, creation: &Creation<'_>) -> Result<()> {
     loop {
-        match created.channel.hear()? {
+        match channel.hear()? {
             Some((Word::Ready, _)) => return Ok(()),
             Some((Word::Terminal, mut descriptors)) if descriptors.len() == 1 => created.terminal = descriptors.pop(),
+            Some((Word::Links, mut descriptors)) if descriptors.len() == 1 => {
+                let devices = creation.spec.linux.iter().flat_map(|linux| &linux.net_devices);
+                net_devices::move_all(devices, &descriptors.remove(0))?;
+                channel.say(&Word::Go, &[])?;
+            }
             Some((Word::Hooks, _)) => {
                 run_runtime_hooks(creation, created.child.pid)?;
-                created.channel.say(&Word::Go, &[])?;
+                channel.say(&Word::Go, &[])?;
             }
             Some((Word::Failed(error), _)) => return Err(error),
             Some(_) => return Err(Error::State("the container's init said something unexpected".into())),
@@ -282,35 +318,10 @@ pub struct Execution<'a> {
 /// The calling process must have one thread. Errors leave no process behind.
 pub fn execute(execution: Execution<'_>) -> Result<Created> {
     let linux = execution.spec.linux.as_ref();
-    check_process(execution.process)?;
+    check_process(execution.process, linux)?;
     let entry = execution.cgroup.entry()?;
-    let mut namespaces = 0;
-    let lists = |kind| linux.is_some_and(|linux| linux.namespaces.iter().any(|entry| entry.kind == kind));
-    let own_mounts = linux.is_none() || lists(NamespaceKind::Mount);
-    let root = if own_mounts {
-        namespaces |= flag(NamespaceKind::Mount);
-        None
-    } else {
-        let pid = process::of_pidfd(execution.init).context(|| "find the container's init")?;
-        Some(file::open_directory(&*format!("/proc/{pid}/root")).context(|| "open the container's root")?)
-    };
     let listener = execution.filter.map_or(Ok(None), Filter::connect)?;
-    for kind in [
-        NamespaceKind::Pid,
-        NamespaceKind::Network,
-        NamespaceKind::Ipc,
-        NamespaceKind::Uts,
-        NamespaceKind::Cgroup,
-    ] {
-        // Without privileges only those of the own user namespace can be joined; the others are shared anyway.
-        if rustix::process::geteuid().is_root() || lists(kind) {
-            namespaces |= flag(kind);
-        }
-    }
-    // The own user namespace cannot be joined again.
-    if lists(NamespaceKind::User) {
-        namespaces |= flag(NamespaceKind::User);
-    }
+    let (namespaces, root) = to_join(linux, execution.init)?;
     let (ours, theirs) = Channel::pair()?;
     let further = Further {
         init: execution.init,
@@ -335,19 +346,14 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
     };
     let child = fork_further(&further, &ours, &theirs)?;
     drop(theirs);
-    let created = Created {
-        child,
-        terminal: None,
-        channel: ours,
-    };
-    guard(created, |created| {
+    guard(child, ours, |created, channel| {
         if listener.is_some() {
             // Inside it cannot know which process it is outside.
-            created.channel.say(&Word::Process(created.child.pid), &[])?;
+            channel.say(&Word::Process(created.child.pid), &[])?;
         }
         adjust_oom_score(created.child.pid, execution.process)?;
         loop {
-            match created.channel.hear()? {
+            match channel.hear()? {
                 None => return Ok(()),
                 Some((Word::Terminal, mut descriptors)) if descriptors.len() == 1 => {
                     created.terminal = descriptors.pop();
@@ -357,6 +363,50 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
             }
         }
     })
+}
+
+/// Which of the init's namespaces a further process joins, and its root directory where these do not lead there.
+fn to_join(linux: Option<&Linux>, init: BorrowedFd<'_>) -> Result<(u64, Option<OwnedFd>)> {
+    let lists = |kind| linux.is_some_and(|linux| linux.namespaces.iter().any(|entry| entry.kind == kind));
+    let pid = || process::of_pidfd(init).context(|| "find the container's init");
+    let (mut namespaces, mut root) = (0, None);
+    if linux.is_none() || lists(NamespaceKind::Mount) {
+        namespaces |= flag(NamespaceKind::Mount);
+    } else {
+        let path = format!("/proc/{}/root", pid()?);
+        root = Some(file::open_directory(&*path).context(|| "open the container's root")?);
+    }
+    for kind in [
+        NamespaceKind::Pid,
+        NamespaceKind::Network,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Cgroup,
+    ] {
+        // Without privileges only those of the own user namespace can be joined; the others are shared anyway.
+        if rustix::process::geteuid().is_root() || lists(kind) {
+            namespaces |= flag(kind);
+        }
+    }
+    // A restored container has clocks of its own, whatever its configuration says.
+    if lists(NamespaceKind::Time) || has_own_clocks(pid()?) {
+        namespaces |= flag(NamespaceKind::Time);
+    }
+    // The own user namespace cannot be joined again.
+    if lists(NamespaceKind::User) {
+        namespaces |= flag(NamespaceKind::User);
+    }
+    Ok((namespaces, root))
+}
+
+/// Whether a process is in another time namespace than this one. Who may not look has none to join.
+fn has_own_clocks(pid: i32) -> bool {
+    use rustix::fs::{AtFlags, CWD};
+    let inode = |path: &str| rustix::fs::statat(CWD, path, AtFlags::empty()).map(|stat| stat.st_ino);
+    match (inode("/proc/self/ns/time"), inode(&format!("/proc/{pid}/ns/time"))) {
+        (Ok(own), Ok(other)) => own != other,
+        _ => false,
+    }
 }
 
 /// A further process. The one that joins the namespaces is never seen in them: what it still has of the host is out of
@@ -407,25 +457,23 @@ fn check(spec: &Spec) -> Result<&Process> {
         .process
         .as_ref()
         .ok_or_else(|| Error::Invalid("process property must not be empty".into()))?;
-    check_process(process)?;
     let linux = spec.linux.as_ref();
+    check_process(process, linux)?;
     if linux.is_some_and(|linux| linux.intel_rdt.is_some()) {
         return Err(Error::Invalid("linux.intelRdt is not supported".into()));
-    }
-    if linux.is_some_and(|linux| !linux.net_devices.is_empty()) {
-        return Err(Error::Invalid("linux.netDevices is not supported".into()));
     }
     Ok(process)
 }
 
-fn check_process(process: &Process) -> Result<()> {
+fn check_process(process: &Process, linux: Option<&Linux>) -> Result<()> {
     if process.args.is_empty() {
         return Err(Error::Invalid("args must not be empty".into()));
     }
     if !process.cwd.starts_with('/') {
         return Err(Error::Invalid("Cwd must be an absolute path".into()));
     }
-    Ok(())
+    program::check_environment(&process.env)?;
+    label::check(process, linux)
 }
 
 fn root_path(spec: &Spec, bundle: &str) -> Result<String> {

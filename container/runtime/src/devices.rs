@@ -8,7 +8,10 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use strata_sys::file::Missing;
 use strata_sys::{Errno, file, mount};
 
-/// Character devices that every container has: name, major and minor number.
+/// Names below /dev of the character devices that every container has.
+pub const STANDARD_DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// They with their major and minor numbers.
 const STANDARD: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -106,6 +109,39 @@ fn bind(directory: BorrowedFd<'_>, name: &str, host_path: &str) -> Result<()> {
     let tree = mount::clone_tree(CWD, host_path, false).context(|| format!("bind device {host_path}"))?;
     let target = file::make_in_root(directory, name, Missing::File).context(|| format!("bind device {host_path}"))?;
     mount::attach(&tree, &target).context(|| format!("bind device {host_path}"))
+}
+
+/// Takes the container's own /dev/null where a standard stream is the host's: nothing of the host's file systems stays
+/// open, and a checkpoint finds the file. To be called inside the new root.
+pub(crate) fn reopen_null() {
+    let number = makedev(1, 3);
+    let is_null = |stat: &rustix::fs::Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == number
+    };
+    let standard = [0, 1, 2].map(|stream| {
+        // SAFETY: the standard streams stay open.
+        let stream = unsafe { BorrowedFd::borrow_raw(stream) };
+        rustix::fs::fstat(stream).is_ok_and(|stat| is_null(&stat))
+    });
+    if standard == [false; 3] {
+        return;
+    }
+    // An image may have no such file, or something else there: then the host's stays.
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Ok(path) = rustix::fs::open("/dev/null", flags | OFlags::PATH, Mode::empty()) else {
+        return;
+    };
+    if !rustix::fs::fstat(&path).is_ok_and(|stat| is_null(&stat)) {
+        return;
+    }
+    let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+        return;
+    };
+    let _ = (
+        standard[0].then(|| rustix::stdio::dup2_stdin(&null)),
+        standard[1].then(|| rustix::stdio::dup2_stdout(&null)),
+    );
+    let _ = standard[2].then(|| rustix::stdio::dup2_stderr(&null));
 }
 
 /// Puts a terminal's slave at /dev/console; to be called inside the new root.

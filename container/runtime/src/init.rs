@@ -8,7 +8,7 @@ use crate::root::{self, Entering, NewRoot};
 use crate::seccomp::{Filter, Listener};
 use crate::spec::{Linux, NamespaceKind, Process, Rootfs, Spec};
 use crate::user::{self, Identity};
-use crate::{devices, hooks, program, rootless, scheduling, sources};
+use crate::{devices, hooks, label, program, rootless, scheduling, sources};
 use alloc::{ffi::CString, format, string::String, vec::Vec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode};
@@ -121,6 +121,16 @@ impl Init<'_> {
             .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
             .context(|| "setsid")?;
         self.target.join_keyring()?;
+        if self
+            .spec
+            .linux
+            .as_ref()
+            .is_some_and(|linux| !linux.net_devices.is_empty())
+        {
+            let network = namespace::open_own("net").context(|| "open the network namespace")?;
+            channel.say(&Word::Links, &[network.as_fd()])?;
+            channel.await_go()?;
+        }
         self.configure_namespaces()?;
         let linux = self.spec.linux.as_ref();
         let sources = sources::open(self.spec, self.bundle, self.mapped)?;
@@ -130,7 +140,9 @@ impl Init<'_> {
         }
         // A read-only root without the directory fails at chdir, with the right message.
         let _ = file::make_in_root(root.directory(), &self.target.process.cwd, file::Missing::Directory);
-        let null = mount::clone_tree(CWD, "/dev/null", false).ok();
+        let null = mount::clone_tree(CWD, "/dev/null", false)
+            .and_then(|null| mount::set_propagation(&null, mount::Propagation::Private, false).map(|()| null))
+            .ok();
         self.run_hooks(channel)?;
         let readonly = self.spec.root.as_ref().is_some_and(|root| root.readonly);
         root.enter(readonly, self.entering)?;
@@ -287,9 +299,11 @@ impl Target<'_> {
     fn prepare(&self, channel: &Channel, console: bool, notice: Option<String>) -> Result<Prepared> {
         let process = self.process;
         self.connect_streams(channel, console)?;
+        devices::reopen_null();
         scheduling::apply(process, self.linux)?;
         let identity = user::resolve(&process.user)?;
         own_streams(&identity);
+        label::confine(&process.apparmor_profile)?;
         // Some can only be entered as root, others (on a file server) only as the user.
         let entered = enter_directory(&process.cwd);
         let last = self.drop_privileges(&identity)?;

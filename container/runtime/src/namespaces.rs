@@ -194,7 +194,7 @@ impl Plan {
 }
 
 /// The lines of a uid_map or gid_map.
-pub(crate) fn id_map(mappings: &[IdMapping]) -> String {
+pub fn id_map(mappings: &[IdMapping]) -> String {
     let mut map = String::new();
     for mapping in mappings {
         let _ = writeln!(map, "{} {} {}", mapping.container_id, mapping.host_id, mapping.size);

@@ -1,15 +1,15 @@
 //! Finding the program to run, with the messages that users of container tools know.
 
 use crate::error::{Error, Result};
-use alloc::{ffi::CString, format, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, ffi::CString, format, string::String, vec::Vec};
 use rustix::fs::{Access, AtFlags, CWD, FileType};
 use strata_sys::{Errno, describe};
 
 /// What a shell without PATH searches.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The path of `name` as execvp would find it, seen by the calling process.
-pub(crate) fn find(name: &str, environment: &[String]) -> Result<CString> {
+/// The path of `name` as execvp would find it with this environment, seen by the calling process.
+pub fn find(name: &str, environment: &[String]) -> Result<CString> {
     let failure = |why: &str| Error::Command(format!("exec: \"{name}\": {why}"));
     if name.is_empty() {
         return Err(failure("executable file not found in $PATH"));
@@ -64,11 +64,51 @@ pub(crate) fn c_strings(list: &[String]) -> Result<Vec<CString>> {
         .map_err(|_| Error::Invalid("an argument or variable holds a NUL byte".into()))
 }
 
-/// The environment with HOME added when it is missing.
+/// Errors: an entry without a name or value, which programs would not find.
+pub(crate) fn check_environment(variables: &[String]) -> Result<()> {
+    match variables.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
+        Some(entry) => Err(Error::Invalid(format!("invalid environment variable: {entry:?}"))),
+        None => Ok(()),
+    }
+}
+
+/// The environment with HOME added when it is missing. Of a name given twice the last value counts, which is the one
+/// that programs would not find.
 pub(crate) fn environment(variables: &[String], home: &str) -> Vec<String> {
-    let mut variables = variables.to_vec();
+    let name = |entry: &str| entry.split('=').next().map_or(0, str::len);
+    let mut last = BTreeMap::new();
+    for (at, entry) in variables.iter().enumerate() {
+        last.insert(&entry[..name(entry)], at);
+    }
+    let counts = |(at, entry): &(usize, &String)| last.get(&entry[..name(entry)]) == Some(at);
+    let kept = variables.iter().enumerate().filter(counts);
+    let mut variables: Vec<String> = kept.map(|(_, entry)| entry.clone()).collect();
     if !variables.iter().any(|variable| variable.starts_with("HOME=")) {
         variables.push(format!("HOME={}", if home.is_empty() { "/" } else { home }));
     }
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[&str]) -> Vec<String> {
+        entries.iter().map(|entry| (*entry).into()).collect()
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts_and_home_is_there() {
+        let found = environment(&list(&["A=1", "B=2", "A=3", "AB=4"]), "/root");
+        assert_eq!(found, list(&["B=2", "A=3", "AB=4", "HOME=/root"]));
+        assert_eq!(environment(&list(&["HOME=/x"]), "/root"), list(&["HOME=/x"]));
+    }
+
+    #[test]
+    fn entries_without_a_name_or_value_are_refused() {
+        assert!(check_environment(&list(&["A=", "B=x=y"])).is_ok());
+        for bad in ["A", "=x", ""] {
+            assert!(check_environment(&list(&[bad])).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::namespaces::{Plan, id_map};
 use crate::options::{self, Options};
 use crate::spec::{IdMapping, Linux, Mount, NamespaceKind, Spec};
 use alloc::{format, string::String, vec::Vec};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use strata_sys::mount::{self, Propagation};
 use strata_sys::process::{self, Fork, ForkOptions};
@@ -27,6 +27,7 @@ pub(crate) enum Source {
 /// only there the file systems are its own; the process that mounts them inherits them.
 pub(crate) fn open_mapped(spec: &Spec, bundle: &str, plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     let linux = spec.linux.as_ref();
+    let mut made = Mappings::default();
     spec.mounts
         .iter()
         .map(|entry| {
@@ -46,9 +47,9 @@ pub(crate) fn open_mapped(spec: &Spec, bundle: &str, plan: &Plan) -> Result<Vec<
                 return Err(Error::Invalid(format!("{}: only binds can be mapped", what())));
             }
             let tree = mount::clone_tree(CWD, &bind_path(entry, bundle), options.recursive).context(what)?;
-            let users = user_namespace(entry, linux, plan)
-                .and_then(|users| users.ok_or_else(|| Error::Invalid(format!("{}: no mappings are given", what()))))?;
-            mount::map_ids(&tree, &users, options.mapped == Some(true)).context(what)?;
+            let users = made.user_namespace(entry, linux, plan)?;
+            let users = users.ok_or_else(|| Error::Invalid(format!("{}: no mappings are given", what())))?;
+            mount::map_ids(&tree, users, options.mapped == Some(true)).context(what)?;
             Ok(Some(tree))
         })
         .collect()
@@ -86,30 +87,53 @@ fn bind_path(entry: &Mount, bundle: &str) -> String {
     }
 }
 
-/// One with the mount's own mappings, or else the container's.
-fn user_namespace(entry: &Mount, linux: Option<&Linux>, plan: &Plan) -> Result<Option<OwnedFd>> {
-    if !entry.uid_mappings.is_empty() && !entry.gid_mappings.is_empty() {
-        return make_user_namespace(&entry.uid_mappings, &entry.gid_mappings).map(Some);
-    }
-    if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
-        return Err(Error::Invalid(
-            "an id-mapped mount needs both uidMappings and gidMappings".into(),
-        ));
-    }
-    if let Some(joined) = plan.joined(NamespaceKind::User) {
-        let copy = rustix::io::fcntl_dupfd_cloexec(joined, 0).context(|| "duplicate a descriptor")?;
-        return Ok(Some(copy));
-    }
-    match linux {
-        Some(linux) if plan.makes(NamespaceKind::User) => {
-            make_user_namespace(&linux.uid_mappings, &linux.gid_mappings).map(Some)
+/// User namespaces that were made to map ids, one for each mapping of users and groups.
+#[derive(Default)]
+struct Mappings(Vec<([String; 2], OwnedFd)>);
+
+impl Mappings {
+    /// One with the mount's own mappings, or else the container's.
+    fn user_namespace<'a>(
+        &'a mut self,
+        entry: &Mount,
+        linux: Option<&Linux>,
+        plan: &'a Plan,
+    ) -> Result<Option<BorrowedFd<'a>>> {
+        if !entry.uid_mappings.is_empty() && !entry.gid_mappings.is_empty() {
+            return self.make(&entry.uid_mappings, &entry.gid_mappings).map(Some);
         }
-        _ => Ok(None),
+        if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
+            return Err(Error::Invalid(
+                "an id-mapped mount needs both uidMappings and gidMappings".into(),
+            ));
+        }
+        if let Some(joined) = plan.joined(NamespaceKind::User) {
+            return Ok(Some(joined.as_fd()));
+        }
+        match linux {
+            Some(linux) if plan.makes(NamespaceKind::User) => {
+                self.make(&linux.uid_mappings, &linux.gid_mappings).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn make(&mut self, uids: &[IdMapping], gids: &[IdMapping]) -> Result<BorrowedFd<'_>> {
+        let maps = [id_map(uids), id_map(gids)];
+        let at = match self.0.iter().position(|(known, _)| *known == maps) {
+            Some(at) => at,
+            None => {
+                let made = make_user_namespace(&maps)?;
+                self.0.push((maps, made));
+                self.0.len() - 1
+            }
+        };
+        Ok(self.0[at].1.as_fd())
     }
 }
 
 /// A user namespace that nobody lives in: it stays as long as its descriptor.
-fn make_user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
+fn make_user_namespace([uids, gids]: &[String; 2]) -> Result<OwnedFd> {
     let what = || "make a user namespace for an id-mapped mount";
     let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(what)?;
     let options = ForkOptions {
@@ -127,14 +151,12 @@ fn make_user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd
     };
     drop(wait);
     let made = (|| {
-        for (name, map) in [("uid_map", id_map(uids)), ("gid_map", id_map(gids))] {
+        for (name, map) in [("uid_map", uids), ("gid_map", gids)] {
             file::write(&*format!("/proc/{}/{name}", child.pid), map.as_bytes()).context(what)?;
         }
         namespace::open(&format!("/proc/{}/ns/user", child.pid)).context(what)
     })();
     drop(go);
     process::reap(child.pid).context(what)?;
-    let namespace: OwnedFd = made?;
-    debug_assert!(rustix::fs::fstat(namespace.as_fd()).is_ok());
-    Ok(namespace)
+    made
 }

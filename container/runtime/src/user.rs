@@ -22,7 +22,20 @@ pub(crate) struct Identity {
 pub(crate) fn resolve(user: &User) -> Result<Identity> {
     let passwd = read("/etc/passwd")?;
     let group = read("/etc/group")?;
-    look_up(user, &passwd, &group)
+    let identity = look_up(user, &passwd, &group)?;
+    check(&identity)?;
+    Ok(identity)
+}
+
+/// Errors: a number that is no id. The kernel takes the last one for "as it is", which is root.
+fn check(identity: &Identity) -> Result<()> {
+    let mut ids = [identity.uid, identity.gid]
+        .into_iter()
+        .chain(identity.groups.iter().copied());
+    if ids.all(|id| id <= i32::MAX as u32) {
+        return Ok(());
+    }
+    Err(Error::Command("uids and gids must be in range 0-2147483647".into()))
 }
 
 /// The content of one of the container's files; a missing one is empty, and what is no regular file is not read.
@@ -183,6 +196,18 @@ mod tests {
         let error = look_up(&user("nobody"), PASSWD, GROUP).unwrap_err();
         assert!(std::format!("{error}").contains("unable to find user nobody"));
         assert!(look_up(&user("web:nogroup"), PASSWD, GROUP).is_err());
+    }
+
+    #[test]
+    fn numbers_that_are_no_ids_are_refused_wherever_they_come_from() {
+        let passwd = "last:x:4294967295:0::/:\nlate:x:1:4294967295::/:\n";
+        for name in ["4294967295", "2147483648", "1:4294967295", "last", "late"] {
+            assert!(check(&look_up(&user(name), passwd, "").unwrap()).is_err(), "{name}");
+        }
+        for name in ["4294967296", "-1", "1:-1"] {
+            assert!(look_up(&user(name), passwd, "").is_err(), "{name}");
+        }
+        assert!(check(&look_up(&user("2147483647"), passwd, "").unwrap()).is_ok());
     }
 
     #[test]

@@ -461,15 +461,3 @@ fn what_is_limited_by_a_missing_controller_is_refused() {
         assert!(code != 0 && error.contains("needs cgroup v1"), "{error}");
     }
 }
-
-#[test]
-fn what_is_not_supported_says_so_whatever_its_flags() {
-    let ground = Ground::new();
-    for arguments in [&["checkpoint", "--image-path", "x", "c"][..], &["restore", "c"]] {
-        let output = ground.call(arguments);
-        assert!(
-            error(&output).contains("checkpoint and restore are not supported"),
-            "{output:?}"
-        );
-    }
-}

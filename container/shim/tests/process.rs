@@ -87,14 +87,70 @@ fn a_further_process_runs_on_the_cpus_it_was_given() {
 #[test]
 fn what_cannot_be_given_is_refused_by_name() {
     let ground = Ground::new();
-    for (member, value) in [
-        ("intelRdt", json!({"closID": "x"})),
-        ("netDevices", json!({"eth9": {}})),
+    let refused = |expected: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let (_, error, code) = ground.run(&["true"], |config| change(config));
+        assert!(code != 0 && error.contains(expected), "{expected}: {error}");
+        assert!(!ground.path("state/c").exists());
+    };
+    refused("linux.intelRdt is not supported", &|config| {
+        config["linux"]["intelRdt"] = json!({"closID": "x"});
+    });
+    // A label that would not be enforced.
+    refused("selinux label", &|config| {
+        config["process"]["selinuxLabel"] = "system_u:system_r:x_t:s0".into();
+    });
+    refused("selinux label", &|config| config["linux"]["mountLabel"] = "x".into());
+    refused("apparmor", &|config| {
+        config["process"]["apparmorProfile"] = "nowhere".into()
+    });
+    refused("invalid environment variable", &|config| {
+        config["process"]["env"] = json!(["A"])
+    });
+    // What the kernel takes for "as it is", which is root.
+    for user in [
+        json!({"uid": 4_294_967_295_u32}),
+        json!({"gid": 4_294_967_295_u32}),
+        json!({"uid": 1, "additionalGids": [4_294_967_295_u32]}),
     ] {
-        let (_, error, code) = ground.run(&["true"], |config| config["linux"][member] = value);
-        assert!(
-            code != 0 && error.contains(&format!("linux.{member} is not supported")),
-            "{error}"
+        refused("uids and gids must be in range", &|config| {
+            config["process"]["user"] = user.clone()
+        });
+    }
+}
+
+#[test]
+fn a_further_process_that_nobody_could_be_told_of_does_not_stay() {
+    let ground = Ground::new();
+    ground.write_config(&["sleep", "1000"], |_| {});
+    for command in [&["create", "c"][..], &["start", "c"]] {
+        assert!(ground.call(command).status.success());
+    }
+    let output = ground.call(&["exec", "--detach", "--pid-file", "/nowhere/pid", "c", "sleep", "999"]);
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
+    let processes = ground.call(&["ps", "c"]);
+    assert!(
+        !String::from_utf8_lossy(&processes.stdout).contains("999"),
+        "{processes:?}"
+    );
+    for arguments in [
+        &["exec", "--console-socket", "/x", "c", "true"][..],
+        &["exec", "-t", "--console-socket", "/x", "c", "true"],
+    ] {
+        let output = ground.call(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("cannot use console socket"), "{output:?}");
+    }
+    // Of a name given twice the last value is found.
+    let output = ground.call(&["exec", "--env", "PATH=/nowhere", "c", "sleep", "0"]);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("not found in $PATH"),
+        "{output:?}"
+    );
+    for user in ["4294967295", "0:4294967295", "-1", "99999999999"] {
+        assert_eq!(
+            ground.call(&["exec", "--user", user, "c", "true"]).status.code(),
+            Some(255),
+            "{user}"
         );
     }
 }

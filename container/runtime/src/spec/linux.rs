@@ -29,7 +29,7 @@ pub struct Linux {
     pub masked_paths: Vec<String>,
     /// Paths made read-only.
     pub readonly_paths: Vec<String>,
-    /// SELinux mount label; ignored on kernels without it.
+    /// SELinux mount label; refused.
     pub mount_label: String,
     /// Offsets of a new time namespace by clock (`monotonic`, `boottime`).
     pub time_offsets: BTreeMap<String, TimeOffset>,
@@ -39,7 +39,7 @@ pub struct Linux {
     pub memory_policy: Option<MemoryPolicy>,
     /// Cache and bandwidth allocation; refused, as no supported machine has been seen with it.
     pub intel_rdt: Option<IntelRdt>,
-    /// Links of the host to move into the container's network namespace, by their present name; refused.
+    /// Links of the host to move into the container's network namespace, by their present name.
     pub net_devices: BTreeMap<String, NetDevice>,
 }
 
@@ -68,7 +68,7 @@ pub struct IntelRdt {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NetDevice {
-    /// Its name inside; empty keeps it.
+    /// Its name inside; empty keeps it, and the kernel puts a number for `%d`.
     pub name: String,
 }
 

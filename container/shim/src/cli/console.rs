@@ -1,5 +1,6 @@
 //! Terminals of the command line: handing a master over, and sitting in front of one.
 
+use super::notify::Relay;
 use alloc::vec::Vec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +8,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use strata_runtime::{Context, Error, Result};
+use strata_runtime::{Context, Result};
 use strata_sys::process::{self, Child};
 use strata_sys::{Errno, file, signal, terminal};
 
@@ -32,8 +33,9 @@ pub(super) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
         .context(|| "send the terminal to the console socket")
 }
 
-/// Waits for a process in the foreground: signals are passed on, its terminal is shown. Its exit code.
-pub(super) fn supervise(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
+/// Waits for a process in the foreground: signals are passed on, its terminal is shown, and that it is ready is told.
+/// Its exit code.
+pub(super) fn supervise(child: &Child, master: Option<OwnedFd>, relay: Option<Relay>) -> Result<i32> {
     let mut set = 0;
     for number in 1..=signal::LAST {
         if !matches!(
@@ -46,7 +48,7 @@ pub(super) fn supervise(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
     signal::set_blocked(set).context(|| "block signals")?;
     let signals = signal::descriptor(set).context(|| "signalfd")?;
     let raw = master.as_ref().map(Raw::enter);
-    let code = follow(child, &signals, master.as_ref())?;
+    let code = follow(child, &signals, master.as_ref(), relay)?;
     drop(raw);
     Ok(code)
 }
@@ -54,44 +56,32 @@ pub(super) fn supervise(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
 /// Bytes copied at a time.
 const CHUNK: usize = 16 << 10;
 
-fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>) -> Result<i32> {
-    let mut input_open = true;
+fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>, mut relay: Option<Relay>) -> Result<i32> {
+    let mut input_open = master.is_some();
     let mut output_open = master.is_some();
     loop {
         // First: it may have ended before its signal could be read.
-        while let Ok(Some((pid, status))) = process::reap_any() {
-            if pid == child.pid {
-                while let Some(master) = master
-                    && output_open
-                {
-                    output_open = copy(master.as_fd(), strata_sys::stream::output());
-                }
-                return Ok(status.code());
-            }
+        if let Some(code) = ended(child, master.filter(|_| output_open)) {
+            return Ok(code);
         }
         let stdin = strata_sys::stream::input();
-        let mut wait: Vec<PollFd<'_>> = Vec::with_capacity(3);
+        let what = |wanted: bool| if wanted { PollFlags::IN } else { PollFlags::empty() };
+        let mut wait: Vec<PollFd<'_>> = Vec::with_capacity(4);
         wait.push(PollFd::new(signals, PollFlags::IN));
         if let Some(master) = master {
-            wait.push(PollFd::new(
-                master,
-                if output_open { PollFlags::IN } else { PollFlags::empty() },
-            ));
-            wait.push(PollFd::new(
-                &stdin,
-                if input_open { PollFlags::IN } else { PollFlags::empty() },
-            ));
+            wait.push(PollFd::new(master, what(output_open)));
+            wait.push(PollFd::new(&stdin, what(input_open)));
+        }
+        let told = relay.as_ref().map(Relay::descriptor);
+        if let Some(told) = &told {
+            wait.push(PollFd::new(told, PollFlags::IN));
         }
         match poll(&mut wait, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => {
-                return Err(Error::System {
-                    what: "poll".into(),
-                    errno,
-                });
-            }
+            Err(errno) => return Err(errno).context(|| "poll"),
         }
         let ready: Vec<bool> = wait.iter().map(|entry| !entry.revents().is_empty()).collect();
+        let told = told.is_some() && ready[ready.len() - 1];
         drop(wait);
         if let Some(master) = master {
             if ready[1] && output_open {
@@ -100,6 +90,14 @@ fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>) -> Result<
             if ready[2] && input_open {
                 input_open = copy(strata_sys::stream::input(), master.as_fd());
             }
+        }
+        // Once is enough, and whoever cannot be told will see how the process ends.
+        if told
+            && relay
+                .as_ref()
+                .is_some_and(|relay| relay.pass(child.pid).unwrap_or(true))
+        {
+            relay = None;
         }
         while let Some(number) = signal::read(signals).context(|| "read a signal")? {
             match (number, master) {
@@ -111,6 +109,19 @@ fn follow(child: &Child, signals: &OwnedFd, master: Option<&OwnedFd>) -> Result<
             }
         }
     }
+}
+
+/// The exit code, once the process has ended; what its terminal still holds is shown before.
+fn ended(child: &Child, master: Option<&OwnedFd>) -> Option<i32> {
+    while let Ok(Some((pid, status))) = process::reap_any() {
+        if pid == child.pid {
+            while let Some(master) = master
+                && copy(master.as_fd(), strata_sys::stream::output())
+            {}
+            return Some(status.code());
+        }
+    }
+    None
 }
 
 /// Copies one piece; whether there may be more. A terminal whose other side is gone answers EIO.

@@ -2,13 +2,13 @@
 
 use super::flags::{Arguments, Flag};
 use super::store::{Container, Status};
-use super::{Global, console, life};
+use super::{Global, console, make};
 use alloc::{format, string::String};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::CWD;
 use strata_runtime::seccomp::Filter;
 use strata_runtime::spec::{Capabilities, Process, Spec, User};
-use strata_runtime::{Context, Error, Execution, Result, Streams, hooks};
+use strata_runtime::{Context, Created, Error, Execution, Result, Streams, hooks};
 use strata_sys::{file, process};
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -21,8 +21,8 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::value("additional-gids", "g", "further group"),
     Flag::switch("detach", "d", "do not wait for the end"),
     Flag::value("pid-file", "", "file to write the process id to"),
-    Flag::value("process-label", "", "accepted, no effect"),
-    Flag::value("apparmor", "", "accepted, no effect"),
+    Flag::value("process-label", "", "SELinux label"),
+    Flag::value("apparmor", "", "AppArmor profile"),
     Flag::switch("no-new-privs", "", "forbid gaining privileges"),
     Flag::value("cap", "c", "further capability"),
     Flag::value("preserve-fds", "", "how many further descriptors it inherits"),
@@ -41,16 +41,11 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
         _ => {}
     }
     let spec = container.config()?;
-    let process = describe(&spec, arguments)?;
+    let mut process = describe(&spec, arguments)?;
     let detached = arguments.has("detach");
-    let console = match arguments.value("console-socket") {
-        Some(path) if process.terminal => Some(console::connect(path)?),
-        None if process.terminal && detached => {
-            let why = "cannot allocate tty if runc will detach without setting console socket";
-            return Err(Error::Invalid(why.into()));
-        }
-        _ => None,
-    };
+    let console = make::console(arguments, process.terminal, detached)?;
+    let preserve = make::preserved(global, arguments, Some(&mut process))?;
+    make::warn_of_capabilities(global, &process);
     if !detached {
         process::become_subreaper().context(|| "become subreaper")?;
     }
@@ -72,7 +67,7 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
         } else {
             Streams::Inherit
         },
-        preserve: arguments.number("preserve-fds")?.unwrap_or(0) as u32,
+        preserve,
         state: &hooks::state_json(&spec, &record.id, "running", record.pid, &record.bundle),
         no_new_keyring: false,
     });
@@ -80,18 +75,26 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
         Error::Command(text) => Error::Command(format!("exec failed: unable to start container process: {text}")),
         other => other,
     })?;
-    if let Some(path) = arguments.value("pid-file") {
-        life::write_pid(path, created.child.pid)?;
-    }
-    let mut master = created.terminal.take();
-    if let (Some(socket), Some(taken)) = (&console, &master) {
-        console::send(socket, taken)?;
-        master = None;
+    if let Err(error) = tell(arguments, console.as_ref(), &mut created) {
+        let _ = process::signal(&created.child.pidfd, libc::SIGKILL);
+        let _ = process::reap(created.child.pid);
+        return Err(error);
     }
     if detached {
-        Ok(0)
-    } else {
-        console::supervise(&created.child, master)
+        return Ok(0);
+    }
+    let master = created.terminal.take();
+    console::supervise(&created.child, master, None)
+}
+
+/// Says which process it is, and hands its terminal over, to whoever wants to know.
+fn tell(arguments: &Arguments, console: Option<&OwnedFd>, created: &mut Created) -> Result<()> {
+    if let Some(path) = arguments.value("pid-file").filter(|path| !path.is_empty()) {
+        make::write_pid(path, created.child.pid)?;
+    }
+    match (console, created.terminal.take_if(|_| console.is_some())) {
+        (Some(socket), Some(master)) => console::send(socket, &master),
+        _ => Ok(()),
     }
 }
 
@@ -124,6 +127,12 @@ fn describe(spec: &Spec, arguments: &Arguments) -> Result<Process> {
             .parse()
             .map_err(|_| Error::Invalid(format!("bad group {group:?}")))?;
         process.user.additional_gids.push(group);
+    }
+    if let Some(profile) = arguments.value("apparmor") {
+        process.apparmor_profile = profile.into();
+    }
+    if let Some(label) = arguments.value("process-label") {
+        process.selinux_label = label.into();
     }
     if arguments.has("no-new-privs") {
         process.no_new_privileges = true;

@@ -1,21 +1,17 @@
 //! The commands of a container's life.
 
 use super::flags::{Arguments, Flag};
-use super::store::{self, Container, GATE, Record, Status};
-use super::systemd::{self, Scope};
-use super::{Global, console};
+use super::make::{BUNDLE, CONSOLE_SOCKET, Made, PID_FILE, explain, make};
+use super::notify::Relay;
+use super::store::{self, Container, GATE, Status};
+use super::{Global, console, systemd};
 use alloc::{format, string::String, string::ToString};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use strata_runtime::cgroup::{Cgroup, Layout};
-use strata_runtime::seccomp::Filter;
-use strata_runtime::spec::{NamespaceKind, Process, Spec};
-use strata_runtime::{Choices, Context, Created, Creation, Error, Result, Streams, hooks};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use strata_runtime::spec::{NamespaceKind, Spec};
+use strata_runtime::{Context, Error, Result, hooks};
 use strata_sys::{Errno, file, process, signal};
 
-const BUNDLE: Flag = Flag::value("bundle", "b", "directory with config.json (default .)");
-const CONSOLE_SOCKET: Flag = Flag::value("console-socket", "", "Unix socket that receives the terminal's master");
-const PID_FILE: Flag = Flag::value("pid-file", "", "file to write the process id to");
 const PRESERVE_FDS: Flag = Flag::value(
     "preserve-fds",
     "",
@@ -46,245 +42,6 @@ pub(super) fn create(global: &Global, arguments: &Arguments) -> Result<i32> {
     make(global, arguments, true).map(|_| 0)
 }
 
-/// A container that has just been made, and what the same command may go on with.
-struct Made {
-    container: Container,
-    created: Created,
-    spec: Spec,
-}
-
-fn make(global: &Global, arguments: &Arguments, detached: bool) -> Result<Made> {
-    let id = arguments.id()?;
-    let bundle = absolute(arguments.value("bundle").unwrap_or("."))?;
-    let (mut spec, text) = store::load_config(&format!("{bundle}/config.json"))?;
-    let preserve = preserved(global, arguments, spec.process.as_mut())?;
-    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
-    let socket = arguments.value("console-socket");
-    if terminal && detached && socket.is_none() {
-        return Err(Error::Invalid(
-            "cannot allocate tty if runc will detach without setting console socket".into(),
-        ));
-    }
-    let console = match socket {
-        Some(path) if terminal => Some(console::connect(path)?),
-        Some(_) => {
-            let why = "cannot use console socket if runc will not detach or allocate tty";
-            return Err(Error::Invalid(why.into()));
-        }
-        None => None,
-    };
-    let filter = Filter::of(&spec)?;
-    let layout = Layout::detect()?;
-    let (path, directory) = store::make(global, id)?;
-    let (cgroup_path, scope) = match reserve_cgroup(global, &spec, id, &layout) {
-        Ok(reserved) => reserved,
-        Err(error) => {
-            store::forget(&path)?;
-            return Err(error);
-        }
-    };
-    let outcome = make_cgroup(&layout, &cgroup_path, &mut spec).and_then(|cgroup| {
-        let gate = make_gate(&directory)?;
-        let created = strata_runtime::create(Creation {
-            id,
-            spec: &spec,
-            rootfs: None,
-            bundle: &bundle,
-            cgroup: &cgroup,
-            streams: if terminal { Streams::Terminal } else { Streams::Inherit },
-            gate,
-            filter: filter.as_ref(),
-            shared_pid: None,
-            preserve,
-            choices: Choices {
-                no_pivot: arguments.has("no-pivot"),
-                no_new_keyring: arguments.has("no-new-keyring"),
-            },
-        })?;
-        let mut record = record(&spec, id, &bundle, &cgroup, &created)?;
-        record.unit = scope.as_ref().map_or_else(String::new, |scope| scope.unit.clone());
-        Ok((
-            Container {
-                directory,
-                path: path.clone(),
-                record,
-            },
-            created,
-        ))
-    });
-    let finish = |(container, mut created): (Container, Created)| -> Result<Made> {
-        let kept = container.save(&text).and_then(|()| {
-            if let (Some(socket), Some(master)) = (&console, created.terminal.take()) {
-                console::send(socket, &master)?;
-            }
-            arguments
-                .value("pid-file")
-                .map_or(Ok(()), |path| write_pid(path, created.child.pid))
-        });
-        if let Err(error) = kept {
-            let _ = process::signal(&created.child.pidfd, libc::SIGKILL);
-            let _ = process::reap(created.child.pid);
-            return Err(error);
-        }
-        Ok(Made {
-            container,
-            created,
-            spec: Spec::default(),
-        })
-    };
-    match outcome.and_then(finish) {
-        Ok(made) => Ok(Made { spec, ..made }),
-        Err(error) => {
-            if let Some(scope) = &scope {
-                let _ = systemd::stop(&scope.unit);
-            }
-            if let Ok(cgroup) = Cgroup::open(&layout, &cgroup_path) {
-                let _ = cgroup.remove();
-            }
-            let _ = store::forget(&path);
-            run_poststop(global, &spec, id, &bundle);
-            Err(explain(error))
-        }
-    }
-}
-
-/// A container that shared its cgroup would be limited, frozen and killed with the others; a frozen one never begins.
-pub(crate) fn check_unused(layout: &Layout, path: &str) -> Result<()> {
-    let cgroup = Cgroup::open(layout, path)?;
-    if !cgroup.exists() {
-        return Ok(());
-    }
-    let processes = cgroup.processes()?.len();
-    if processes > 0 {
-        return Err(Error::State(format!(
-            "container's cgroup is not empty: {processes} process(es) found"
-        )));
-    }
-    if cgroup.is_frozen() {
-        return Err(Error::State("container's cgroup unexpectedly frozen".into()));
-    }
-    Ok(())
-}
-
-/// How many descriptors from 3 on the container inherits: those asked for, and sockets that systemd passed
-/// (sd_listen_fds(3)), which its process is told of.
-pub(super) fn preserved(global: &Global, arguments: &Arguments, process: Option<&mut Process>) -> Result<u32> {
-    let variable = |name: &str| {
-        let found = global
-            .environment
-            .iter()
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
-        found.and_then(|value| value.parse::<u32>().ok())
-    };
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let mut listening = variable("LISTEN_FDS").unwrap_or(0);
-    if variable("LISTEN_PID").is_some_and(|pid| pid as i32 != own) {
-        listening = 0;
-    }
-    let wanted = arguments.number("preserve-fds")?.unwrap_or(0);
-    let wanted = u32::try_from(wanted).map_err(|_| Error::Invalid(format!("--preserve-fds: bad number {wanted}")))?;
-    let count = wanted.saturating_add(listening);
-    for number in 3..3u32.saturating_add(count) {
-        // SAFETY: only looked at; the kernel says whether it is one.
-        let descriptor = unsafe { rustix::fd::BorrowedFd::borrow_raw(number as i32) };
-        rustix::io::fcntl_getfd(descriptor)
-            .context(|| format!("unable to stat preserved-fd {} (of {count})", number - 3))?;
-    }
-    if let Some(process) = process.filter(|_| listening > 0) {
-        process.env.push(format!("LISTEN_FDS={listening}"));
-        process.env.push(String::from("LISTEN_PID=1"));
-    }
-    Ok(count)
-}
-
-/// The words that users know from runc.
-fn explain(error: Error) -> Error {
-    match error {
-        Error::Command(text) => Error::Command(format!("unable to start container process: {text}")),
-        other => other,
-    }
-}
-
-fn record(spec: &Spec, id: &str, bundle: &str, cgroup: &Cgroup, created: &Created) -> Result<Record> {
-    let root = spec.root.as_ref().map_or("", |root| &*root.path);
-    let pid = created.child.pid;
-    let stamp = strata_sys::time::rfc3339(strata_sys::time::now());
-    Ok(Record {
-        oci_version: spec.oci_version.clone(),
-        id: id.into(),
-        pid,
-        pid_start: process::start_time(pid).context(|| format!("read /proc/{pid}/stat"))?,
-        bundle: bundle.into(),
-        rootfs: if root.starts_with('/') {
-            root.into()
-        } else {
-            format!("{bundle}/{root}")
-        },
-        created: String::from_utf8_lossy(&stamp).into_owned(),
-        cgroup: cgroup.path().into(),
-        unit: String::new(),
-        annotations: spec.annotations.clone(),
-    })
-}
-
-/// Open at both ends, so that opening never blocks and the end of another command closes nothing.
-fn make_gate(directory: &OwnedFd) -> Result<OwnedFd> {
-    let what = || "make the gate";
-    rustix::fs::mknodat(directory, GATE, FileType::Fifo, Mode::from_raw_mode(0o600), 0).context(what)?;
-    rustix::fs::openat(directory, GATE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(what)
-}
-
-/// Makes the cgroup. Without privileges there may be no place for one, and devices need no rules then: those of a user
-/// namespace are the host's own or none.
-fn make_cgroup(layout: &Layout, path: &str, spec: &mut Spec) -> Result<Cgroup> {
-    match Cgroup::create(layout, path) {
-        Err(Error::System {
-            errno: Errno::ACCESS | Errno::PERM | Errno::ROFS,
-            ..
-        }) if !rustix::process::geteuid().is_root() => {
-            if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
-                resources.devices.clear();
-            }
-            Ok(Cgroup::none())
-        }
-        other => other,
-    }
-}
-
-/// Where the container's cgroup is to be, and the scope that systemd has made for it.
-fn reserve_cgroup(global: &Global, spec: &Spec, id: &str, layout: &Layout) -> Result<(String, Option<Scope>)> {
-    if global.systemd {
-        let scope = systemd::start(spec, id, layout)?;
-        return Ok((scope.path.clone(), Some(scope)));
-    }
-    let path = match spec.linux.as_ref().map_or("", |linux| &*linux.cgroups_path) {
-        "" => format!("/{id}"),
-        path => path.into(),
-    };
-    check_unused(layout, &path)?;
-    Ok((path, None))
-}
-
-fn absolute(path: &str) -> Result<String> {
-    let here = rustix::process::getcwd(alloc::vec::Vec::new()).context(|| "getcwd")?;
-    let here = here.to_string_lossy();
-    Ok(match path {
-        "." => here.into_owned(),
-        path if path.starts_with('/') => path.into(),
-        path => format!("{here}/{path}"),
-    })
-}
-
-pub(super) fn write_pid(path: &str, pid: i32) -> Result<()> {
-    let (directory, name) = match path.rsplit_once('/') {
-        Some(("", name)) => (String::from("/"), name),
-        Some((directory, name)) => (directory.into(), name),
-        None => (String::from("."), path),
-    };
-    let directory = file::open_directory(&*directory).context(|| format!("write {path}"))?;
-    file::replace(&directory, name, pid.to_string().as_bytes(), 0o644).context(|| format!("write {path}"))
-}
-
 pub(super) fn start(global: &Global, arguments: &Arguments) -> Result<i32> {
     let container = Container::load(global, arguments.id()?)?;
     match container.status()? {
@@ -295,14 +52,18 @@ pub(super) fn start(global: &Global, arguments: &Arguments) -> Result<i32> {
         Status::Stopped => return Err(Error::State("cannot start a container that has stopped".into())),
         _ => return Err(Error::State("cannot start an already running container".into())),
     }
+    let relay = Relay::open(global, &container)?;
+    let init = container.init()?;
     open_gate(&container)?;
     let outcome = run_poststart(global, &container, &container.config()?);
-    if outcome.is_err()
-        && let Ok(init) = container.init()
-    {
+    if outcome.is_err() {
         let _ = process::signal(&init, libc::SIGKILL);
     }
-    outcome.map(|()| 0)
+    outcome?;
+    if let Some(relay) = relay {
+        relay.wait(container.record.pid, &init)?;
+    }
+    Ok(0)
 }
 
 fn run_poststart(global: &Global, container: &Container, spec: &Spec) -> Result<()> {
@@ -315,7 +76,7 @@ fn run_poststart(global: &Global, container: &Container, spec: &Spec) -> Result<
 }
 
 /// Runs the hooks of a container that is gone. What fails is told and changes nothing (runtime.md#lifecycle, step 13).
-fn run_poststop(global: &Global, spec: &Spec, id: &str, bundle: &str) {
+pub(super) fn run_poststop(global: &Global, spec: &Spec, id: &str, bundle: &str) {
     let Some(hooks) = &spec.hooks else { return };
     let state = hooks::state_json(spec, id, "stopped", 0, bundle);
     for error in hooks::run_all("poststop", &hooks.poststop, &state) {
@@ -454,18 +215,26 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<i32> {
         process::become_subreaper().context(|| "become subreaper")?;
     }
     let mut made = make(global, arguments, detached)?;
-    let outcome = begin(global, &made);
-    if let Err(error) = outcome {
-        let _ = process::signal(&made.created.child.pidfd, libc::SIGKILL);
-        let _ = process::reap(made.created.child.pid);
-        destroy(global, &made.container)?;
-        return Err(explain(error));
-    }
+    let relay = Relay::open(global, &made.container);
+    let outcome = relay.and_then(|relay| begin(global, &made).map(|()| relay));
+    let relay = match outcome {
+        Ok(relay) => relay,
+        Err(error) => {
+            let _ = process::signal(&made.created.child.pidfd, libc::SIGKILL);
+            let _ = process::reap(made.created.child.pid);
+            destroy(global, &made.container)?;
+            return Err(explain(error));
+        }
+    };
+    let child = &made.created.child;
     if detached {
+        if let Some(relay) = relay {
+            relay.wait(child.pid, &child.pidfd)?;
+        }
         return Ok(0);
     }
     let master = made.created.terminal.take();
-    let code = console::supervise(&made.created.child, master)?;
+    let code = console::supervise(child, master, relay)?;
     if !arguments.has("keep") {
         destroy(global, &made.container)?;
     }

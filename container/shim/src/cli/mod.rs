@@ -1,11 +1,14 @@
 //! The OCI runtime command line, with runc's commands and flags.
 
 mod console;
+mod criu;
 pub(crate) mod events;
 mod execute;
 mod flags;
-pub(crate) mod life;
+mod life;
 mod log;
+pub(crate) mod make;
+mod notify;
 pub(crate) mod own_program;
 mod processes;
 pub(crate) mod show;
@@ -48,6 +51,14 @@ struct Global {
     systemd: bool,
     log: Log,
     environment: Vec<String>,
+}
+
+impl Global {
+    /// A variable of the environment.
+    fn variable(&self, name: &str) -> Option<&str> {
+        let mut environment = self.environment.iter();
+        environment.find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    }
 }
 
 /// A command: name, flags, parameters, what it does, and the function that does it.
@@ -153,17 +164,17 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "checkpoint",
-        flags: &[],
+        flags: criu::CHECKPOINT_FLAGS,
         parameters: "ID",
-        about: "not supported",
-        run: |_, _| refuse_checkpoint(),
+        about: "write a running container to files, by CRIU",
+        run: criu::checkpoint,
     },
     Command {
         name: "restore",
-        flags: &[],
+        flags: criu::RESTORE_FLAGS,
         parameters: "ID",
-        about: "not supported",
-        run: |_, _| refuse_checkpoint(),
+        about: "go on with a container from such files",
+        run: criu::restore,
     },
     Command {
         name: "features",
@@ -232,10 +243,6 @@ fn dispatch(arguments: &[String], environment: &[String], log: &mut Log) -> Resu
         .iter()
         .find(|command| command.name == name)
         .ok_or_else(|| Error::Invalid(format!("unknown command {name:?}; see strata-runtime --help")))?;
-    if matches!(command.name, "checkpoint" | "restore") {
-        // Whatever the flags are.
-        return refuse_checkpoint();
-    }
     let own = Arguments::parse(command.flags, rest, matches!(command.name, "exec" | "ps"))?;
     if matches!(command.name, "create" | "run" | "exec") {
         own_program::protect(arguments, environment)?;
@@ -249,10 +256,6 @@ fn dispatch(arguments: &[String], environment: &[String], log: &mut Log) -> Resu
         environment: environment.to_vec(),
     };
     (command.run)(&global, &own)
-}
-
-fn refuse_checkpoint() -> Result<i32> {
-    Err(Error::Invalid("checkpoint and restore are not supported".into()))
 }
 
 /// Where containers are remembered: whoever is not root has a place of its own.

@@ -79,17 +79,36 @@ pub(super) fn state(global: &Global, arguments: &Arguments) -> Result<i32> {
     pretty(&shown(&Container::load(global, arguments.id()?)?)?).map(|()| 0)
 }
 
-pub(super) fn list(global: &Global, arguments: &Arguments) -> Result<i32> {
-    let names = store::names(global)?;
-    if arguments.has("quiet") {
-        return print(&names.iter().map(|name| format!("{name}\n")).collect::<String>()).map(|()| 0);
+/// All containers that can be told of. The others are told of on the standard error; one that another command is
+/// making or removing at this moment is not there.
+fn load_all(global: &Global) -> Result<Vec<Container>> {
+    let mut containers = Vec::new();
+    for name in store::names(global)? {
+        match Container::load(global, &name) {
+            Ok(container) => containers.push(container),
+            Err(Error::NotFound(_)) => {}
+            Err(error) => complain(&name, &error),
+        }
     }
-    // One that another command is making or removing at this moment is not there.
-    let containers: Vec<Container> = names
-        .iter()
-        .filter_map(|name| Container::load(global, name).ok())
-        .collect();
-    let rows = containers.iter().map(shown).collect::<Result<Vec<_>>>()?;
+    Ok(containers)
+}
+
+fn complain(name: &str, error: &Error) {
+    let text = format!("load container {name}: {error}\n");
+    let _ = file::write_all(strata_sys::stream::error(), text.as_bytes());
+}
+
+pub(super) fn list(global: &Global, arguments: &Arguments) -> Result<i32> {
+    let containers = load_all(global)?;
+    if arguments.has("quiet") {
+        let names = containers.iter().map(|container| format!("{}\n", container.record.id));
+        return print(&names.collect::<String>()).map(|()| 0);
+    }
+    let rows = containers.iter().filter_map(|container| {
+        let shown = shown(container);
+        shown.inspect_err(|error| complain(&container.record.id, error)).ok()
+    });
+    let rows: Vec<Shown<'_>> = rows.collect();
     match arguments.value("format").unwrap_or("table") {
         "json" => {
             let text = serde_json::to_string(&rows).map_err(|error| Error::State(error.to_string()))?;

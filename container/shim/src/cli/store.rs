@@ -16,6 +16,9 @@ const CONFIG_LIMIT: usize = 16 << 20;
 /// The gate of a created container; removed by `start`.
 pub(super) const GATE: &str = "exec.fifo";
 
+/// Where the root file system of a container that is being restored is mounted meanwhile.
+pub(super) const CRIU_ROOT: &str = "criu-root";
+
 /// `state.json`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -30,6 +33,8 @@ pub(super) struct Record {
     pub(super) cgroup: String,
     /// systemd's name of it, if it is systemd's.
     pub(super) unit: String,
+    /// What its standard streams were when it was made: a checkpoint has to tell.
+    pub(super) descriptors: Vec<String>,
     pub(super) annotations: BTreeMap<String, String>,
 }
 
@@ -92,12 +97,14 @@ pub(super) fn forget(path: &str) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         other => other.context(what)?,
     };
-    for name in ["state.json", "config.json", GATE] {
-        match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+    let files = ["state.json", "config.json", GATE].map(|name| (name, AtFlags::empty()));
+    for (name, flags) in files.into_iter().chain([(CRIU_ROOT, AtFlags::REMOVEDIR)]) {
+        match rustix::fs::unlinkat(&directory, name, flags) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Error::System { what: what(), errno }),
         }
     }
+    super::notify::withdraw(&directory).context(what)?;
     rustix::fs::rmdir(path).context(what)
 }
 
@@ -119,15 +126,15 @@ pub(crate) fn load_config(path: &str) -> Result<(Spec, Vec<u8>)> {
     Ok((spec, text))
 }
 
-impl Container {
-    /// Writes everything down.
-    pub(super) fn save(&self, config: &[u8]) -> Result<()> {
-        let text = serde_json::to_vec(&self.record).map_err(|error| Error::State(error.to_string()))?;
-        write_new(&self.directory, "config.json", config).context(|| "write the container's configuration")?;
-        // Last, since its presence makes the container exist.
-        write_new(&self.directory, "state.json", &text).context(|| "write the container's state")
-    }
+/// Writes everything down.
+pub(super) fn save(directory: &OwnedFd, record: &Record, config: &[u8]) -> Result<()> {
+    let text = serde_json::to_vec(record).map_err(|error| Error::State(error.to_string()))?;
+    write_new(directory, "config.json", config).context(|| "write the container's configuration")?;
+    // Last, since its presence makes the container exist.
+    write_new(directory, "state.json", &text).context(|| "write the container's state")
+}
 
+impl Container {
     pub(super) fn load(global: &Global, id: &str) -> Result<Self> {
         check_id(id)?;
         let path = format!("{}/{id}", global.root);

@@ -36,15 +36,7 @@ impl Shim {
     fn carry_out(&mut self, number: u64, request: Request, descriptors: Vec<OwnedFd>) -> Result<Answer> {
         let done = || Ok(Some((Reply::Done, Vec::new())));
         match request {
-            Request::Hello { .. } => {
-                let pid = self.own_pid();
-                let reply = Reply::Hello {
-                    version: PROTOCOL_VERSION,
-                    pid,
-                    sandbox: self.name.clone(),
-                };
-                Ok(Some((reply, Vec::new())))
-            }
+            Request::Hello { .. } => Ok(self.hello()),
             Request::CreateSandbox(spec) => self.create_sandbox(&spec),
             Request::Namespace(kind) => Ok(Some((Reply::Done, vec![self.namespace(kind)?]))),
             Request::Create(spec) => self.create(*spec),
@@ -62,14 +54,7 @@ impl Shim {
                 self.delete(&container, force)?;
                 done()
             }
-            Request::Exec(spec) => {
-                let container = self.container(&spec.container)?;
-                let (pid, terminal) = container.exec(*spec, descriptors)?;
-                Ok(Some((
-                    Reply::Started { pid, at: time::now() },
-                    terminal.into_iter().collect(),
-                )))
-            }
+            Request::Exec(spec) => self.exec(*spec, descriptors),
             Request::Resize { container, size } => {
                 self.container(&container)?.streams.resize(size)?;
                 done()
@@ -114,6 +99,22 @@ impl Shim {
                 done()
             }
         }
+    }
+
+    fn hello(&self) -> Answer {
+        let reply = Reply::Hello {
+            version: PROTOCOL_VERSION,
+            pid: self.own_pid(),
+            sandbox: self.name.clone(),
+        };
+        Some((reply, Vec::new()))
+    }
+
+    fn exec(&mut self, spec: ExecSpec, descriptors: Vec<OwnedFd>) -> Result<Answer> {
+        let container = self.container(&spec.container)?;
+        let (pid, terminal) = container.exec(spec, descriptors)?;
+        let reply = Reply::Started { pid, at: time::now() };
+        Ok(Some((reply, terminal.into_iter().collect())))
     }
 
     fn own_pid(&self) -> i32 {

@@ -3,12 +3,11 @@
 //! The shim stays in the machine's user namespace: a process in between makes the others, and the shim joins them.
 
 use crate::protocol::SandboxSpec;
-use alloc::{format, string::String};
-use core::fmt::Write;
+use alloc::format;
 use rustix::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, pipe_with};
-use strata_runtime::spec::{IdMapping, NamespaceKind};
-use strata_runtime::{Context, Error, Result, namespace_flag};
+use strata_runtime::spec::NamespaceKind;
+use strata_runtime::{Context, Error, Result, id_map, namespace_flag};
 use strata_sys::process::{self, Child, Fork, ForkOptions};
 use strata_sys::{Errno, file, namespace};
 
@@ -39,7 +38,7 @@ pub(super) fn make(spec: &SandboxSpec, new: u64) -> Result<OwnedFd> {
     drop((hear_go, say_made));
     let joined = (|| {
         for (name, map) in [("uid_map", &spec.uid_mappings), ("gid_map", &spec.gid_mappings)] {
-            file::write(&*format!("/proc/{}/{name}", child.pid), lines(map).as_bytes())
+            file::write(&*format!("/proc/{}/{name}", child.pid), id_map(map).as_bytes())
                 .context(|| format!("write {name}"))?;
         }
         rustix::io::write(&say_go, b"0").context(what)?;
@@ -126,12 +125,4 @@ fn await_byte(descriptor: &OwnedFd) -> core::result::Result<u8, Errno> {
             Err(errno) => return Err(errno),
         }
     }
-}
-
-fn lines(mappings: &[IdMapping]) -> String {
-    let mut map = String::new();
-    for mapping in mappings {
-        let _ = writeln!(map, "{} {} {}", mapping.container_id, mapping.host_id, mapping.size);
-    }
-    map
 }

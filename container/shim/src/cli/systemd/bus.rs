@@ -79,7 +79,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Calls a method of systemd's manager: its answer's body.
+    /// Calls a method of systemd's manager: its answer's body. Errors: `NotFound` of a unit it does not know.
     pub(super) fn call(&mut self, member: &str, signature: &str, body: Vec<u8>) -> Result<Vec<u8>> {
         let target = (
             "org.freedesktop.systemd1",
@@ -132,7 +132,11 @@ impl Bus {
                 RETURN => return Ok(answer.body),
                 ERROR => {
                     let text = Reader::new(&answer.body).string().unwrap_or_else(|_| String::new());
-                    return Err(Error::State(format!("systemd: {member}: {text} ({})", answer.error)));
+                    let text = format!("systemd: {member}: {text} ({})", answer.error);
+                    return Err(match &*answer.error {
+                        "org.freedesktop.systemd1.NoSuchUnit" => Error::NotFound(text),
+                        _ => Error::State(text),
+                    });
                 }
                 _ => {}
             }

@@ -85,7 +85,7 @@ pub(crate) fn start(spec: &Spec, id: &str, layout: &Layout) -> Result<Scope> {
         }
     });
     body.array(8, |_| {});
-    run_job(&mut bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)?;
+    run_job(&mut bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", body, &[])?;
     let path = path_of(hold.child.pid)?;
     if !path.ends_with(&*unit) {
         return Err(Error::State(format!("systemd: the process for {unit} is in {path}")));
@@ -103,10 +103,9 @@ pub(crate) fn stop(unit: &str) -> Result<()> {
     let mut body = Writer::default();
     body.string(unit);
     body.string("replace");
-    match run_job(&mut bus, "StopUnit", "ss", body) {
-        // It ends by itself with its last process, and then is unknown or the job dropped. Whoever removes the cgroup
-        // sees whether it has ended.
-        Err(Error::State(_)) => {}
+    // It ends by itself with its last process, and then is unknown or the job dropped.
+    match run_job(&mut bus, "StopUnit", "ss", body, &["canceled", "collected"]) {
+        Err(Error::NotFound(_)) => {}
         other => other?,
     }
     let mut body = Writer::default();
@@ -128,8 +127,8 @@ pub(crate) fn update(unit: &str, resources: &Resources, layout: &Layout) -> Resu
         .map(drop)
 }
 
-/// Calls what queues a job, and waits until that is done.
-fn run_job(bus: &mut Bus, member: &str, signature: &str, body: Writer) -> Result<()> {
+/// Calls what queues a job, and waits until that is done. Errors: it has another result, that is not `fine` either.
+fn run_job(bus: &mut Bus, member: &str, signature: &str, body: Writer, fine: &[&str]) -> Result<()> {
     let answer = bus.call(member, signature, body.bytes)?;
     let job = Reader::new(&answer).string()?;
     loop {
@@ -142,6 +141,7 @@ fn run_job(bus: &mut Bus, member: &str, signature: &str, body: Writer) -> Result
         }
         return match &*result {
             "done" | "skipped" => Ok(()),
+            other if fine.contains(&other) => Ok(()),
             other => Err(Error::State(format!("systemd: {member} of {unit}: {other}"))),
         };
     }

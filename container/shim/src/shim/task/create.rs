@@ -7,7 +7,7 @@ use super::rootfs;
 use super::server::Server;
 use super::settings::Settings;
 use super::table::{Process, Task};
-use crate::cli::life::check_unused;
+use crate::cli::make::check_unused;
 use crate::cli::systemd::{self, Scope};
 use crate::protocol::ContainerSpec;
 use crate::shim::container::Container;
