@@ -170,7 +170,8 @@ impl ImageStore {
             .get(&base.id)
             .ok_or_else(|| ImageError::Absent(base.id.to_string()))?;
         let sources = record.digests.union(&record.sources).cloned().collect();
-        if let Some(body) = record.manifest.and_then(|manifest| self.kept_blob(manifest)) {
+        let manifest = record.manifest.map(|manifest| self.kept_blob(manifest)).transpose()?;
+        if let Some(body) = manifest.flatten() {
             let manifest = parse_manifest(&base.id.to_string(), &body)?;
             return Ok((manifest.layers.iter().map(Blob::described).collect(), sources));
         }

@@ -120,7 +120,10 @@ fn check(store: &ImageStore, known: &BTreeMap<String, Digest>, when: &str) {
                 "{when}: {id} lacks {key}"
             );
         }
-        assert!(store.kept_blob(id).is_some(), "{when}: {id} lacks its configuration");
+        assert!(
+            store.kept_blob(id).unwrap().is_some(),
+            "{when}: {id} lacks its configuration"
+        );
         for tag in &record.tags {
             let outgoing = store.outgoing(tag).expect("documents");
             assert_eq!(outgoing.note, None, "{when}: {tag}");

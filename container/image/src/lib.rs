@@ -39,6 +39,7 @@ mod inspect;
 mod layer;
 mod login;
 mod manifest;
+mod origins;
 mod pack;
 mod policy;
 mod prune;

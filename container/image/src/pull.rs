@@ -155,7 +155,7 @@ impl ImageStore {
         platform: &Platform,
     ) -> Result<Documents, ImageError> {
         let image = reference.to_string();
-        let (body, target) = match self.kept_manifest(reference) {
+        let (body, target) = match self.kept_manifest(reference)? {
             Some(kept) => kept,
             None => registry.manifest(&reference.selector()).await?,
         };
@@ -191,7 +191,7 @@ impl ImageStore {
         for layer in &manifest.layers {
             layer.usable().map_err(|why| malformed("manifest", why))?;
         }
-        let body = match self.kept_blob(config_digest) {
+        let body = match self.kept_blob(config_digest)? {
             Some(body) => body,
             None => registry.small_blob(config_digest).await?,
         };
@@ -212,15 +212,18 @@ impl ImageStore {
     }
 
     /// A manifest named by digest never changes: the kept copy serves.
-    fn kept_manifest(&self, reference: &Reference) -> Option<(Vec<u8>, Digest)> {
-        let digest = reference.digest?;
-        self.kept_blob(digest).map(|body| (body, digest))
+    fn kept_manifest(&self, reference: &Reference) -> Result<Option<(Vec<u8>, Digest)>, ImageError> {
+        let Some(digest) = reference.digest else {
+            return Ok(None);
+        };
+        Ok(self.kept_blob(digest)?.map(|body| (body, digest)))
     }
 
-    pub(crate) fn kept_blob(&self, digest: Digest) -> Option<Vec<u8>> {
+    /// A document that is here and whole. Errors: it is here and cannot be read.
+    pub(crate) fn kept_blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, ImageError> {
         let path = self.inner.folder.blob(digest);
-        let body = crate::disk::read_bounded(&path, crate::registry::MAX_DOCUMENT as u64).ok()??;
-        (Digest::of(&body) == digest).then_some(body)
+        let body = crate::disk::read_bounded(&path, crate::registry::MAX_DOCUMENT as u64)?;
+        Ok(body.filter(|body| Digest::of(body) == digest))
     }
 
     /// Everything of the index that is not of the chosen image: documents, and blobs that are on disk now.

@@ -3,6 +3,7 @@
 use crate::config::{Descriptor, ManifestDocument};
 use crate::disk::Lock;
 use crate::manifest::media_type;
+use crate::origins::Origins;
 use crate::pull::parse_manifest;
 use crate::records::ImageRecord;
 use crate::registry::Registry;
@@ -89,6 +90,7 @@ impl ImageStore {
         let push = Push {
             store: self,
             registry: &registry,
+            origins: Origins::of(self, &outgoing.record),
             outgoing: &outgoing,
             options: &options,
             _adding: adding,
@@ -175,7 +177,7 @@ impl ImageStore {
             return Ok(false);
         }
         found.seen.insert(digest);
-        let Some(body) = self.kept_blob(digest) else {
+        let Some(body) = self.kept_blob(digest)? else {
             return Ok(false);
         };
         let manifest: ManifestDocument = parse_manifest(&digest.to_string(), &body)?;
@@ -199,32 +201,6 @@ impl ImageStore {
         });
         Ok(true)
     }
-
-    /// Makes sure that a blob is here as a file, fetching it from where the image came. `credentials`: a registry and
-    /// the login for it.
-    pub(crate) async fn obtain(
-        &self,
-        blob: &Descriptor,
-        record: &ImageRecord,
-        credentials: Option<(&str, &Credentials)>,
-    ) -> Result<(), ImageError> {
-        if self.inner.folder.blob(blob.digest).exists() {
-            return Ok(());
-        }
-        let mut last = ImageError::Absent(format!("content {}", blob.digest));
-        for name in record.digests.iter().chain(&record.sources) {
-            let reference: Reference = name.parse()?;
-            // A login is for its own registry and for no other that has the same content.
-            let login = credentials.filter(|(registry, _)| *registry == reference.registry);
-            let login = login.map(|(_, login)| login.clone());
-            let (_, registry) = self.registry(reference, login, "pull").await?;
-            match self.keep_content(&registry, blob).await {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
 }
 
 #[derive(Default)]
@@ -239,6 +215,7 @@ struct Push<'a> {
     store: &'a ImageStore,
     registry: &'a Registry,
     outgoing: &'a Outgoing,
+    origins: Origins<'a>,
     options: &'a PushOptions,
     _adding: Lock,
 }
@@ -273,7 +250,7 @@ impl Push<'_> {
         let source = record.digests.first().and_then(|name| name.parse::<Reference>().ok());
         let login = source.as_ref().zip(self.options.source_credentials.as_ref());
         let login = login.map(|(source, login)| (source.registry.as_str(), login));
-        self.store.obtain(blob, record, login).await?;
+        self.origins.obtain(blob, login).await?;
         let path = self.store.inner.folder.blob(blob.digest);
         let size = tokio::fs::metadata(&path)
             .await

@@ -85,7 +85,7 @@ impl ImageStore {
     /// An image's configuration document as it is.
     pub(crate) fn config_value(&self, id: Digest) -> Result<Value, ImageError> {
         let body = self
-            .kept_blob(id)
+            .kept_blob(id)?
             .ok_or_else(|| ImageError::Absent(format!("configuration {id}")))?;
         serde_json::from_slice(&body).map_err(|error| ImageError::Malformed {
             image: id.to_string(),

@@ -2,6 +2,7 @@
 
 use crate::disk::Lock;
 use crate::manifest::OCI_INDEX;
+use crate::origins::Origins;
 use crate::pull::{copy_hashed, parse_manifest};
 use crate::push::Outgoing;
 use crate::tar_write::{Attributes, Kind, TarWriter};
@@ -40,17 +41,20 @@ impl ImageStore {
         for name in names {
             let (store, text) = (self.clone(), name.clone());
             let outgoing = blocking(move || store.outgoing(&text)).await?;
+            let missing = |digest| !self.inner.folder.blob(digest).exists();
+            let login = match (credentials, outgoing.record.digests.first()) {
+                (Some(known), Some(source)) if outgoing.blobs.iter().any(|blob| missing(blob.digest)) => {
+                    let source: Reference = source.parse()?;
+                    known.get(&source.name()).await?.map(|login| (source.registry, login))
+                }
+                _ => None,
+            };
+            let login = login.as_ref().map(|(registry, login)| (registry.as_str(), login));
+            let origins = Origins::of(self, &outgoing.record);
             for blob in &outgoing.blobs {
-                let login = match (credentials, outgoing.record.digests.first()) {
-                    (Some(known), Some(source)) if !self.inner.folder.blob(blob.digest).exists() => {
-                        let source: Reference = source.parse()?;
-                        known.get(&source.name()).await?.map(|login| (source.registry, login))
-                    }
-                    _ => None,
-                };
-                let login = login.as_ref().map(|(registry, login)| (registry.as_str(), login));
-                self.obtain(blob, &outgoing.record, login).await?;
+                origins.obtain(blob, login).await?;
             }
+            drop(origins);
             notes.extend(outgoing.note.iter().map(|note| format!("{name}: {note}")));
             images.push((name.clone(), outgoing));
         }

@@ -134,7 +134,6 @@ fn put<R: Read>(
             _ => {}
         }
     }
-    let mode = Mode::from_raw_mode(entry.mode & 0o7777);
     let (major, minor) = entry.device;
     match () {
         () if is_folder => {
@@ -164,33 +163,39 @@ fn put<R: Read>(
             let device = makedev(major, minor);
             replacing(parent, name, || mknodat(parent, name, kind, Mode::RWXU, device))?;
         }
-        () if entry.kind.is_file() => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let made = replacing(parent, name, || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
-            let mut file = File::from(made);
-            if let Some(sparse) = &entry.sparse {
-                file.set_len(sparse.size)?;
-                return Err(io::Error::other(
-                    "a file with holes cannot be copied; pack it without them",
-                ));
-            }
-            stream.copy_content(|bytes| file.write_all(bytes)).map_err(broken)?;
-            own(parent, name, entry)?;
-            for (key, value) in &entry.xattrs {
-                match fsetxattr(&file, OsStr::from_bytes(key), value, XattrFlags::empty()) {
-                    Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
-            }
-            fchmod(&file, mode)?;
-            return times(parent, name, entry);
-        }
+        () if entry.kind.is_file() => return put_file(parent, name, entry, stream),
         // Nothing that a file system has.
         () => return Ok(()),
     }
     own(parent, name, entry)?;
-    rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+    rustix::fs::chmodat(parent, name, mode_of(entry), AtFlags::empty())?;
     times(parent, name, entry)
+}
+
+/// A regular file, with its content from the stream.
+fn put_file<R: Read>(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, stream: &mut TarStream<R>) -> io::Result<()> {
+    if entry.sparse.is_some() {
+        return Err(io::Error::other(
+            "a file with holes cannot be copied; pack it without them",
+        ));
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = replacing(parent, name, || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
+    let mut file = File::from(made);
+    stream.copy_content(|bytes| file.write_all(bytes)).map_err(broken)?;
+    own(parent, name, entry)?;
+    for (key, value) in &entry.xattrs {
+        match fsetxattr(&file, OsStr::from_bytes(key), value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    fchmod(&file, mode_of(entry))?;
+    times(parent, name, entry)
+}
+
+fn mode_of(entry: &Entry) -> Mode {
+    Mode::from_raw_mode(entry.mode & 0o7777)
 }
 
 fn own(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> io::Result<()> {

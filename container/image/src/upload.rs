@@ -75,7 +75,8 @@ impl Registry {
         if size <= SMALL {
             return self.finish(server, start, digest, content(0)).await;
         }
-        let (mut address, mut offset, mut failures) = (start, 0, 0);
+        // Progress is what no attempt before has reached: a registry that forgets what it took cannot hold this up forever.
+        let (mut address, mut offset, mut reached, mut failures) = (start, 0, 0, 0);
         while offset < size {
             let call = Call {
                 method: Method::PATCH,
@@ -99,17 +100,18 @@ impl Registry {
                 Err(failure @ (Failure::Denied(_) | Failure::NotFound)) => return Err(self.not_pushed(failure)),
                 Err(failure) => failure,
             };
-            failures += 1;
-            if failures > RESUMES {
+            if failures >= RESUMES && offset <= reached {
                 return Err(self.not_pushed(failure));
             }
             tracing::debug!(%digest, offset, size, ?failure, "resuming an upload");
             tokio::time::sleep(RESUME_DELAY).await;
-            let before = offset;
+            let taken = offset;
             (address, offset) = self.standing(server, digest, address).await?;
-            if offset > before {
-                failures = 0;
-            }
+            failures = match taken.max(offset) > reached {
+                true => 0,
+                false => failures + 1,
+            };
+            reached = reached.max(taken).max(offset);
         }
         self.finish(server, address, digest, Content::None).await
     }
