@@ -226,12 +226,8 @@ fn sum_memory(containers: &[api::ContainerStats]) -> api::MemoryUsage {
 
 /// Counters of the links that a process sees.
 pub(crate) fn network(pid: i32) -> Option<api::NetworkUsage> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
-    let interfaces: Vec<_> = text
-        .lines()
-        .filter_map(interface)
-        .filter(|link| link.name != "lo")
-        .collect();
+    let links = strata_net::link_counters(pid).ok()?;
+    let interfaces: Vec<_> = links.into_iter().map(interface).collect();
     Some(api::NetworkUsage {
         timestamp: now(),
         default_interface: interfaces.iter().find(|link| link.name == "eth0").cloned(),
@@ -239,21 +235,15 @@ pub(crate) fn network(pid: i32) -> Option<api::NetworkUsage> {
     })
 }
 
-/// proc_pid_net(5): bytes, packets, errors, drops and four more, received and then sent.
-fn interface(line: &str) -> Option<api::NetworkInterfaceUsage> {
-    let (name, numbers) = line.split_once(':')?;
-    let numbers: Vec<u64> = numbers
-        .split_ascii_whitespace()
-        .filter_map(|n| n.parse().ok())
-        .collect();
-    let at = |index: usize| value(*numbers.get(index)?);
-    Some(api::NetworkInterfaceUsage {
-        name: name.trim().to_owned(),
-        rx_bytes: at(0),
-        rx_errors: at(2),
-        tx_bytes: at(8),
-        tx_errors: at(10),
-    })
+fn interface(link: strata_net::LinkCounters) -> api::NetworkInterfaceUsage {
+    let (received, sent) = link.columns.split_at(strata_net::SENT);
+    api::NetworkInterfaceUsage {
+        name: link.name,
+        rx_bytes: value(received[0]),
+        rx_errors: value(received[2]),
+        tx_bytes: value(sent[0]),
+        tx_errors: value(sent[2]),
+    }
 }
 
 #[cfg(test)]
@@ -262,13 +252,14 @@ mod tests {
 
     #[test]
     fn counters_of_a_link_are_read_in_their_places() {
-        let line = "  eth0: 10 1 2 0 0 0 0 0 30 3 4 0 0 0 0 0";
-        let link = interface(line).expect("a link");
+        let link = interface(strata_net::LinkCounters {
+            name: "eth0".into(),
+            columns: [10, 1, 2, 0, 0, 0, 0, 0, 30, 3, 4, 0, 0, 0, 0, 0],
+        });
         let number = |value: Option<api::UInt64Value>| value.expect("there").value;
         assert_eq!(link.name, "eth0");
         assert_eq!((number(link.rx_bytes), number(link.rx_errors)), (10, 2));
         assert_eq!((number(link.tx_bytes), number(link.tx_errors)), (30, 4));
-        assert!(interface(" face |bytes packets").is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use strata_net::{BridgeHost, BridgePort, BridgeRules, Cidr, PublishedPort};
+use strata_net::{BridgeHost, BridgePort, BridgeRules, Cidr, HostPort, mac_of};
 
 /// Networks that are always there and are no bridges.
 pub(crate) const WITHOUT_BRIDGE: [&str; 2] = ["host", "none"];
@@ -421,16 +421,15 @@ impl Networks {
                 })
             })
             .collect();
-        let ports: Vec<PublishedPort> = known
+        let ports: Vec<HostPort> = known
             .ports
             .values()
             .flatten()
-            .map(|(port, ip, _)| PublishedPort {
-                host_ip: port.host_ip,
-                host_port: port.host_port,
-                ip: *ip,
-                port: port.port,
+            .map(|(port, ip, _)| HostPort {
                 protocol: if port.protocol == "udp" { 17 } else { 6 },
+                address: port.host_ip,
+                port: port.host_port,
+                to: SocketAddrV4::new(*ip, port.port),
             })
             .collect();
         Ok(self.host.apply(&networks, &ports)?)
@@ -529,11 +528,6 @@ fn free_address(base: Ipv4Addr, prefix: u8, gateway: Ipv4Addr, taken: &BTreeMap<
 
 pub(crate) fn overlaps(a: Cidr, b: Cidr) -> bool {
     a.contains(b.network()) || b.contains(a.network())
-}
-
-fn mac_of(ip: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = ip.octets();
-    [0x02, 0x42, a, b, c, d]
 }
 
 fn parse_mac(text: &str) -> Answer<[u8; 6]> {

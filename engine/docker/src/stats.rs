@@ -120,30 +120,18 @@ fn total_memory() -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
-/// What went over the links of a process's network namespace.
+/// What went over the links of a process's network namespace; nothing of one that has ended.
 fn networks(pid: i32) -> Value {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_else(|_| String::new());
-    let mut all = serde_json::Map::new();
-    for line in text.lines().skip(2) {
-        let Some((name, counts)) = line.split_once(':') else {
-            continue;
-        };
-        let counts: Vec<u64> = counts
-            .split_ascii_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        if name.trim() == "lo" || counts.len() < 12 {
-            continue;
-        }
-        all.insert(
-            name.trim().to_owned(),
-            json!({
-                "rx_bytes": counts[0], "rx_packets": counts[1], "rx_errors": counts[2], "rx_dropped": counts[3],
-                "tx_bytes": counts[8], "tx_packets": counts[9], "tx_errors": counts[10], "tx_dropped": counts[11],
-            }),
-        );
-    }
-    Value::Object(all)
+    let links = strata_net::link_counters(pid).unwrap_or_else(|_| Vec::new());
+    let all = links.into_iter().map(|link| {
+        let (received, sent) = link.columns.split_at(strata_net::SENT);
+        let counts = json!({
+            "rx_bytes": received[0], "rx_packets": received[1], "rx_errors": received[2], "rx_dropped": received[3],
+            "tx_bytes": sent[0], "tx_packets": sent[1], "tx_errors": sent[2], "tx_dropped": sent[3],
+        });
+        (link.name, counts)
+    });
+    Value::Object(all.collect())
 }
 
 /// `GET /containers/{name}/top`

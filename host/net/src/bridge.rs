@@ -204,7 +204,7 @@ fn delete(name: &str) -> Result<(), Error> {
 }
 
 /// A locally administered hardware address, from the address.
-fn mac_of(ip: Ipv4Addr) -> MacAddress {
+pub fn mac_of(ip: Ipv4Addr) -> MacAddress {
     let [a, b, c, d] = ip.octets();
     [0x02, 0x42, a, b, c, d]
 }

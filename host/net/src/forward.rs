@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::netlink::NETFILTER;
 
-use crate::host::meta_equals;
+use crate::rules::meta_equals;
 use crate::netlink::Socket;
 use crate::nft::{Batch, Expression, Family, Hook, MetaKey, NftSocket, Verdict};
 use crate::{Error, Instance, NetworkNamespace};

@@ -5,15 +5,10 @@ use std::fs;
 use std::net::IpAddr;
 
 use crate::netlink::route::{LOOPBACK, RouteSocket};
-use crate::nft::{
-    Batch, ChainHook, ChainKind, ConntrackKey, Expression, Family, Hook, MetaKey, NftSocket, Operator, PayloadBase,
-    Register, Verdict,
-};
+use crate::nft::{Batch, ChainKind, ConntrackKey, Expression, Family, Hook, MetaKey, NftSocket, Operator, Verdict};
+use crate::rules::{DESTINATION, SOURCE, SOURCE_NAT, add_chain, address_in, connection_has, meta_equals, multicast};
 use crate::{Cidr, Error, Instance};
 
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
-const SOURCE_NAT_PRIORITY: i32 = 100;
 const CONNTRACK_INVALID: u32 = 1;
 
 /// Packets pass through this host. That stays when the instance goes: by then others may have come to rely on it.
@@ -55,82 +50,23 @@ pub(crate) fn install_table(instance: &Instance, pods: Cidr, cluster: Cidr) -> R
         batch.delete_table();
     }
     batch.add_table();
-    let hook = |kind, hook, priority| {
-        Some(ChainHook {
-            kind,
-            hook,
-            priority,
-            drops: false,
-        })
-    };
-    batch.add_chain("forward", hook(ChainKind::Filter, Hook::Forward, 0));
+    add_chain(&mut batch, "forward", ChainKind::Filter, Hook::Forward, 0);
     // A packet that conntrack cannot place would leave with a pod's own address, or reset a
     // connection whose address was translated.
     let from_pods = meta_equals(MetaKey::InputGroup, &instance.link_group().to_ne_bytes());
     let mut invalid = from_pods.to_vec();
-    invalid.extend([
-        Expression::Conntrack {
-            key: ConntrackKey::State,
-            to: Register(0),
-        },
-        Expression::Bitwise {
-            from: Register(0),
-            to: Register(0),
-            mask: CONNTRACK_INVALID.to_ne_bytes().to_vec(),
-            xor: vec![0; 4],
-        },
-        Expression::Compare {
-            from: Register(0),
-            operator: Operator::NotEqual,
-            with: vec![0; 4],
-        },
-        Expression::Verdict(Verdict::Drop),
-    ]);
+    invalid.extend(connection_has(
+        ConntrackKey::State,
+        CONNTRACK_INVALID,
+        Operator::NotEqual,
+    ));
+    invalid.push(Expression::Verdict(Verdict::Drop));
     batch.add_rule("forward", &invalid);
-    batch.add_chain(
-        "postrouting",
-        hook(ChainKind::Nat, Hook::Postrouting, SOURCE_NAT_PRIORITY),
-    );
-    let multicast = Cidr::new([224, 0, 0, 0].into(), 4)?;
-    let mut masquerade = address_in(SOURCE, pods, Operator::Equal)?;
+    add_chain(&mut batch, "postrouting", ChainKind::Nat, Hook::Postrouting, SOURCE_NAT);
+    let mut masquerade = address_in(SOURCE, pods, Operator::Equal)?.to_vec();
     masquerade.extend(address_in(DESTINATION, cluster, Operator::NotEqual)?);
-    masquerade.extend(address_in(DESTINATION, multicast, Operator::NotEqual)?);
+    masquerade.extend(address_in(DESTINATION, multicast()?, Operator::NotEqual)?);
     masquerade.push(Expression::Masquerade);
     batch.add_rule("postrouting", &masquerade);
     socket.apply(batch)
-}
-
-pub(crate) fn meta_equals(key: MetaKey, with: &[u8]) -> [Expression; 2] {
-    [
-        Expression::Meta { key, to: Register(0) },
-        Expression::Compare {
-            from: Register(0),
-            operator: Operator::Equal,
-            with: with.to_vec(),
-        },
-    ]
-}
-
-/// Compares the IPv4 address at an offset of the header with a range.
-fn address_in(offset: u32, range: Cidr, operator: Operator) -> Result<Vec<Expression>, Error> {
-    let to = Register(0);
-    Ok(vec![
-        Expression::Payload {
-            base: PayloadBase::Network,
-            offset,
-            length: 4,
-            to,
-        },
-        Expression::Bitwise {
-            from: to,
-            to,
-            mask: range.mask4().octets().to_vec(),
-            xor: vec![0; 4],
-        },
-        Expression::Compare {
-            from: to,
-            operator,
-            with: range.network4()?.octets().to_vec(),
-        },
-    ])
 }

@@ -1,8 +1,8 @@
 //! Ports of this host that lead to ports of pods.
 //!
+//! Beside the maps of [`rules`](crate::rules) there is one set:
+//!
 //! ```text
-//! anywhere   protocol . port            : address . port    (every address of this host)
-//! bound      address . protocol . port  : address . port    (one address of this host)
 //! targets    address . address                              (pods that reach themselves this way)
 //! ```
 //!
@@ -11,40 +11,21 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::host::meta_equals;
 use crate::nft::{
-    Batch, ChainHook, ChainKind, ConntrackKey, Data, Element, Expression, Family, FibResult, Hook, KeyType, MetaKey,
-    NatKind, NftSocket, Operator, PayloadBase, Register, SetSpec, Verdict,
+    Batch, ChainKind, Data, Element, Expression, Family, Hook, KeyType, MetaKey, NftSocket, Operator, Register,
+    SetSpec, Verdict,
 };
-use crate::{Cidr, Error, Instance};
+use crate::rules::{
+    DESTINATION, RAW, SOURCE, SOURCE_NAT, add_chain, address, address_in, loopback, meta_equals, publish_ports,
+    translated,
+};
+use crate::{Error, HostPort, Instance};
 
-const ANYWHERE: &str = "anywhere";
-const BOUND: &str = "bound";
 const TARGETS: &str = "targets";
-const RAW: i32 = -300;
-const DESTINATION_NAT: i32 = -100;
-const SOURCE_NAT: i32 = 100;
-const RTN_LOCAL: u32 = 2;
-const CONNTRACK_DESTINATION_CHANGED: u32 = 0x20;
-const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 0);
-
-/// A port of this host that leads to one of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostPort {
-    /// IP protocol: 6 TCP, 17 UDP, 132 SCTP.
-    pub protocol: u8,
-    /// The host's address; unspecified is every one.
-    pub address: Ipv4Addr,
-    /// The host's port.
-    pub port: u16,
-    /// Where it leads.
-    pub to: SocketAddrV4,
-}
 
 /// The ports of an instance. A port leads to one place at a time.
 #[derive(Debug)]
@@ -94,7 +75,7 @@ impl HostPorts {
         fs::write(&path, "1").map_err(|source| Error::file(&path, source))?;
         let mut batch = Batch::new(Family::Ipv4, &self.table);
         for port in ports {
-            let (set, element) = element(port);
+            let (set, element) = port.element();
             batch.add_elements(set, &[element]);
             batch.add_elements(TARGETS, &[itself(port)]);
         }
@@ -111,7 +92,7 @@ impl HostPorts {
         };
         let mut batch = Batch::new(Family::Ipv4, &self.table);
         for port in ports {
-            let (set, element) = element(port);
+            let (set, element) = port.element();
             batch.delete_elements(set, &[Element::key(element.key)]);
         }
         let mut pods: Vec<Element> = ports.iter().map(itself).collect();
@@ -131,84 +112,24 @@ fn meet(one: &HostPort, other: &HostPort) -> bool {
     one.address == other.address || one.address.is_unspecified() || other.address.is_unspecified()
 }
 
-/// The set that a port belongs to, and its element.
-fn element(port: &HostPort) -> (&'static str, Element) {
-    let mut key = Vec::with_capacity(12);
-    let set = if port.address.is_unspecified() {
-        ANYWHERE
-    } else {
-        key.extend(port.address.octets());
-        BOUND
-    };
-    key.extend([port.protocol, 0, 0, 0]);
-    key.extend(padded(port.port));
-    let mut value = port.to.ip().octets().to_vec();
-    value.extend(padded(port.to.port()));
-    (set, Element::value(key, value))
-}
-
 fn itself(port: &HostPort) -> Element {
     let pod = port.to.ip().octets();
     Element::key([pod, pod].concat())
 }
 
-fn padded(port: u16) -> [u8; 4] {
-    let [high, low] = port.to_be_bytes();
-    [high, low, 0, 0]
-}
-
 fn install(batch: &mut Batch, instance: &Instance) -> Result<(), Error> {
-    use KeyType::{Ipv4, Port, Protocol};
     batch.add_table();
-    batch.add_set(&SetSpec::map(ANYWHERE, &[Protocol, Port], &[Ipv4, Port]));
-    batch.add_set(&SetSpec::map(BOUND, &[Ipv4, Protocol, Port], &[Ipv4, Port]));
-    batch.add_set(&SetSpec::set(TARGETS, &[Ipv4, Ipv4]));
-    let hook = |kind, hook, priority| {
-        Some(ChainHook {
-            kind,
-            hook,
-            priority,
-            drops: false,
-        })
-    };
-    batch.add_chain("guard", hook(ChainKind::Filter, Hook::Prerouting, RAW));
+    batch.add_set(&SetSpec::set(TARGETS, &[KeyType::Ipv4, KeyType::Ipv4]));
+    add_chain(batch, "guard", ChainKind::Filter, Hook::Prerouting, RAW);
     let mut guard = meta_equals(MetaKey::InputGroup, &instance.link_group().to_ne_bytes()).to_vec();
-    guard.extend(loopback(16)?);
+    guard.extend(address_in(DESTINATION, loopback()?, Operator::Equal)?);
     guard.push(Expression::Verdict(Verdict::Drop));
     batch.add_rule("guard", &guard);
-    batch.add_chain("ports", None);
-    let bound = [
-        address(16, Register(0)),
-        protocol(Register(1)),
-        port(Register(2)),
-        find(BOUND),
-        translate(),
-    ];
-    batch.add_rule("ports", &bound);
-    let local = [
-        Expression::Fib {
-            result: FibResult::DestinationType,
-            to: Register(0),
-        },
-        Expression::Compare {
-            from: Register(0),
-            operator: Operator::Equal,
-            with: RTN_LOCAL.to_ne_bytes().to_vec(),
-        },
-        protocol(Register(0)),
-        port(Register(1)),
-        find(ANYWHERE),
-        translate(),
-    ];
-    batch.add_rule("ports", &local);
-    for (chain, at) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
-        batch.add_chain(chain, hook(ChainKind::Nat, at, DESTINATION_NAT));
-        batch.add_rule(chain, &[Expression::Verdict(Verdict::Jump("ports".into()))]);
-    }
-    batch.add_chain("postrouting", hook(ChainKind::Nat, Hook::Postrouting, SOURCE_NAT));
+    publish_ports(batch);
+    add_chain(batch, "postrouting", ChainKind::Nat, Hook::Postrouting, SOURCE_NAT);
     let hairpin = [
-        address(12, Register(0)),
-        address(16, Register(1)),
+        address(SOURCE, Register(0)),
+        address(DESTINATION, Register(1)),
         Expression::Lookup {
             set: TARGETS.into(),
             from: Register(0),
@@ -216,91 +137,11 @@ fn install(batch: &mut Batch, instance: &Instance) -> Result<(), Error> {
             invert: false,
         },
     ];
-    for condition in [loopback(12)?.to_vec(), hairpin.to_vec()] {
-        let rule = [translated().to_vec(), condition, vec![Expression::Masquerade]].concat();
+    for condition in [address_in(SOURCE, loopback()?, Operator::Equal)?, hairpin] {
+        let mut rule = translated(Operator::NotEqual).to_vec();
+        rule.extend(condition);
+        rule.push(Expression::Masquerade);
         batch.add_rule("postrouting", &rule);
     }
     Ok(())
-}
-
-/// The destination of this connection was translated.
-fn translated() -> [Expression; 3] {
-    [
-        Expression::Conntrack {
-            key: ConntrackKey::Status,
-            to: Register(0),
-        },
-        Expression::Bitwise {
-            from: Register(0),
-            to: Register(0),
-            mask: CONNTRACK_DESTINATION_CHANGED.to_ne_bytes().to_vec(),
-            xor: vec![0; 4],
-        },
-        Expression::Compare {
-            from: Register(0),
-            operator: Operator::NotEqual,
-            with: vec![0; 4],
-        },
-    ]
-}
-
-/// The address at an offset of the header is a loopback one.
-fn loopback(offset: u32) -> Result<[Expression; 3], Error> {
-    let range = Cidr::new(LOOPBACK.into(), 8)?;
-    Ok([
-        address(offset, Register(0)),
-        Expression::Bitwise {
-            from: Register(0),
-            to: Register(0),
-            mask: range.mask4().octets().to_vec(),
-            xor: vec![0; 4],
-        },
-        Expression::Compare {
-            from: Register(0),
-            operator: Operator::Equal,
-            with: LOOPBACK.octets().to_vec(),
-        },
-    ])
-}
-
-fn address(offset: u32, to: Register) -> Expression {
-    Expression::Payload {
-        base: PayloadBase::Network,
-        offset,
-        length: 4,
-        to,
-    }
-}
-
-fn protocol(to: Register) -> Expression {
-    Expression::Meta {
-        key: MetaKey::Layer4Protocol,
-        to,
-    }
-}
-
-fn port(to: Register) -> Expression {
-    Expression::Payload {
-        base: PayloadBase::Transport,
-        offset: 2,
-        length: 2,
-        to,
-    }
-}
-
-fn find(map: &str) -> Expression {
-    Expression::Lookup {
-        set: map.to_owned(),
-        from: Register(0),
-        to: Data::Register(Register(4)),
-        invert: false,
-    }
-}
-
-fn translate() -> Expression {
-    Expression::Nat {
-        kind: NatKind::Destination,
-        address: Register(4),
-        port: Some(Register(5)),
-    }
 }

@@ -261,7 +261,7 @@ const LINKS: [(&str, usize, &str); 8] = [
 
 /// What went through the links of each pod, asked through any process that lives in its network namespace.
 fn network(out: &mut String, context: &Context, pods: &Informer<Pod>, samples: &[Sample]) {
-    let mut links: BTreeMap<(String, String), (String, u128)> = BTreeMap::new();
+    let mut links: BTreeMap<(String, String), ([u64; 16], u128)> = BTreeMap::new();
     for sample in samples {
         let (namespace, name) = pod_name(&sample.container);
         let Some(pid) = sample.container.pid else { continue };
@@ -281,12 +281,12 @@ fn network(out: &mut String, context: &Context, pods: &Informer<Pod>, samples: &
         if pod.spec.host_network || links.keys().any(|(id, _)| *id == labels.id) {
             continue;
         }
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/dev")) else {
+        let Ok(counters) = strata_net::link_counters(pid) else {
             continue;
         };
-        for (link, counters) in counters(&text) {
-            let key = (labels.id.clone(), labels.write(&[("interface", link)]));
-            links.insert(key, (counters.to_owned(), sample.at));
+        for link in counters {
+            let key = (labels.id.clone(), labels.write(&[("interface", &link.name)]));
+            links.insert(key, (link.columns, sample.at));
         }
     }
     if links.is_empty() {
@@ -296,18 +296,10 @@ fn network(out: &mut String, context: &Context, pods: &Informer<Pod>, samples: &
         let name = format!("container_network_{name}");
         head(out, &name, "counter", help);
         for ((_, labels), (counters, at)) in &links {
-            let value = counters.split_ascii_whitespace().nth(column).unwrap_or("0");
+            let value = counters[column];
             let _ = writeln!(out, "{name}{{{labels}}} {value} {at}");
         }
     }
-}
-
-/// Each link of `/proc/net/dev` but loopback, with the text of its counters.
-fn counters(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let links = text.lines().filter_map(|line| line.split_once(':'));
-    links
-        .map(|(name, counters)| (name.trim(), counters))
-        .filter(|(name, _)| *name != "lo")
 }
 
 fn machine(out: &mut String, context: &Context) {
@@ -362,15 +354,5 @@ mod tests {
         };
         let expected = r#"container="c",cpu="total",id="/a/b",image="",name="n",namespace="ns",pod="p""#;
         assert_eq!(labels.write(&[("cpu", "total")]), expected);
-    }
-
-    #[test]
-    fn a_link_has_its_counters_and_loopback_is_left_out() {
-        let text = "Inter-|   Receive\n face |bytes\n    lo: 1 1\n  eth0:  120 2 0 1 0 0 0 0  300 4 0 0 0 0 0 0\n";
-        let all: Vec<_> = counters(text).collect();
-        assert_eq!(all.len(), 1);
-        assert_eq!(all[0].0, "eth0");
-        let column = |at| all[0].1.split_ascii_whitespace().nth(at);
-        assert_eq!((column(LINKS[0].1), column(LINKS[4].1)), (Some("120"), Some("300")));
     }
 }
