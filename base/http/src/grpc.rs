@@ -51,6 +51,8 @@ impl GrpcStatus {
     pub const FAILED_PRECONDITION: u32 = 9;
     /// There is no such method here.
     pub const UNIMPLEMENTED: u32 = 12;
+    /// It was cut short.
+    pub const ABORTED: u32 = 10;
     /// The deadline passed.
     pub const DEADLINE_EXCEEDED: u32 = 4;
     /// Something was broken in the protocol.

@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
-use crate::{Body, BoxError, GrpcStatus};
+use crate::{Body, BoxError, GrpcStatus, survive_accept};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
@@ -27,8 +27,6 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_STREAMS: u32 = 1024;
 /// How long requests may finish after cancellation.
 const GRACE: Duration = Duration::from_secs(10);
-/// Wait after accept fails for want of descriptors, so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a call leads to.
 pub enum GrpcAnswer {
@@ -68,10 +66,7 @@ pub async fn serve_grpc(
                     connection.await;
                 });
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => survive_accept(error).await?,
         }
     }
     connections.close();

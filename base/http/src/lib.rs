@@ -9,6 +9,7 @@
 //! sit on [`websocket`] and [`spdy`]; [`proxy`] passes a request on, upgrades included;
 //! [`GrpcClient`] asks a program on the same machine, [`serve_grpc`] answers one.
 
+mod accept;
 mod activity;
 mod body;
 mod channels;
@@ -27,6 +28,7 @@ mod tls;
 mod upgrade;
 pub mod websocket;
 
+pub use accept::survive_accept;
 pub use body::{Body, BodySender, BoxError};
 pub use client::{Connection, HttpsClient, connect_tcp};
 pub use error::Error;

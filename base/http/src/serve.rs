@@ -5,7 +5,7 @@ mod plain;
 
 pub use plain::serve_plain;
 
-use crate::{Body, ServerTls, activity::Activity};
+use crate::{Body, ServerTls, activity::Activity, survive_accept};
 use futures::{FutureExt, future::BoxFuture};
 use gather::{gather, turn};
 use hyper::{body::Incoming, service::service_fn};
@@ -106,8 +106,6 @@ const HEADER_TABLE: u32 = 4096;
 const MANY_STREAMS: usize = 8;
 /// Unacknowledged data for this long ends a connection: the peer has gone without a word.
 const USER_TIMEOUT_MILLIS: u32 = 60_000;
-/// Wait after accept fails for want of descriptors, so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a client that speaks plain HTTP reads, in the words of Go servers.
 const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
@@ -177,21 +175,7 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Op
             tune(&stream);
             Ok(Some((stream, address, slot)))
         }
-        // accept(2): errors of the connection, and of resources that come back.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        Err(error) => survive_accept(error).await.map(|()| None),
     }
 }
 

@@ -25,8 +25,6 @@ const CONNECTIONS: usize = 1024;
 const HEADER_BYTES: usize = 256 << 10;
 /// From the first byte of a header to its end.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Wait after accept fails for want of descriptors, so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 type Handler = fn(Arc<Inner>, Call) -> BoxFuture<'static, Answer<Response<Body>>>;
 
@@ -129,8 +127,9 @@ impl Daemon {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if let Err(error) = strata_http::survive_accept(error).await {
+                        return tracing::error!(%error, "the socket gives no connections any more");
+                    }
                 }
             }
         }
