@@ -28,13 +28,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-port=5400
-while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-printf 'version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: 127.0.0.1:%s\n' \
-  "$cache/registry" "$port" > "$data/registry.yaml"
-docker-registry serve "$data/registry.yaml" >/dev/null 2>&1 &
-registry=$!
-for _ in $(seq 100); do curl -sf "http://127.0.0.1:$port/v2/" >/dev/null && break; sleep 0.1; done
+. "$here/../registry.sh"
+serve_registry "$cache/registry" "$data" 5400
 "$here/images.sh" "$cache" "$port"
 mkdir -p "$data"/{hosts/registry.k8s.io,cni,roots/pause}
 printf 'server = "http://localhost:%s"\n[host."http://localhost:%s"]\n  capabilities = ["pull", "resolve"]\n' "$port" "$port" \

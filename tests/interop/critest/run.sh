@@ -16,6 +16,7 @@ data="$(mktemp -d /tmp/strata-critest-XXXXXX)"
 chmod 711 "$data"
 socket="$data/cri.sock"
 export PATH="$PATH:/usr/sbin:/sbin"
+. "$here/../registry.sh"
 mkdir -p "$out" "$bin"
 
 cleanup() {
@@ -50,22 +51,8 @@ build() {
 # A registry of the images; its content stays in the cache. What the suite takes from the world's registries
 # comes from there.
 start_registry() {
-  port=5200
-  while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-  printf 'version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: 127.0.0.1:%s\n' \
-    "$cache/registry" "$port" > "$out/registry.yaml"
-  docker-registry serve "$out/registry.yaml" > "$out/registry.log" 2>&1 &
-  registry=$!
-  for _ in $(seq 100); do
-    curl -sf "http://127.0.0.1:$port/v2/" >/dev/null && break
-    kill -0 "$registry" || { tail -3 "$out/registry.log"; exit 1; }
-    sleep 0.1
-  done
-  local host
-  for host in registry.k8s.io gcr.io; do
-    mkdir -p "$out/hosts/$host"
-    printf 'server = "http://localhost:%s"\n' "$port" > "$out/hosts/$host/hosts.toml"
-  done
+  serve_registry "$cache/registry" "$out"
+  mirror_hosts "$out/hosts" registry.k8s.io gcr.io
 }
 
 start_server() {

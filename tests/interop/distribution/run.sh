@@ -7,9 +7,9 @@ for program in docker-registry skopeo buildah busybox; do
   PATH="$PATH:/usr/sbin:/sbin" command -v $program >/dev/null || { echo "interop: 0 passed, 0 failed, 1 skipped"; echo "$program is missing; install it from Debian" >&2; exit 1; }
 done
 work=$(mktemp -d)
-registry_pid=
+registry=
 cleanup() {
-  [ -z "$registry_pid" ] || { kill "$registry_pid" 2>/dev/null || true; wait "$registry_pid" 2>/dev/null || true; }
+  [ -z "$registry" ] || { kill "$registry" 2>/dev/null || true; wait "$registry" 2>/dev/null || true; }
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -24,18 +24,9 @@ same() { # NAME EXPECTED FOUND
   fi
 }
 
-# A registry on a free port of loopback.
-port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
+. "$(dirname "$0")/../registry.sh"
+serve_registry "$work/registry" "$work" 5400
 R=127.0.0.1:$port
-cat > "$work/registry.yml" <<Y
-version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: $work/registry}, delete: {enabled: true}}
-http: {addr: $R}
-Y
-docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
-registry_pid=$!
-for _ in $(seq 200); do curl -sf "http://$R/v2/" >/dev/null && break; read -rt 0.05 <> <(:) || true; done
 
 image() { "$strata" --log error image --data-dir "$work/$store" "$@"; }
 skopeo() { command skopeo --insecure-policy "$@"; }

@@ -15,6 +15,7 @@ chmod 711 "$data"
 name="$(basename "$data")"
 socket="$data/cri.sock"
 export PATH="$PATH:/usr/sbin:/sbin"
+. "$here/../registry.sh"
 mkdir -p "$out" "$bin" "$data/manifests"
 # What a kubelet sets on the machine, to be set back.
 sysctls=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
@@ -58,14 +59,8 @@ free() {
 
 # The images of critest, made if that has not run yet.
 start_registry() {
-  port=$(free 5300)
-  printf 'version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: 127.0.0.1:%s\n' \
-    "$images/registry" "$port" > "$out/registry.yaml"
-  docker-registry serve "$out/registry.yaml" > "$out/registry.log" 2>&1 &
-  registry=$!
-  await "the registry" curl -sf "http://127.0.0.1:$port/v2/"
-  mkdir -p "$out/hosts/registry.k8s.io"
-  printf 'server = "http://localhost:%s"\n' "$port" > "$out/hosts/registry.k8s.io/hosts.toml"
+  serve_registry "$images/registry" "$out" 5300
+  mirror_hosts "$out/hosts" registry.k8s.io
 }
 
 # await WHAT COMMAND…: until the command succeeds, for a minute
