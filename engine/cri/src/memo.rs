@@ -9,7 +9,7 @@ use prost::Message;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
-use strata_engine::{ContainerId, Engine, SandboxId};
+use strata_engine::{ContainerId, Engine, Error as EngineError, Resources, SandboxId};
 use strata_http::GrpcStatus;
 
 /// Of a container.
@@ -64,10 +64,27 @@ impl Memos {
         id: &ContainerId,
         change: impl FnOnce(&mut ContainerMemo),
     ) -> Answer<()> {
-        let mut memo = (*self.container(engine, id)?).clone();
-        change(&mut memo);
-        engine.set_container_memo(id, encoded(&memo)).await.status()?;
-        self.containers.put(id.clone(), memo);
+        // One change at a time, so that none undoes another.
+        let changed = engine.change_container_memo(id, |text| {
+            let mut memo: ContainerMemo = decoded(text).map_err(EngineError::InvalidConfig)?;
+            change(&mut memo);
+            let text = encoded(&memo);
+            self.containers.put(id.clone(), memo);
+            Ok(text)
+        });
+        changed.await.status()
+    }
+
+    /// Replaces what is remembered of a sandbox, and sets limits of a cgroup that is its own.
+    pub async fn update_sandbox(
+        &self,
+        engine: &Engine,
+        id: &SandboxId,
+        memo: SandboxMemo,
+        limits: Option<Resources>,
+    ) -> Answer<()> {
+        engine.update_sandbox(id, encoded(&memo), limits).await.status()?;
+        self.sandboxes.put(id.clone(), memo);
         Ok(())
     }
 
@@ -85,6 +102,12 @@ pub(crate) fn encoded(message: &impl Message) -> String {
     STANDARD.encode(message.encode_to_vec())
 }
 
+fn decoded<V: Message + Default>(text: &str) -> Result<V, String> {
+    let broken = |why: &dyn std::fmt::Display| format!("broken record: {why}");
+    let bytes = STANDARD.decode(text).map_err(|e| broken(&e))?;
+    V::decode(bytes.as_slice()).map_err(|e| broken(&e))
+}
+
 struct Cache<K, V>(Mutex<HashMap<K, Arc<V>>>);
 
 impl<K, V> Default for Cache<K, V> {
@@ -98,10 +121,8 @@ impl<K: Hash + Eq + Clone, V: Message + Default> Cache<K, V> {
         if let Some(known) = self.lock().get(key) {
             return Ok(known.clone());
         }
-        let broken =
-            |why: &dyn std::fmt::Display| GrpcStatus::new(GrpcStatus::INTERNAL, format!("broken record: {why}"));
-        let bytes = STANDARD.decode(read()?).map_err(|e| broken(&e))?;
-        let value = Arc::new(V::decode(bytes.as_slice()).map_err(|e| broken(&e))?);
+        let value: V = decoded(&read()?).map_err(|why| GrpcStatus::new(GrpcStatus::INTERNAL, why))?;
+        let value = Arc::new(value);
         self.lock().insert(key.clone(), value.clone());
         Ok(value)
     }

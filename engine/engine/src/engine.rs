@@ -146,10 +146,19 @@ impl Engine {
         Ok(self.inner.known.container(id)?.file().record.memo)
     }
 
-    /// Replaces what is to be remembered of a container.
-    pub async fn set_container_memo(&self, id: &ContainerId, memo: String) -> Result<(), Error> {
+    /// Changes what is to be remembered of a container, one change at a time. `change` must not block.
+    ///
+    /// Errors: what `change` says; then nothing is changed.
+    pub async fn change_container_memo(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&str) -> Result<String, Error>,
+    ) -> Result<(), Error> {
         let container = self.inner.known.container(id)?;
-        *container.memo.lock().unwrap_or_else(PoisonError::into_inner) = memo;
+        {
+            let mut memo = container.memo.lock().unwrap_or_else(PoisonError::into_inner);
+            *memo = change(&memo)?;
+        }
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.save(&container)).await
     }

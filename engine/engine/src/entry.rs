@@ -159,13 +159,14 @@ impl SandboxEntry {
 
     pub fn status(&self) -> SandboxStatus {
         let ready = self.lock_link().is_some();
-        let record = self.record();
+        // Without the memo, which is large and of no use here.
+        let record = self.lock_record();
         SandboxStatus {
             id: record.id.clone(),
             host_network: record.host_network(),
-            namespace: record.namespace,
-            name: record.name,
-            uid: record.uid,
+            namespace: record.namespace.clone(),
+            name: record.name.clone(),
+            uid: record.uid.clone(),
             attempt: record.attempt,
             state: if ready {
                 SandboxState::Ready
@@ -174,10 +175,10 @@ impl SandboxEntry {
             },
             ip: record.ip,
             created_at: record.created_at,
-            log_dir: record.log_dir,
+            log_dir: record.log_dir.clone(),
             pid: record.shim.pid,
-            labels: record.labels,
-            annotations: record.annotations,
+            labels: record.labels.clone(),
+            annotations: record.annotations.clone(),
         }
     }
 }
@@ -208,11 +209,12 @@ impl ContainerEntry {
     }
 
     pub fn status(&self) -> ContainerStatus {
-        let ContainerFile { record, life } = self.file();
+        // Without the memo, which is large and of no use here.
+        let (record, life) = (&self.record, self.life.borrow().clone());
         ContainerStatus {
-            id: record.id,
-            sandbox_id: record.sandbox_id,
-            name: record.name,
+            id: record.id.clone(),
+            sandbox_id: record.sandbox_id.clone(),
+            name: record.name.clone(),
             attempt: record.attempt,
             state: life.state,
             created_at: record.created_at,
@@ -222,12 +224,12 @@ impl ContainerEntry {
             signal: life.signal,
             reason: life.reason,
             message: life.message,
-            image: record.image,
-            image_id: record.image_id,
+            image: record.image.clone(),
+            image_id: record.image_id.clone(),
             pid: life.pid,
-            labels: record.labels,
-            annotations: record.annotations,
-            log_path: record.log_path,
+            labels: record.labels.clone(),
+            annotations: record.annotations.clone(),
+            log_path: record.log_path.clone(),
         }
     }
 

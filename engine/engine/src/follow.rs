@@ -5,7 +5,7 @@ use crate::entry::{ContainerEntry, SandboxEntry, moment};
 use crate::link::{EventStream, ShimLink, blocking, is_same_process};
 use crate::run::detach;
 use crate::spec::text;
-use crate::{ContainerId, EngineEvent, Error};
+use crate::{ContainerId, ContainerState, EngineEvent, Error};
 use std::sync::{Arc, PoisonError, Weak};
 use strata_shim::protocol::{Event, SandboxState, Status};
 
@@ -132,7 +132,12 @@ impl Inner {
             let _ = connection.shutdown();
         }
         let mut result = Ok(());
+        let stopped = sandbox.lock_record().stopped;
         for container in self.known.containers_of(&sandbox.id) {
+            // A sandbox that was stopped in order had ended its containers before.
+            if stopped && container.state() == ContainerState::Exited {
+                continue;
+            }
             result = result.and(self.clear_cgroup(&container.record.cgroup));
             if let Some(event) = container.lost("the container's shim is gone") {
                 self.tell(event);

@@ -9,9 +9,16 @@
 //! for, `spec.rs` turns them into an OCI specification, `run.rs` and `life.rs` carry it
 //! out, `follow.rs` hears what happens, `recover.rs` finds the shims again.
 
+// The tests' own support speaks of this crate by its name.
+#[cfg(test)]
+extern crate self as strata_engine;
+
+mod adjust;
 mod capabilities;
 mod cdi;
 mod container;
+#[cfg(test)]
+mod crash_tests;
 mod custom;
 mod devices;
 mod dial;
@@ -21,6 +28,9 @@ mod error;
 mod event;
 mod exec;
 mod follow;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod life;
 mod link;
 mod mounts;
@@ -34,6 +44,7 @@ mod session;
 mod signal;
 mod spec;
 mod stats;
+mod steps;
 mod stream;
 pub mod streaming;
 mod volumes;

@@ -7,6 +7,7 @@ use crate::link::{ShimLink, blocking};
 use crate::record::{ContainerRecord, Life, SandboxRecord, make, new_id, remove};
 use crate::rootfs::{self, Layers};
 use crate::spec::{build, limits, text};
+use crate::steps::done;
 use crate::{
     ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, PidNamespace, Resources, SandboxId,
     signal,
@@ -51,6 +52,7 @@ impl Engine {
             .await
         {
             Ok(at) => {
+                done("start a container");
                 container.started(moment(at));
                 self.inner.tell(EngineEvent::ContainerStarted {
                     id: id.clone(),
@@ -161,6 +163,7 @@ impl Inner {
             ),
         };
         let volumes = self.mount_volumes(id, &config.image_volumes, users.as_ref().map(AsFd::as_fd))?;
+        done("mount volumes");
         config.mounts.extend(volumes);
         let writable = config.writable.clone().unwrap_or_else(|| folder.clone());
         let mut spec = build(
@@ -190,7 +193,9 @@ impl Inner {
             std::fs::set_permissions(&upper, mode).map_err(Error::io("change", &upper))?;
         }
         make(&work)?;
+        done("make a container's folders");
         self.images.lease(id.as_str(), &config.image)?;
+        done("lease an image");
         let log = (!record.log_path.as_os_str().is_empty()).then(|| LogSpec {
             path: record.log_path.display().to_string(),
             max_bytes: self.log_max_size,
@@ -210,6 +215,7 @@ impl Inner {
             (Some(range), Some(namespace)) => rootfs::mapped(&self.folders, id, range, namespace, &layers)?,
             _ => rootfs::plain(&layers)?,
         };
+        done("make a root file system");
         let life = Life {
             state: ContainerState::Created,
             pid: None,
@@ -224,6 +230,7 @@ impl Inner {
         // Known before the shim makes it: events about it must find it.
         self.known.add_container(Arc::clone(&entry));
         self.save(&entry)?;
+        done("write a container's record");
         let request = ContainerSpec {
             id: id.to_string(),
             spec,
@@ -237,6 +244,7 @@ impl Inner {
         let pid = link
             .call(|connection| connection.create(request))
             .map_err(|error| link.explain("create container", error))?;
+        done("create a container");
         entry.life.send_modify(|life| {
             if life.state == ContainerState::Created {
                 life.pid = Some(pid);
@@ -339,12 +347,18 @@ impl Inner {
                 .writing
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
+            done("delete a container");
             self.known.forget_container(id);
             self.unmount_volumes(id)?;
+            done("unmount volumes");
             rootfs::unmount(&self.folders, id)?;
+            done("unmount a root file system");
+            // Before the folder, without which nobody would know of the lease.
+            self.images.release(id.as_str())?;
+            done("release an image");
             remove(&self.folders.container(id))?;
+            done("remove a container's folder");
         }
-        self.images.release(id.as_str())?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use crate::entry::SandboxEntry;
 use crate::link::{ShimLink, blocking};
 use crate::record::{NetworkKind, SandboxRecord, make, new_id, remove};
 use crate::spec::{SandboxFiles, limits, text};
+use crate::steps::done;
 use crate::{Engine, EngineEvent, Error, Network, Sandbox, SandboxConfig, SandboxId};
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -27,8 +28,8 @@ const SHM_MODE: u32 = 0o1777;
 const MAX_HOSTNAME: usize = 64;
 
 /// What of a sandbox is wanted once, besides its record.
-struct Plan {
-    record: SandboxRecord,
+pub(crate) struct Plan {
+    pub record: SandboxRecord,
     resolv_conf: Option<String>,
     network: Network,
     sysctls: BTreeMap<String, String>,
@@ -85,11 +86,19 @@ impl Engine {
         join_all(removals).await.into_iter().collect::<Result<(), _>>()?;
         let inner = Arc::clone(&self.inner);
         let record = entry.record();
-        let siblings = self.inner.known.sandboxes();
-        let shared = siblings
-            .iter()
-            .any(|other| other.id != record.id && other.lock_record().cgroup_parent == record.cgroup_parent);
+        let mut siblings = self.inner.known.sandboxes();
+        siblings.retain(|other| other.id != record.id && other.lock_record().cgroup_parent == record.cgroup_parent);
+        let shared = !siblings.is_empty();
         blocking(move || {
+            // Whoever goes last takes it away.
+            for other in siblings.iter().filter(|_| !record.keep_cgroup) {
+                let record = {
+                    let mut record = other.lock_record();
+                    record.keep_cgroup = false;
+                    record.clone()
+                };
+                inner.folders.write_sandbox(&record)?;
+            }
             // The folder of the shared pid namespace's init goes with the shim.
             if !shared && !record.keep_cgroup {
                 let cgroup = inner.cgroup(&record.cgroup_parent)?;
@@ -97,7 +106,9 @@ impl Engine {
                     .remove()
                     .map_err(|error| Error::InvalidConfig(error.to_string()))?;
             }
+            done("remove a pod's cgroup");
             remove(&inner.folders.run(&record.id))?;
+            done("remove a sandbox's run folder");
             remove(&inner.folders.sandbox(&record.id))
         })
         .await?;
@@ -106,7 +117,8 @@ impl Engine {
     }
 }
 
-fn plan(config: SandboxConfig) -> Result<Plan, Error> {
+/// What is wanted, found sound. Pure, but for the identity and the machine's host name.
+pub(crate) fn plan(config: SandboxConfig) -> Result<Plan, Error> {
     let network = match &config.network {
         Network::Host => NetworkKind::Host,
         Network::Pod(_) => NetworkKind::Pod,
@@ -178,8 +190,10 @@ impl Inner {
         } = plan;
         let folder = self.folders.sandbox(&record.id);
         make(&folder)?;
+        done("make a sandbox's folder");
         // Written first, so that whatever follows is found again even if this process ends in the middle.
         self.folders.write_sandbox(&record)?;
+        done("write a sandbox's record");
         if !record.log_dir.as_os_str().is_empty() {
             fs::create_dir_all(&record.log_dir).map_err(Error::io("create directory", &record.log_dir))?;
         }
@@ -199,13 +213,22 @@ impl Inner {
             id: record.id.clone(),
             why: error.to_string(),
         })?;
+        done("launch a shim");
         record.shim = shim;
         self.folders.write_sandbox(&record)?;
-        self.make_cgroup(&record, resources.as_ref())?;
+        done("remember the shim");
+        if self.make_cgroup(&record, resources.as_ref())? {
+            record.keep_cgroup = false;
+            self.folders.write_sandbox(&record)?;
+        }
+        done("make a pod's cgroup");
         self.make_shm(&record)?;
+        done("mount a sandbox's memory");
         let spec = sandbox_spec(&record, sysctls, share_process_namespace);
         record.ip = attach(&record, spec, &mut connection, &network)?;
+        done("make the namespaces");
         self.folders.write_sandbox(&record)?;
+        done("remember the address");
         let link = Arc::new(ShimLink::new(record.id.clone(), record.shim.clone(), Some(connection)));
         let network = match network {
             Network::Pod(network) => Some(network),
@@ -217,19 +240,24 @@ impl Inner {
         ))
     }
 
-    fn make_cgroup(&self, record: &SandboxRecord, resources: Option<&crate::Resources>) -> Result<(), Error> {
+    /// Whether the cgroup was not there before: then it is nobody else's, whoever named it.
+    fn make_cgroup(&self, record: &SandboxRecord, resources: Option<&crate::Resources>) -> Result<bool, Error> {
         let failed = |error: strata_runtime::Error| Error::Runtime {
             what: "make the cgroup of the pod",
             why: error.to_string(),
         };
-        let cgroup = {
+        let (cgroup, fresh) = {
             let _making = self.making_cgroup.lock().unwrap_or_else(PoisonError::into_inner);
-            Cgroup::create(&self.cgroups, &record.cgroup_parent).map_err(failed)?
+            let fresh = !self.cgroup(&record.cgroup_parent)?.exists();
+            (
+                Cgroup::create(&self.cgroups, &record.cgroup_parent).map_err(failed)?,
+                fresh,
+            )
         };
-        match resources {
-            Some(resources) => cgroup.apply(&limits(resources)).map_err(failed),
-            None => Ok(()),
+        if let Some(resources) = resources {
+            cgroup.apply(&limits(resources)).map_err(failed)?;
         }
+        Ok(fresh)
     }
 
     fn make_shm(&self, record: &SandboxRecord) -> Result<(), Error> {
@@ -304,7 +332,10 @@ impl Inner {
                 // An earlier attempt may have failed half-way.
                 None => inner.end_orphans(&sandbox)?,
             }
-            inner.release(&sandbox)
+            done("end the shim");
+            inner.release(&sandbox)?;
+            done("note that a sandbox is stopped");
+            Ok(())
         })
         .await?;
         self.tell(EngineEvent::SandboxExited {

@@ -2,6 +2,7 @@
 
 use crate::{Error, Seccomp};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use strata_runtime::seccomp::default_profile;
 use strata_runtime::spec::Seccomp as Filter;
@@ -18,7 +19,10 @@ pub(crate) fn filter(choice: &Seccomp, capabilities: &[String]) -> Result<Option
 }
 
 fn read_profile(path: &Path) -> Result<Filter, Error> {
-    let file = std::fs::File::open(path).map_err(Error::io("cannot load seccomp profile", path))?;
+    // A pipe that nobody writes to would hold this up.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(Error::io("cannot load seccomp profile", path))?;
     let mut text = Vec::new();
     file.take(MAX_PROFILE + 1)
         .read_to_end(&mut text)

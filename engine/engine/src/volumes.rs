@@ -5,6 +5,7 @@
 use crate::engine::Inner;
 use crate::record::{make, remove};
 use crate::spec::text;
+use crate::steps::done;
 use crate::{ContainerId, Error, ImageVolume};
 use rustix::fs::OFlags;
 use std::fs;
@@ -26,9 +27,12 @@ impl Inner {
     ) -> Result<Vec<crate::Mount>, Error> {
         let mut mounts = Vec::new();
         for (index, volume) in volumes.iter().enumerate() {
-            self.images.lease(&lease(id, index), &volume.image)?;
             let place = self.volumes(id).join(index.to_string());
+            // The folder first: without it nobody would know of the lease.
             make(&place)?;
+            done("make a volume's folder");
+            self.images.lease(&lease(id, index), &volume.image)?;
+            done("lease a volume's image");
             mount(volume, &place, users)?;
             mounts.push(crate::Mount {
                 host_path: place,
@@ -43,8 +47,9 @@ impl Inner {
     /// Takes them away again, with their leases; no error if there are none. Blocking.
     pub(crate) fn unmount_volumes(&self, id: &ContainerId) -> Result<(), Error> {
         let folder = self.volumes(id);
-        let Ok(items) = fs::read_dir(&folder) else {
-            return Ok(());
+        let items = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(Error::io("read directory", &folder))?,
         };
         strata_mount::unmount_below(&folder).map_err(Error::io("unmount below", &folder))?;
         for index in 0..items.count() {

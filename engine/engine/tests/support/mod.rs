@@ -1,7 +1,7 @@
 //! An engine with the real runtime program and images of busybox, for tests.
 #![allow(dead_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -33,7 +33,7 @@ fn program() -> &'static [u8] {
 
 /// An engine with all that it made, gone with this value.
 pub struct Bench {
-    pub folder: tempfile::TempDir,
+    pub folder: Folder,
     pub cgroup: String,
     helper: Helper,
     pub engine: Option<Engine>,
@@ -55,7 +55,7 @@ impl Bench {
         );
         let helper = Helper::spawn(program()).expect("helper");
         let mut bench = Self {
-            folder: tempfile::tempdir().expect("folder"),
+            folder: Folder::Own(tempfile::tempdir().expect("folder")),
             cgroup,
             helper,
             engine: None,
@@ -63,6 +63,23 @@ impl Bench {
         };
         bench.open().await;
         bench
+    }
+
+    /// In a folder and a cgroup of another process, which looks after them.
+    pub async fn at(folder: &Path, cgroup: String) -> Self {
+        let mut bench = Self {
+            folder: Folder::Given(folder.to_owned()),
+            cgroup,
+            helper: Helper::spawn(program()).expect("helper"),
+            engine: None,
+            network: None,
+        };
+        bench.open().await;
+        bench
+    }
+
+    pub fn helper(&self) -> Helper {
+        self.helper.clone()
     }
 
     /// Opens the engine as the daemon does at its start.
@@ -172,9 +189,35 @@ impl Bench {
     }
 }
 
+/// Where an engine keeps everything.
+pub enum Folder {
+    Own(tempfile::TempDir),
+    Given(PathBuf),
+}
+
+impl Folder {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(folder) => folder.path(),
+            Self::Given(folder) => folder,
+        }
+    }
+}
+
+/// What a folder holds; nothing if it is not there.
+pub fn names(folder: &Path) -> Vec<String> {
+    let items = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    items
+        .map(|item| item.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         self.engine = None;
+        if matches!(self.folder, Folder::Given(_)) {
+            return;
+        }
         let run = self.folder.path().join("run");
         for item in std::fs::read_dir(&run).into_iter().flatten().flatten() {
             let socket = item.path().join("shim.sock");
