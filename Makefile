@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= never
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
 export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators people interop runtime-tools test-v2 critest kubelet ci fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators people interop runtime-tools test-v2 critest cni kubelet ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -79,6 +79,9 @@ test-v2: setup ## The runtime's tests under cgroup v2 alone in a QEMU guest, and
 
 critest: setup build ## cri-tools' validation and crictl against `strata cri` [FOCUS=..] [PROCS=..]; needs Go.
 	STRATA=$(abspath $(STRATA)) tests/interop/critest/run.sh
+
+cni: setup build ## Pods of `strata cri` on a network of Debian's plugins; needs critest's images.
+	STRATA=$(abspath $(STRATA)) tests/interop/cni/run.sh
 
 kubelet: setup build ## A pod under an upstream kubelet that has `strata cri`; needs Go, and critest's images.
 	STRATA=$(abspath $(STRATA)) tests/interop/kubelet/run.sh

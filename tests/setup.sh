@@ -7,7 +7,8 @@ declare -A packages=([gcc]=gcc [make]=make)
 [ "$only" = build ] || packages+=(
   [busybox]=busybox-static [docker-registry]=docker-registry [skopeo]=skopeo [buildah]=buildah [umoci]=umoci [nginx]=nginx-light
   [crun]=crun [runc]=runc [containerd]=containerd [hyperfine]=hyperfine [nft]=nftables [git]=git [openssl]=openssl [curl]=curl
-  [qemu-system-x86_64]=qemu-system-x86 [python3]=python3 [mkfs.ext4]=e2fsprogs
+  [qemu-system-x86_64]=qemu-system-x86 [python3]=python3 [mkfs.ext4]=e2fsprogs [iptables]=iptables
+  [/usr/lib/cni/bridge]=containernetworking-plugins
 )
 missing=()
 # The compiler alone links nothing: without its recommendations it comes without the C library's files.

@@ -292,9 +292,23 @@ pub struct CriArgs {
     /// Address of the server for exec, attach and port-forward.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub streaming_bind: std::net::SocketAddr,
-    /// Addresses of pods; a range that no other server on this machine uses by default.
+    /// Addresses of pods until a kubelet names others; a range that no other server on this machine uses by default.
     #[arg(long, env = "STRATA_SANDBOX_SUBNET")]
     pub sandbox_subnet: Option<String>,
+    /// Give pods the network that is configured for plugins (CNI), in place of this program's own.
+    #[arg(long, env = "STRATA_CNI")]
+    pub cni: bool,
+    /// Folder of network configurations; the first file counts.
+    #[arg(long, env = "STRATA_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// Folders of network plugins.
+    #[arg(
+        long,
+        env = "STRATA_CNI_BIN_DIR",
+        value_delimiter = ',',
+        default_value = "/opt/cni/bin,/usr/lib/cni"
+    )]
+    pub cni_bin_dir: Vec<PathBuf>,
     /// Folder with a HOST[:PORT]/hosts.toml for each registry.
     #[arg(long, env = REGISTRY_HOSTS, default_value = "/etc/strata/certs.d")]
     pub registry_hosts: PathBuf,

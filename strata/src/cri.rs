@@ -6,8 +6,12 @@ use crate::{
     instance::Instance,
     worker,
 };
-use std::{path::PathBuf, sync::Arc};
-use strata_cri::{CriOptions, Server};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use strata_cni::{Cni, CniOptions};
+use strata_cri::{CriOptions, PodNetworks, Server};
 use strata_engine::{Engine, EngineOptions};
 use strata_net::{PodNetwork, PodNetworkOptions};
 use strata_shim::Helper;
@@ -18,21 +22,12 @@ pub async fn run(args: CriArgs, helper: Helper) -> Outcome {
     let instance = Instance::open(&args.data_dir)?;
     let socket = socket(&args.listen)?;
     let data_dir = args.data_dir.canonicalize().during("finding the data directory")?;
-    let subnet = args.sandbox_subnet.as_deref().unwrap_or(&instance.cluster_cidr);
-    let subnet = subnet.parse().during("--sandbox-subnet")?;
-    let network = PodNetwork::open(PodNetworkOptions {
-        state_dir: data_dir.join("network"),
-        cidr: subnet,
-        cluster_cidr: subnet,
-        instance: instance.name.clone(),
-        mtu: 0,
-    })
-    .during("opening the pod network")?;
+    let networks = networks(&args, &instance, &data_dir)?;
     let cgroup_root = format!("/strata-{}", instance.name);
-    let engine = open_engine(&args, &instance, &cgroup_root, helper, &network).await?;
+    let engine = open_engine(&args, &instance, &cgroup_root, helper, &networks).await?;
     let server = Server::open(CriOptions {
         engine,
-        network,
+        networks,
         instance: instance.name.clone(),
         cgroup_root,
         data_dir,
@@ -49,20 +44,53 @@ pub async fn run(args: CriArgs, helper: Helper) -> Outcome {
         .during("serving the container runtime interface")
 }
 
+/// This program's own network of pods, or that of plugins.
+fn networks(args: &CriArgs, instance: &Instance, data_dir: &Path) -> Outcome<PodNetworks> {
+    if args.cni {
+        let cni = Cni::open(CniOptions {
+            conf_dir: args.cni_conf_dir.clone(),
+            bin_dirs: args.cni_bin_dir.clone(),
+            state_dir: data_dir.join("cni"),
+            namespace_dir: PathBuf::from("/run/netns"),
+        });
+        return Ok(PodNetworks::Plugins(Arc::new(
+            cni.during("opening the network of plugins")?,
+        )));
+    }
+    let told = strata_cri::told_range(data_dir);
+    let subnet = args.sandbox_subnet.as_deref().unwrap_or(&instance.cluster_cidr);
+    let subnet = match told {
+        Some(told) => told,
+        None => subnet.parse().during("--sandbox-subnet")?,
+    };
+    let network = PodNetwork::open(PodNetworkOptions {
+        state_dir: data_dir.join("network"),
+        cidr: subnet,
+        cluster_cidr: subnet,
+        instance: instance.name.clone(),
+        mtu: 0,
+    });
+    Ok(PodNetworks::Own(network.during("opening the pod network")?))
+}
+
 async fn open_engine(
     args: &CriArgs,
     instance: &Instance,
     cgroup_root: &str,
     helper: Helper,
-    network: &Arc<PodNetwork>,
+    networks: &PodNetworks,
 ) -> Outcome<Engine> {
+    let network = match networks {
+        PodNetworks::Own(network) => Some(network.clone()),
+        PodNetworks::Plugins(_) => None,
+    };
     let engine = Engine::open(EngineOptions {
         root: args.data_dir.join("engine"),
         run: PathBuf::from("/run/strata").join(&instance.name),
         cgroup_root: cgroup_root.to_owned(),
         helper,
         images: worker::image_store(&args.data_dir, &args.registry_hosts)?,
-        network: Some(network.clone()),
+        network,
         // Whoever calls turns the logs over, and says so.
         log_max_size: 0,
         log_max_files: 1,

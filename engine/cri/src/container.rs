@@ -1,6 +1,6 @@
 //! Containers: create, start, stop, remove, status, list, update.
 
-use crate::container_config::{engine_config, signal_of};
+use crate::container_config::{engine_config, make_sources, signal_of};
 use crate::error::{Answer, OrStatus, invalid, required};
 use crate::generated::v1 as api;
 use crate::identity::{unless_gone, user_of};
@@ -39,7 +39,12 @@ impl Service {
         // The sandbox remembers its own configuration.
         request.sandbox_config = None;
         request.pod_sandbox_id = sandbox.id.to_string();
-        let made = tokio::task::spawn_blocking(move || engine_config(&config, image, &images)).await;
+        let made = tokio::task::spawn_blocking(move || {
+            let wanted = engine_config(&config, image, &images)?;
+            make_sources(&wanted.mounts)?;
+            Ok::<_, GrpcStatus>(wanted)
+        })
+        .await;
         let mut wanted = made.map_err(|e| GrpcStatus::new(GrpcStatus::INTERNAL, e))??;
         wanted.memo = encoded(&ContainerMemo {
             request: Some(request),
@@ -266,7 +271,7 @@ impl Service {
 }
 
 /// What was said anew takes the place of what was said before.
-fn merge(memo: &mut ContainerMemo, new: api::LinuxContainerResources) {
+pub(crate) fn merge(memo: &mut ContainerMemo, new: api::LinuxContainerResources) {
     let request = memo.request.get_or_insert_default();
     let linux = request.config.get_or_insert_default().linux.get_or_insert_default();
     let old = linux.resources.get_or_insert_default();

@@ -1,4 +1,4 @@
-//! From the interface's configuration of a container to the engine's. Looks at the host's file system for mounts.
+//! From the interface's configuration of a container to the engine's.
 
 use crate::error::{Answer, OrStatus, invalid, required};
 use crate::generated::v1 as api;
@@ -11,7 +11,7 @@ use strata_engine::{
 };
 use strata_image::{Image, ImageStore};
 
-/// The engine's form. Blocking.
+/// The engine's form. Blocking: images of volumes are looked up. Nothing is changed.
 pub(crate) fn engine_config(
     config: &api::ContainerConfig,
     image: Image,
@@ -80,7 +80,9 @@ fn mount(mount: &api::Mount) -> Answer<Mount> {
         return Err(invalid(why));
     }
     let host_path = PathBuf::from(&mount.host_path);
-    present(&host_path)?;
+    if !host_path.is_absolute() {
+        return Err(invalid(format!("host path {host_path:?} is not absolute")));
+    }
     Ok(Mount {
         host_path,
         container_path: Path::new("/").join(path),
@@ -108,11 +110,12 @@ fn volume(mount: &api::Mount, images: &ImageStore) -> Answer<ImageVolume> {
     })
 }
 
-/// Makes a folder where nothing is, as docker did and everybody since.
+/// Makes folders where nothing is that is to be mounted, as docker did and everybody since. Blocking.
+pub(crate) fn make_sources(mounts: &[Mount]) -> Answer<()> {
+    mounts.iter().try_for_each(|mount| present(&mount.host_path))
+}
+
 fn present(path: &Path) -> Answer<()> {
-    if !path.is_absolute() {
-        return Err(invalid(format!("host path {path:?} is not absolute")));
-    }
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -153,6 +156,7 @@ fn security(given: &LinuxContainerSecurityContext) -> Answer<Security> {
             "AppArmor profiles are not supported: the container would run unconfined",
         ));
     }
+    check_selinux(given.selinux_options.as_ref())?;
     let capabilities = given.capabilities.clone().unwrap_or_default();
     let privileged = given.privileged;
     // No list is an empty list: a caller that wants the usual paths covered names them.
@@ -174,6 +178,18 @@ fn security(given: &LinuxContainerSecurityContext) -> Answer<Security> {
         readonly_paths: paths(&given.readonly_paths),
         ..Security::default()
     })
+}
+
+/// Labels mean nothing to a kernel without SELinux, and are left out as everybody does. Errors: with SELinux, where
+/// they would not be applied.
+pub(crate) fn check_selinux(options: Option<&api::SELinuxOption>) -> Answer<()> {
+    let labelled = options.is_some_and(|options| *options != api::SELinuxOption::default());
+    if labelled && Path::new("/sys/fs/selinux/enforce").exists() {
+        return Err(invalid(
+            "SELinux labels are not supported: the container would run under another one",
+        ));
+    }
+    Ok(())
 }
 
 /// The interface's own rule: no profile is none.
@@ -225,40 +241,20 @@ fn stop_signal(signal: api::Signal) -> Option<String> {
 }
 
 /// The name in the interface: `Sigterm` is `SIGTERM`.
-pub(crate) fn signal_name(signal: api::Signal) -> String {
+fn signal_name(signal: api::Signal) -> String {
     format!("{signal:?}").to_ascii_uppercase()
 }
 
 /// The signal with that name or number in the interface's numbers; an empty one is SIGTERM.
 pub(crate) fn signal_of(text: &str) -> api::Signal {
-    let upper = text.to_ascii_uppercase().replace('+', "PLUS").replace('-', "MINUS");
-    let wanted = match upper.as_str() {
-        "" => "SIGTERM".to_owned(),
-        text if text.starts_with("SIG") => text.to_owned(),
-        text => match NUMBERS.iter().find(|(number, _)| text.parse() == Ok(*number)) {
-            Some((_, name)) => format!("SIG{name}"),
-            None => format!("SIG{text}"),
-        },
+    let Some(wanted) = strata_engine::signal_number(text) else {
+        return api::Signal::RuntimeDefault;
     };
     let all = (1..=65).filter_map(|number| api::Signal::try_from(number).ok());
     all.into_iter()
-        .find(|signal| signal_name(*signal) == wanted)
+        .find(|signal| stop_signal(*signal).and_then(|name| strata_engine::signal_number(&name)) == Some(wanted))
         .unwrap_or(api::Signal::RuntimeDefault)
 }
-
-/// Numbers that images write instead of names.
-const NUMBERS: [(u8, &str); 10] = [
-    (1, "HUP"),
-    (2, "INT"),
-    (3, "QUIT"),
-    (6, "ABRT"),
-    (9, "KILL"),
-    (10, "USR1"),
-    (12, "USR2"),
-    (15, "TERM"),
-    (28, "WINCH"),
-    (37, "RTMINPLUS3"),
-];
 
 #[cfg(test)]
 mod tests {
@@ -275,6 +271,9 @@ mod tests {
             ("3", api::Signal::Sigquit),
             ("usr1", api::Signal::Sigusr1),
             ("SIGRTMIN+3", api::Signal::Sigrtminplus3),
+            ("37", api::Signal::Sigrtminplus3),
+            ("SIGRTMAX-1", api::Signal::Sigrtmaxminus1),
+            ("IOT", api::Signal::Sigabrt),
             ("nonsense", api::Signal::RuntimeDefault),
         ] {
             assert_eq!(signal_of(text), expected, "{text}");

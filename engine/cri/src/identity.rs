@@ -9,10 +9,13 @@ use strata_http::GrpcStatus;
 impl Service {
     /// The sandbox with that id or an id that begins so. Errors: `NOT_FOUND`, or several begin so.
     pub(crate) fn find_sandbox(&self, text: &str) -> Answer<SandboxStatus> {
-        if let Ok(found) = self.engine.sandbox(&SandboxId::from(text)) {
+        if let Ok(found) = self.engine.sandbox(&SandboxId::from(text))
+            && self.is_made(&found)
+        {
             return Ok(found);
         }
-        let all = self.engine.list_sandboxes();
+        let mut all = self.engine.list_sandboxes();
+        all.retain(|sandbox| self.is_made(sandbox));
         only(text, "sandbox", all, |sandbox| sandbox.id.as_str())
     }
 

@@ -118,7 +118,7 @@ fn describe(image: &Image) -> api::Image {
 }
 
 /// What a registry is to be told; nothing if the credentials are another registry's.
-fn credentials(image: &str, auth: api::AuthConfig) -> Answer<Option<Credentials>> {
+pub(crate) fn credentials(image: &str, auth: api::AuthConfig) -> Answer<Option<Credentials>> {
     if !auth.server_address.is_empty() && !is_of(image, &auth.server_address) {
         return Ok(None);
     }

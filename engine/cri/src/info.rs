@@ -4,7 +4,7 @@ use crate::error::Answer;
 use crate::generated::v1::{
     CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigRequest, RuntimeConfigResponse,
     RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest, StatusResponse,
-    UpdateRuntimeConfigRequest, UpdateRuntimeConfigResponse, VersionRequest, VersionResponse,
+    VersionRequest, VersionResponse,
 };
 use crate::service::Service;
 use serde_json::json;
@@ -23,15 +23,24 @@ impl Service {
         })
     }
 
-    pub(crate) fn runtime_status(&self, request: StatusRequest) -> Answer<StatusResponse> {
+    pub(crate) async fn runtime_status(&self, request: StatusRequest) -> Answer<StatusResponse> {
         let ready = |kind: &str| RuntimeCondition {
             r#type: kind.into(),
             status: true,
             ..RuntimeCondition::default()
         };
+        let mut network = ready("NetworkReady");
+        if let Some((reason, message)) = self.networking.trouble().await {
+            network = RuntimeCondition {
+                status: false,
+                reason,
+                message,
+                ..network
+            };
+        }
         let mut response = StatusResponse {
             status: Some(RuntimeStatus {
-                conditions: ["RuntimeReady", "NetworkReady"].map(ready).into(),
+                conditions: vec![ready("RuntimeReady"), network],
             }),
             runtime_handlers: HANDLERS
                 .map(|name| RuntimeHandler {
@@ -52,7 +61,8 @@ impl Service {
             let config = json!({
                 "stateDir": self.data_dir.join("engine"),
                 "streamServer": self.streaming.base_url(),
-                "podGateway": self.network.gateway().to_string(),
+                "podGateway": self.networking.gateway(),
+                "podRanges": self.ranges.told().iter().map(ToString::to_string).collect::<Vec<_>>(),
             });
             response.info.insert("config".into(), config.to_string());
         }
@@ -65,20 +75,5 @@ impl Service {
                 cgroup_driver: CgroupDriver::Cgroupfs.into(),
             }),
         })
-    }
-
-    /// The pods' range is this runtime's own; what a kubelet says of it is only noted.
-    pub(crate) fn update_runtime_config(
-        &self,
-        request: UpdateRuntimeConfigRequest,
-    ) -> Answer<UpdateRuntimeConfigResponse> {
-        let network = request.runtime_config.and_then(|config| config.network_config);
-        if let Some(network) = network.filter(|network| !network.pod_cidr.is_empty()) {
-            tracing::info!(
-                pod_cidr = network.pod_cidr,
-                "the pods' range is set with --sandbox-subnet; this one is not used"
-            );
-        }
-        Ok(UpdateRuntimeConfigResponse {})
     }
 }

@@ -5,13 +5,17 @@
 //! (`strata-image`), pod links (`strata-net`).
 //!
 //! Start at [`Server`]; `service.rs` is the table of all calls, `sandbox.rs`, `container.rs` and `images.rs`
-//! answer them, `*_config.rs` translate what is asked for, `memo.rs` is what is remembered.
+//! answer them, `*_config.rs` translate what is asked for, `networking.rs` gives
+//! addresses or has plugins give them, `memo.rs` is what is remembered.
 
 mod container;
 mod container_config;
 mod error;
 mod events;
 mod exec;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::enum_variant_names)]
 mod generated;
@@ -21,6 +25,7 @@ mod info;
 mod memo;
 mod metrics;
 mod names;
+mod networking;
 mod sandbox;
 mod sandbox_config;
 mod server;
@@ -29,6 +34,7 @@ mod space;
 mod stats;
 mod streaming;
 
+pub use networking::{PodNetworks, told_range};
 pub use server::{CriError, CriOptions, Server};
 
 /// 32 hexadecimal digits that nobody can guess.

@@ -4,7 +4,7 @@ use crate::error::Answer;
 use crate::generated::v1 as api;
 use crate::service::Service;
 use crate::stats::{network, now};
-use strata_engine::{ContainerState, ContainerStatus, SandboxState, SandboxStatus, Stats};
+use strata_engine::{ContainerStatus, SandboxState, SandboxStatus, Stats};
 
 use api::MetricType::{Counter, Gauge};
 
@@ -109,16 +109,19 @@ impl Service {
         &self,
         _: api::ListPodSandboxMetricsRequest,
     ) -> Answer<api::ListPodSandboxMetricsResponse> {
-        let mut pod_metrics = Vec::new();
+        let (mut pod_metrics, mut running) = (Vec::new(), self.running_by_sandbox());
         for sandbox in self.engine.list_sandboxes() {
             if sandbox.state == SandboxState::Ready {
-                pod_metrics.push(self.metrics_of(&sandbox).await);
+                pod_metrics.push(
+                    self.metrics_of(&sandbox, running.remove(&sandbox.id).unwrap_or_default())
+                        .await,
+                );
             }
         }
         Ok(api::ListPodSandboxMetricsResponse { pod_metrics })
     }
 
-    async fn metrics_of(&self, sandbox: &SandboxStatus) -> api::PodSandboxMetrics {
+    async fn metrics_of(&self, sandbox: &SandboxStatus, own: Vec<ContainerStatus>) -> api::PodSandboxMetrics {
         let links = network(sandbox.pid).filter(|_| !sandbox.host_network);
         let links = links.map(|network| network.interfaces).unwrap_or_default();
         let metrics = links.iter().flat_map(|link| {
@@ -127,10 +130,8 @@ impl Service {
         });
         let metrics = metrics.collect();
         let mut container_metrics = Vec::new();
-        for container in self.engine.list_containers() {
-            if container.sandbox_id == sandbox.id && container.state == ContainerState::Running {
-                container_metrics.extend(self.metrics_of_container(sandbox, &container).await);
-            }
+        for container in own {
+            container_metrics.extend(self.metrics_of_container(sandbox, &container).await);
         }
         api::PodSandboxMetrics {
             pod_sandbox_id: sandbox.id.to_string(),

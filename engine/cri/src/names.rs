@@ -40,6 +40,11 @@ impl Names {
         self.lock().insert(name, owner.to_owned());
     }
 
+    /// Whether somebody has a name.
+    pub fn has(&self, name: &str, owner: &str) -> bool {
+        self.lock().get(name).is_some_and(|other| other == owner)
+    }
+
     /// Gives the name of a removed thing back.
     pub fn release(&self, owner: &str) {
         self.lock().retain(|_, other| other != owner);

@@ -5,11 +5,10 @@ use crate::generated::v1 as api;
 use crate::identity::unless_gone;
 use crate::info::HANDLERS;
 use crate::memo::encoded;
-use crate::sandbox_config::{engine_config, host_ports, namespace_options};
+use crate::sandbox_config::{engine_config, namespace_options, pod_resources};
 use crate::service::Service;
-use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
-use strata_engine::{Network, SandboxId, SandboxState, SandboxStatus};
+use strata_engine::{SandboxId, SandboxState, SandboxStatus};
 use strata_http::GrpcStatus;
 
 impl Service {
@@ -22,12 +21,12 @@ impl Service {
         let metadata = required(config.metadata.clone(), "config.metadata")?;
         let reserved = self.names.reserve(sandbox_name(&metadata))?;
         let cgroup = format!("{}/pod{}", self.cgroup_root, crate::random_name()?);
-        let mut wanted = engine_config(&config, Network::Pod(self.network.clone()), cgroup)?;
+        let mut wanted = engine_config(&config, self.networking.of_sandbox(), cgroup)?;
         wanted.memo = encoded(&request);
         let sandbox = self.engine.run_sandbox(wanted).await.status()?;
-        if let Err(status) = self.publish(&sandbox.id, sandbox.ip, &config).await {
-            if let Err(left) = self.engine.remove_sandbox(&sandbox.id).await {
-                tracing::warn!(sandbox = %sandbox.id, error = %left, "left a sandbox behind whose ports are not to be had");
+        if let Err(status) = self.connect(&sandbox.id, sandbox.ip, &config).await {
+            if self.abandon(&sandbox.id).await {
+                reserved.keep(sandbox.id.as_str());
             }
             return Err(status);
         }
@@ -47,23 +46,17 @@ impl Service {
         })
     }
 
-    /// Leads the host's ports to the sandbox.
-    pub(crate) async fn publish(
-        &self,
-        id: &SandboxId,
-        ip: Option<IpAddr>,
-        config: &api::PodSandboxConfig,
-    ) -> Answer<()> {
-        // With the host's network its ports are the host's already.
-        let Some(IpAddr::V4(ip)) = ip else { return Ok(()) };
-        let ports = host_ports(config, ip)?;
-        let Some(place) = self.network.address(id.as_str()) else {
-            return Ok(());
+    /// Removes a sandbox that has no network; whether something of it is left, for the client to remove.
+    async fn abandon(&self, id: &SandboxId) -> bool {
+        let left = match self.disconnect(id).await {
+            Ok(()) => self.engine.remove_sandbox(id).await.status(),
+            // What plugins hold is taken back when the client stops the sandbox; nothing runs in it.
+            Err(status) => self.engine.stop_sandbox(id).await.status().and(Err(status)),
         };
-        let (all, id) = (self.ports.clone(), id.clone());
-        let published = tokio::task::spawn_blocking(move || all.publish(id.as_str(), &place.host_link, &ports)).await;
-        let published = published.map_err(|e| GrpcStatus::new(GrpcStatus::INTERNAL, e))?;
-        published.map_err(|e| GrpcStatus::new(GrpcStatus::UNKNOWN, e))
+        if let Err(status) = &left {
+            tracing::warn!(sandbox = %id, %status, "left a sandbox behind that has no network");
+        }
+        left.is_err()
     }
 
     pub(crate) async fn stop_sandbox(
@@ -78,15 +71,8 @@ impl Service {
     }
 
     async fn end_sandbox(&self, id: &SandboxId) -> Answer<()> {
-        self.withdraw(id).await?;
+        self.disconnect(id).await?;
         self.engine.stop_sandbox(id).await.status()
-    }
-
-    async fn withdraw(&self, id: &SandboxId) -> Answer<()> {
-        let (ports, id) = (self.ports.clone(), id.clone());
-        let withdrawn = tokio::task::spawn_blocking(move || ports.withdraw(id.as_str())).await;
-        let withdrawn = withdrawn.map_err(|e| GrpcStatus::new(GrpcStatus::INTERNAL, e))?;
-        withdrawn.map_err(|e| GrpcStatus::new(GrpcStatus::UNKNOWN, e))
     }
 
     pub(crate) async fn remove_sandbox(
@@ -102,15 +88,15 @@ impl Service {
                 self.erase_container(&container).await?;
             }
         }
-        let deleted = self.event(
-            sandbox.id.as_str(),
-            &sandbox.id,
-            api::ContainerEventType::ContainerDeletedEvent,
-        );
+        // Described while it is there, if anybody listens.
+        let kind = api::ContainerEventType::ContainerDeletedEvent;
+        let deleted = (self.events.receiver_count() > 0).then(|| self.event(sandbox.id.as_str(), &sandbox.id, kind));
         self.engine.remove_sandbox(&sandbox.id).await.status()?;
         self.names.release(sandbox.id.as_str());
         self.memos.forget_sandbox(&sandbox.id);
-        self.send(deleted);
+        if let Some(deleted) = deleted {
+            self.send(deleted);
+        }
         Ok(api::RemovePodSandboxResponse {})
     }
 
@@ -130,7 +116,7 @@ impl Service {
                 "pid": sandbox.pid,
                 "logDirectory": sandbox.log_dir,
                 "hostNetwork": sandbox.host_network,
-                "hostLink": self.network.address(sandbox.id.as_str()).map(|place| place.host_link),
+                "network": self.networking.details(&sandbox.id),
             });
             response.info.insert("info".into(), info.to_string());
         }
@@ -140,14 +126,15 @@ impl Service {
     pub(crate) fn describe_sandbox(&self, sandbox: &SandboxStatus) -> Answer<api::PodSandboxStatus> {
         let memo = self.memos.sandbox(&self.engine, &sandbox.id)?;
         let config = memo.config.clone().unwrap_or_default();
+        let mut addresses = self.addresses(sandbox).into_iter().map(|ip| ip.to_string());
         Ok(api::PodSandboxStatus {
             id: sandbox.id.to_string(),
             metadata: config.metadata.clone(),
             state: state(sandbox).into(),
             created_at: nanos(sandbox.created_at),
             network: Some(api::PodSandboxNetworkStatus {
-                ip: address(sandbox),
-                ..api::PodSandboxNetworkStatus::default()
+                ip: addresses.next().unwrap_or_default(),
+                additional_ips: addresses.map(|ip| api::PodIP { ip }).collect(),
             }),
             linux: Some(api::LinuxPodSandboxStatus {
                 namespaces: Some(api::Namespace {
@@ -164,7 +151,8 @@ impl Service {
         let filter = request.filter.unwrap_or_default();
         let mut list = self.engine.list_sandboxes();
         list.retain(|sandbox| {
-            sandbox.id.as_str().starts_with(&filter.id)
+            self.is_made(sandbox)
+                && sandbox.id.as_str().starts_with(&filter.id)
                 && filter
                     .state
                     .as_ref()
@@ -174,6 +162,11 @@ impl Service {
         list.sort_by_key(|sandbox| sandbox.created_at);
         let items = list.iter().filter_map(|sandbox| self.list_item(sandbox)).collect();
         Ok(api::ListPodSandboxResponse { items })
+    }
+
+    /// Whether a sandbox is whole: one that is being made is nobody's yet.
+    pub(crate) fn is_made(&self, sandbox: &SandboxStatus) -> bool {
+        self.names.has(&sandbox_name(&metadata(sandbox)), sandbox.id.as_str())
     }
 
     /// Nothing if it went meanwhile.
@@ -190,12 +183,29 @@ impl Service {
         })
     }
 
-    /// The pod's cgroup is the caller's, which changes its limits before or after it says so here.
-    pub(crate) fn update_sandbox_resources(
+    /// Remembers the new resources; a kubelet sets the limits of its pods' cgroups itself, any other caller has them
+    /// set here.
+    pub(crate) async fn update_sandbox_resources(
         &self,
         request: api::UpdatePodSandboxResourcesRequest,
     ) -> Answer<api::UpdatePodSandboxResourcesResponse> {
-        self.find_sandbox(&request.pod_sandbox_id)?;
+        let sandbox = self.find_sandbox(&request.pod_sandbox_id)?;
+        if sandbox.state != SandboxState::Ready {
+            let why = format!("sandbox {} is not running", sandbox.id);
+            return Err(GrpcStatus::new(GrpcStatus::FAILED_PRECONDITION, why));
+        }
+        let mut memo = (*self.memos.sandbox(&self.engine, &sandbox.id)?).clone();
+        let linux = memo.config.get_or_insert_default().linux.get_or_insert_default();
+        if request.overhead.is_some() {
+            linux.overhead = request.overhead;
+        }
+        if request.resources.is_some() {
+            linux.resources = request.resources;
+        }
+        let limits = pod_resources(linux);
+        self.memos
+            .update_sandbox(&self.engine, &sandbox.id, memo, limits)
+            .await?;
         Ok(api::UpdatePodSandboxResourcesResponse {})
     }
 }
@@ -214,13 +224,6 @@ pub(crate) fn metadata(sandbox: &SandboxStatus) -> api::PodSandboxMetadata {
         uid: sandbox.uid.clone(),
         namespace: sandbox.namespace.clone(),
         attempt: sandbox.attempt,
-    }
-}
-
-fn address(sandbox: &SandboxStatus) -> String {
-    match sandbox.state {
-        SandboxState::Ready => sandbox.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        SandboxState::NotReady => String::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the interface's configuration of a sandbox to the engine's. Pure, but for the machine's host name.
 
+use crate::container_config::check_selinux;
 use crate::error::{Answer, invalid};
 use crate::generated::v1::{
     DNSConfig, IDMapping, LinuxContainerResources, LinuxPodSandboxConfig, NamespaceMode, NamespaceOption,
@@ -30,6 +31,8 @@ pub(crate) fn engine_config(config: &PodSandboxConfig, network: Network, cgroup:
     }
     let options = namespace_options(config);
     let linux = config.linux.clone().unwrap_or_default();
+    let security = linux.security_context.as_ref();
+    check_selinux(security.and_then(|security| security.selinux_options.as_ref()))?;
     let host_network = check_modes(&options)?;
     let users = user_namespace(options.userns_options.as_ref())?;
     let (cgroup_parent, keep_cgroup) = match cgroup_parent(&linux.cgroup_parent)? {
@@ -134,7 +137,7 @@ fn slices(name: &str) -> Option<String> {
 }
 
 /// What the pod's cgroup may use, where the caller says so for its containers and the overhead.
-fn pod_resources(linux: &LinuxPodSandboxConfig) -> Option<Resources> {
+pub(crate) fn pod_resources(linux: &LinuxPodSandboxConfig) -> Option<Resources> {
     // A kubelet sets the limits of the pod's cgroup itself.
     if !linux.cgroup_parent.is_empty() {
         return None;
@@ -210,8 +213,13 @@ pub(crate) fn host_ports(config: &PodSandboxConfig, pod: Ipv4Addr) -> Answer<Vec
             "" => Ipv4Addr::UNSPECIFIED,
             text => match text.parse::<std::net::IpAddr>().map_err(|_| bad("host address"))? {
                 std::net::IpAddr::V4(address) => address,
-                // Pods have no IPv6 address that it could lead to.
-                std::net::IpAddr::V6(_) => continue,
+                // Every address, of whatever family.
+                std::net::IpAddr::V6(address) if address.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+                std::net::IpAddr::V6(address) => {
+                    let why =
+                        format!("host address {address} leads to no pod: pods of this network have IPv4 addresses");
+                    return Err(invalid(why));
+                }
             },
         };
         let protocol = match mapping.protocol() {
@@ -273,6 +281,32 @@ mod tests {
         assert!(of(NamespaceMode::Pod, vec![mapping(0), mapping(0)]).is_err());
         assert!(of(NamespaceMode::Container, vec![]).is_err());
         assert!(of(NamespaceMode::Target, vec![]).is_err());
+    }
+
+    #[test]
+    fn ports_of_the_host_lead_to_pods_or_are_refused() {
+        let of = |list: &[(&str, i32)]| {
+            let mapping = |(address, port): &(&str, i32)| crate::generated::v1::PortMapping {
+                container_port: 80,
+                host_port: *port,
+                host_ip: (*address).to_owned(),
+                ..Default::default()
+            };
+            let config = PodSandboxConfig {
+                port_mappings: list.iter().map(mapping).collect(),
+                ..PodSandboxConfig::default()
+            };
+            host_ports(&config, Ipv4Addr::new(10, 0, 0, 2)).map(|ports| ports.len())
+        };
+        assert_eq!(of(&[("", 80), ("127.0.0.1", 81), ("::", 82), ("", 0)]).ok(), Some(3));
+        for bad in [
+            &[("::1", 80)][..],
+            &[("x", 80)],
+            &[("", 70_000)],
+            &[("", 80), ("::", 80)],
+        ] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::events::follow;
 use crate::generated::v1::ContainerMetadata;
 use crate::memo::Memos;
 use crate::names::Names;
+use crate::networking::{Networking, PodNetworks, PodRanges};
 use crate::sandbox::{metadata, sandbox_name};
 use crate::service::{EVENTS, Service};
 use crate::space::Space;
@@ -15,9 +16,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use strata_engine::{Engine, SandboxState};
-use strata_http::{Limits, serve_grpc, serve_plain};
-use strata_net::{HostPorts, PodNetwork};
+use strata_engine::{Engine, SandboxState, SandboxStatus};
+use strata_http::{GrpcStatus, Limits, serve_grpc, serve_plain};
+use strata_net::HostPorts;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ pub struct CriOptions {
     /// Makes sandboxes and containers.
     pub engine: Engine,
     /// Gives sandboxes their address.
-    pub network: Arc<PodNetwork>,
+    pub networks: PodNetworks,
     /// Marks tables on this machine; the network's.
     pub instance: String,
     /// cgroup for pods that name none.
@@ -76,14 +77,22 @@ impl Server {
             .map_err(|e| CriError::Listen(options.streaming.to_string(), e))?;
         let address = streaming.local_addr()?;
         let instance = options.instance.clone();
-        let ports = tokio::task::spawn_blocking(move || HostPorts::open(&instance)).await;
-        let ports = ports.map_err(io::Error::other)??;
+        let ranges = pod_ranges(&options.data_dir);
+        let networks = options.networks;
+        let networking = tokio::task::spawn_blocking(move || match networks {
+            PodNetworks::Own(network) => {
+                let ports = Arc::new(HostPorts::open(&instance)?);
+                Ok::<_, CriError>(Networking::Own { network, ports })
+            }
+            PodNetworks::Plugins(cni) => Ok(Networking::Plugins(cni)),
+        });
+        let networking = networking.await.map_err(io::Error::other)??;
         let listener = listen(&options.socket).await?;
         let service = Arc::new(Service {
             streaming: Arc::new(Streaming::new(options.engine.clone(), address)),
             engine: options.engine,
-            network: options.network,
-            ports: Arc::new(ports),
+            networking,
+            ranges: Arc::new(PodRanges::open(ranges)),
             cgroup_root: options.cgroup_root,
             data_dir: options.data_dir,
             version: options.version,
@@ -106,6 +115,7 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) -> Result<(), CriError> {
         let events = self.service.engine.events();
         let following = tokio::spawn(follow(Arc::downgrade(&self.service), events));
+        let looking = tokio::spawn(self.service.clone().look_after_networks());
         let streams = serve_plain(
             self.streaming,
             Limits::default(),
@@ -115,6 +125,7 @@ impl Server {
         let calls = serve_grpc(self.listener, cancel, self.service);
         let (calls, streams) = tokio::join!(calls, streams);
         following.abort();
+        looking.abort();
         // The next one may have it already, if this one was slow.
         if let Err(error) = std::fs::remove_file(&self.socket) {
             tracing::debug!(%error, "the socket has gone");
@@ -125,6 +136,16 @@ impl Server {
 }
 
 impl Service {
+    /// Ends a sandbox whose making was cut short; the client finds it stopped, and removes it.
+    async fn give_up(&self, sandbox: &SandboxStatus) {
+        if let Err(status) = self.disconnect(&sandbox.id).await {
+            tracing::warn!(sandbox = %sandbox.id, %status, "its network is taken back when it is stopped again");
+        }
+        if let Err(error) = self.engine.stop_sandbox(&sandbox.id).await {
+            tracing::warn!(sandbox = %sandbox.id, %error, "could not stop a sandbox without a network");
+        }
+    }
+
     /// Names and ports of what went on running.
     async fn find_again(&self) {
         for sandbox in self.engine.list_sandboxes() {
@@ -132,12 +153,11 @@ impl Service {
             if sandbox.state != SandboxState::Ready {
                 continue;
             }
-            let published = match self.memos.sandbox_config(&self.engine, &sandbox.id) {
-                Ok(config) => self.publish(&sandbox.id, sandbox.ip, &config).await,
-                Err(status) => Err(status),
-            };
-            if let Err(status) = published {
-                tracing::warn!(sandbox = %sandbox.id, %status, "the ports of a sandbox do not lead to it any more");
+            if let Err(status) = self.reconnect(&sandbox).await {
+                tracing::warn!(sandbox = %sandbox.id, %status, "a sandbox is not on its network as it should be");
+                if status.code == GrpcStatus::ABORTED {
+                    self.give_up(&sandbox).await;
+                }
             }
         }
         for container in self.engine.list_containers() {
@@ -149,6 +169,11 @@ impl Service {
             self.names.enter(name, container.id.as_str());
         }
     }
+}
+
+/// Where the ranges of pods are kept, of a server with that folder.
+pub(crate) fn pod_ranges(data_dir: &Path) -> PathBuf {
+    data_dir.join("pod-ranges")
 }
 
 /// A socket for root alone, in place of one that nobody answers any more.

@@ -4,6 +4,7 @@ use crate::error::Answer;
 use crate::generated::v1 as api;
 use crate::memo::Memos;
 use crate::names::Names;
+use crate::networking::{Networking, PodRanges};
 use crate::space::Space;
 use crate::stats::Rates;
 use crate::streaming::Streaming;
@@ -14,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use strata_engine::Engine;
 use strata_http::{GrpcAnswer, GrpcService, GrpcStatus};
-use strata_net::{HostPorts, PodNetwork};
 use tokio::sync::{broadcast, mpsc};
 
 /// Items in one message of a streamed list.
@@ -25,8 +25,8 @@ pub(crate) const EVENTS: usize = 4096;
 /// The answers to all calls of RuntimeService and ImageService.
 pub(crate) struct Service {
     pub engine: Engine,
-    pub network: Arc<PodNetwork>,
-    pub ports: Arc<HostPorts>,
+    pub networking: Networking,
+    pub ranges: Arc<PodRanges>,
     /// cgroup for pods that name none.
     pub cgroup_root: String,
     /// Where images and containers are kept.
@@ -68,15 +68,15 @@ impl Service {
         let s = &**self;
         Some(match name {
             "Version" => unary(m, async |q| s.version(q)).await,
-            "Status" => unary(m, async |q| s.runtime_status(q)).await,
+            "Status" => unary(m, async |q| s.runtime_status(q).await).await,
             "RuntimeConfig" => unary(m, async |q| s.runtime_config(q)).await,
-            "UpdateRuntimeConfig" => unary(m, async |q| s.update_runtime_config(q)).await,
+            "UpdateRuntimeConfig" => unary(m, async |q| s.update_runtime_config(q).await).await,
             "RunPodSandbox" => unary(m, async |q| s.run_sandbox(q).await).await,
             "StopPodSandbox" => unary(m, async |q| s.stop_sandbox(q).await).await,
             "RemovePodSandbox" => unary(m, async |q| s.remove_sandbox(q).await).await,
             "PodSandboxStatus" => unary(m, async |q| s.sandbox_status(q)).await,
             "ListPodSandbox" => unary(m, async |q| s.list_sandboxes(q)).await,
-            "UpdatePodSandboxResources" => unary(m, async |q| s.update_sandbox_resources(q)).await,
+            "UpdatePodSandboxResources" => unary(m, async |q| s.update_sandbox_resources(q).await).await,
             "CreateContainer" => unary(m, async |q| s.create_container(q).await).await,
             "StartContainer" => unary(m, async |q| s.start_container(q).await).await,
             "StopContainer" => unary(m, async |q| s.stop_container(q).await).await,

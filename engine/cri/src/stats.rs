@@ -8,7 +8,7 @@ use futures::future::join_all;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
-use strata_engine::{ContainerId, ContainerState, ContainerStatus, SandboxState, SandboxStatus, Stats};
+use strata_engine::{ContainerId, ContainerState, ContainerStatus, SandboxId, SandboxState, SandboxStatus, Stats};
 
 /// Processor time as it was when last looked at, for rates.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Service {
         request: api::ContainerStatsRequest,
     ) -> Answer<api::ContainerStatsResponse> {
         let container = self.find_container(&request.container_id)?;
-        let stats = self.stats_of(&container).await?;
+        let (stats, _) = self.stats_of(&container).await?;
         Ok(api::ContainerStatsResponse { stats: Some(stats) })
     }
 
@@ -65,18 +65,24 @@ impl Service {
         let stats = join_all(list.iter().map(|container| self.stats_of(container))).await;
         Ok(api::ListContainerStatsResponse {
             // One that ended meanwhile uses nothing.
-            stats: stats.into_iter().filter_map(Result::ok).collect(),
+            stats: stats
+                .into_iter()
+                .filter_map(Result::ok)
+                .map(|(stats, _)| stats)
+                .collect(),
         })
     }
 
-    async fn stats_of(&self, container: &ContainerStatus) -> Answer<api::ContainerStats> {
+    /// And the number of its processes.
+    async fn stats_of(&self, container: &ContainerStatus) -> Answer<(api::ContainerStats, u64)> {
         let stats = self.engine.stats(&container.id).await.status()?;
         let memo = self.memos.container(&self.engine, &container.id)?;
         let config = memo.config();
         let limit = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
         let limit = limit.map_or(0, |limits| limits.memory_limit_in_bytes);
         let rate = self.rates.rate(&container.id, stats.cpu_usage_nanos);
-        Ok(api::ContainerStats {
+        let pids = stats.pids;
+        let stats = api::ContainerStats {
             attributes: Some(api::ContainerAttributes {
                 id: container.id.to_string(),
                 metadata: config.metadata,
@@ -95,7 +101,22 @@ impl Service {
             }),
             swap: None,
             io: None,
-        })
+        };
+        Ok((stats, pids))
+    }
+
+    /// The running containers of every sandbox.
+    pub(crate) fn running_by_sandbox(&self) -> HashMap<SandboxId, Vec<ContainerStatus>> {
+        let mut by_sandbox: HashMap<_, Vec<_>> = HashMap::new();
+        for container in self.engine.list_containers() {
+            if container.state == ContainerState::Running {
+                by_sandbox
+                    .entry(container.sandbox_id.clone())
+                    .or_default()
+                    .push(container);
+            }
+        }
+        by_sandbox
     }
 
     pub(crate) async fn sandbox_stats(
@@ -103,7 +124,8 @@ impl Service {
         request: api::PodSandboxStatsRequest,
     ) -> Answer<api::PodSandboxStatsResponse> {
         let sandbox = self.find_sandbox(&request.pod_sandbox_id)?;
-        let stats = self.stats_of_sandbox(&sandbox).await?;
+        let own = self.running_by_sandbox().remove(&sandbox.id).unwrap_or_default();
+        let stats = self.stats_of_sandbox(&sandbox, &own).await;
         Ok(api::PodSandboxStatsResponse { stats: Some(stats) })
     }
 
@@ -118,23 +140,21 @@ impl Service {
                 && sandbox.id.as_str().starts_with(&filter.id)
                 && has_labels(&filter.label_selector, &sandbox.labels)
         });
-        let stats = join_all(list.iter().map(|sandbox| self.stats_of_sandbox(sandbox))).await;
+        let running = self.running_by_sandbox();
+        let of = |sandbox: &SandboxStatus| running.get(&sandbox.id).map_or(&[][..], Vec::as_slice);
+        let stats = list.iter().map(|sandbox| self.stats_of_sandbox(sandbox, of(sandbox)));
         Ok(api::ListPodSandboxStatsResponse {
-            stats: stats.into_iter().filter_map(Result::ok).collect(),
+            stats: join_all(stats).await,
         })
     }
 
-    /// The sums of its containers: the pod's cgroup may hold what is not this runtime's.
-    async fn stats_of_sandbox(&self, sandbox: &SandboxStatus) -> Answer<api::PodSandboxStats> {
-        let filter = api::ContainerStatsFilter {
-            pod_sandbox_id: sandbox.id.to_string(),
-            ..api::ContainerStatsFilter::default()
-        };
-        let request = api::ListContainerStatsRequest { filter: Some(filter) };
-        let containers = self.list_container_stats(request).await?.stats;
-        let pids = self.processes_of(sandbox).await;
+    /// The sums of its running containers: the pod's cgroup may hold what is not this runtime's.
+    async fn stats_of_sandbox(&self, sandbox: &SandboxStatus, own: &[ContainerStatus]) -> api::PodSandboxStats {
+        let stats = join_all(own.iter().map(|container| self.stats_of(container))).await;
+        // One that ended meanwhile uses nothing.
+        let (containers, pids): (Vec<_>, Vec<_>) = stats.into_iter().filter_map(Result::ok).unzip();
         let network = network(sandbox.pid).filter(|_| !sandbox.host_network);
-        Ok(api::PodSandboxStats {
+        api::PodSandboxStats {
             attributes: Some(api::PodSandboxAttributes {
                 id: sandbox.id.to_string(),
                 metadata: Some(metadata(sandbox)),
@@ -147,21 +167,12 @@ impl Service {
                 network,
                 process: Some(api::ProcessUsage {
                     timestamp: now(),
-                    process_count: value(pids),
+                    process_count: value(pids.iter().sum()),
                 }),
                 containers,
                 io: None,
             }),
-        })
-    }
-
-    async fn processes_of(&self, sandbox: &SandboxStatus) -> u64 {
-        let all = self.engine.list_containers();
-        let own = all
-            .iter()
-            .filter(|one| one.sandbox_id == sandbox.id && one.state == ContainerState::Running);
-        let usage = join_all(own.map(|one| self.engine.usage(&one.id))).await;
-        usage.into_iter().flatten().map(|usage| usage.pids).sum()
+        }
     }
 }
 

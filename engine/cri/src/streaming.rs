@@ -36,7 +36,32 @@ pub(crate) enum Stream {
 pub(crate) struct Streaming {
     engine: Engine,
     base: String,
-    pending: Mutex<HashMap<String, (Instant, Stream)>>,
+    promised: Promised,
+}
+
+/// Paths that lead to a session, each once.
+#[derive(Default)]
+struct Promised(Mutex<HashMap<String, (Instant, Stream)>>);
+
+impl Promised {
+    fn admit(&self, path: String, stream: Stream, now: Instant) -> Answer<()> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.len() >= MAX_PENDING {
+            pending.retain(|_, (since, _)| now.duration_since(*since) < GOOD_FOR);
+        }
+        if pending.len() >= MAX_PENDING {
+            let why = "maximum number of in-flight requests exceeded";
+            return Err(GrpcStatus::new(GrpcStatus::RESOURCE_EXHAUSTED, why));
+        }
+        pending.insert(path, (now, stream));
+        Ok(())
+    }
+
+    fn take(&self, path: &str, now: Instant) -> Option<Stream> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, stream) = pending.remove(path)?;
+        (now.duration_since(since) < GOOD_FOR).then_some(stream)
+    }
 }
 
 impl Streaming {
@@ -45,7 +70,7 @@ impl Streaming {
         Self {
             engine,
             base: format!("http://{address}"),
-            pending: Mutex::default(),
+            promised: Promised::default(),
         }
     }
 
@@ -62,27 +87,13 @@ impl Streaming {
             Stream::PortForward { .. } => "portforward",
         };
         let path = format!("/{kind}/{}", crate::random_name()?);
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if pending.len() >= MAX_PENDING {
-            pending.retain(|_, (since, _)| since.elapsed() < GOOD_FOR);
-        }
-        if pending.len() >= MAX_PENDING {
-            let why = "maximum number of in-flight requests exceeded";
-            return Err(GrpcStatus::new(GrpcStatus::RESOURCE_EXHAUSTED, why));
-        }
         let url = format!("{}{path}", self.base);
-        pending.insert(path, (Instant::now(), stream));
+        self.promised.admit(path, stream, Instant::now())?;
         Ok(url)
     }
 
-    fn take(&self, path: &str) -> Option<Stream> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, stream) = pending.remove(path)?;
-        (since.elapsed() < GOOD_FOR).then_some(stream)
-    }
-
     fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
-        let Some(stream) = self.take(request.uri().path()) else {
+        let Some(stream) = self.promised.take(request.uri().path(), Instant::now()) else {
             let mut response = Response::new(Body::full("404 page not found\n"));
             *response.status_mut() = StatusCode::NOT_FOUND;
             return response;
@@ -113,5 +124,44 @@ impl Streaming {
 impl Handler for Streaming {
     fn call(&self, request: Request<Incoming>, _: Peer) -> BoxFuture<'static, Response<Body>> {
         Box::pin(std::future::ready(self.answer(request)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream() -> Stream {
+        Stream::PortForward {
+            sandbox: SandboxId::from("a"),
+        }
+    }
+
+    #[test]
+    fn a_url_is_good_once_and_not_for_long() {
+        let promised = Promised::default();
+        let now = Instant::now();
+        for path in ["/exec/1", "/exec/2"] {
+            promised.admit(path.into(), stream(), now).expect("room");
+        }
+        assert!(promised.take("/exec/1", now).is_some());
+        assert!(promised.take("/exec/1", now).is_none(), "used twice");
+        assert!(promised.take("/exec/2", now + GOOD_FOR).is_none(), "too late");
+        assert!(promised.take("/exec/2", now).is_none(), "a late caller uses it up");
+        assert!(promised.take("/exec/", now).is_none() && promised.take("", now).is_none());
+    }
+
+    #[test]
+    fn urls_that_nobody_calls_make_room_when_they_are_old() {
+        let promised = Promised::default();
+        let now = Instant::now();
+        for number in 0..MAX_PENDING {
+            promised.admit(format!("/exec/{number}"), stream(), now).expect("room");
+        }
+        let refused = promised.admit("/exec/more".into(), stream(), now).expect_err("full");
+        assert_eq!(refused.code, GrpcStatus::RESOURCE_EXHAUSTED);
+        promised
+            .admit("/exec/more".into(), stream(), now + GOOD_FOR)
+            .expect("room again");
     }
 }

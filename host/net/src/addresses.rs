@@ -32,24 +32,37 @@ pub(crate) struct AddressPool {
 impl AddressPool {
     /// Opens the pool kept in `dir`. The range's first address is the gateway's.
     pub(crate) fn open(dir: &Path, range: Cidr) -> Result<Self, Error> {
-        let network = range.network4()?.to_bits();
-        if range.prefix() < 8 || range.prefix() > 29 {
-            return Err(Error::BadRange(range, "the prefix must be between 8 and 29 bits"));
-        }
-        let broadcast = network | !range.mask4().to_bits();
+        let (first, last) = bounds(range)?;
         fs::create_dir_all(dir).map_err(|source| Error::file(dir, source))?;
         let mut pool = Self {
             dir: dir.to_owned(),
             range,
-            first: network + 2,
-            last: broadcast - 1,
-            cursor: network + 1,
+            first,
+            last,
+            cursor: first - 1,
             owners: BTreeMap::new(),
             addresses: HashMap::new(),
             released: VecDeque::new(),
         };
         pool.load()?;
         Ok(pool)
+    }
+
+    /// Takes addresses from another range from now on; who has one keeps it.
+    pub(crate) fn change_range(&mut self, range: Cidr) -> Result<(), Error> {
+        (self.first, self.last) = bounds(range)?;
+        (self.range, self.cursor) = (range, self.first - 1);
+        Ok(())
+    }
+
+    /// Whether somebody has an address of a range.
+    pub(crate) fn has_of(&self, range: &Cidr) -> bool {
+        self.owners.keys().any(|address| range.contains(ip(*address)))
+    }
+
+    /// The range that addresses are taken from.
+    pub(crate) fn range(&self) -> Cidr {
+        self.range
     }
 
     /// The sandbox's address; the one it has already, if it has one.
@@ -143,6 +156,15 @@ impl AddressPool {
     }
 }
 
+/// The first and the last address of a range that sandboxes get: its first is the gateway's.
+fn bounds(range: Cidr) -> Result<(u32, u32), Error> {
+    let network = range.network4()?.to_bits();
+    if range.prefix() < 8 || range.prefix() > 29 {
+        return Err(Error::BadRange(range, "the prefix must be between 8 and 29 bits"));
+    }
+    Ok((network + 2, (network | !range.mask4().to_bits()) - 1))
+}
+
 fn ip(bits: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(bits))
 }
@@ -190,6 +212,20 @@ mod tests {
         pool.release("a", start).unwrap();
         pool.release("f", start + REUSE_DELAY).unwrap();
         assert_eq!(pool.allocate("h", start + REUSE_DELAY).unwrap().to_string(), "10.9.0.2");
+    }
+
+    #[test]
+    fn another_range_is_for_those_that_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut pool = pool(dir.path());
+        let old = pool.allocate("a", now).unwrap();
+        pool.change_range("10.10.0.0/24".parse().unwrap()).unwrap();
+        assert_eq!(pool.allocate("b", now).unwrap().to_string(), "10.10.0.2");
+        assert_eq!(pool.allocate("a", now).unwrap(), old);
+        assert!(pool.change_range("fd00::/64".parse().unwrap()).is_err());
+        assert!(pool.change_range("10.10.0.0/31".parse().unwrap()).is_err());
+        assert_eq!(pool.allocate("c", now).unwrap().to_string(), "10.10.0.3");
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error>
     requests.run()
 }
 
-/// Replaces the instance's table of pod traffic.
-pub(crate) fn install_table(instance: &Instance, pods: Cidr, cluster: Cidr) -> Result<(), Error> {
+/// Replaces the instance's table of pod traffic: what pods send to none of the cluster is masqueraded.
+pub(crate) fn install_table(instance: &Instance, pods: &[Cidr], cluster: &[Cidr]) -> Result<(), Error> {
     let mut socket = NftSocket::open()?;
     let mut batch = Batch::new(Family::Ipv4, &instance.pod_table());
     // Asked first because a removal, even of nothing, makes the kernel wait for every CPU.
@@ -63,10 +63,14 @@ pub(crate) fn install_table(instance: &Instance, pods: Cidr, cluster: Cidr) -> R
     invalid.push(Expression::Verdict(Verdict::Drop));
     batch.add_rule("forward", &invalid);
     add_chain(&mut batch, "postrouting", ChainKind::Nat, Hook::Postrouting, SOURCE_NAT);
-    let mut masquerade = address_in(SOURCE, pods, Operator::Equal)?.to_vec();
-    masquerade.extend(address_in(DESTINATION, cluster, Operator::NotEqual)?);
-    masquerade.extend(address_in(DESTINATION, multicast()?, Operator::NotEqual)?);
-    masquerade.push(Expression::Masquerade);
-    batch.add_rule("postrouting", &masquerade);
+    let multicast = multicast()?;
+    for pods in pods {
+        let mut masquerade = address_in(SOURCE, *pods, Operator::Equal)?.to_vec();
+        for inside in cluster.iter().chain([&multicast]) {
+            masquerade.extend(address_in(DESTINATION, *inside, Operator::NotEqual)?);
+        }
+        masquerade.push(Expression::Masquerade);
+        batch.add_rule("postrouting", &masquerade);
+    }
     socket.apply(batch)
 }

@@ -57,6 +57,8 @@ pub struct PodNetwork {
     gateway: IpAddr,
     mtu: u32,
     pool: Mutex<AddressPool>,
+    /// What is not masqueraded: all pods of the cluster, and what this node's have had of addresses.
+    cluster: Mutex<Vec<Cidr>>,
     reaper: LinkReaper,
     _watch: ForwardWatch,
 }
@@ -69,7 +71,7 @@ impl PodNetwork {
         let pool = AddressPool::open(&options.state_dir.join("addresses"), options.cidr)?;
         let gateway = IpAddr::V4((options.cidr.network4()?.to_bits() + 1).into());
         host::prepare(&instance, gateway)?;
-        host::install_table(&instance, options.cidr, options.cluster_cidr)?;
+        host::install_table(&instance, &[options.cidr], &[options.cluster_cidr])?;
         let watch = ForwardWatch::start(instance.clone())?;
         forward::answer(&instance)?;
         let mtu = if options.mtu == 0 { DEFAULT_MTU } else { options.mtu };
@@ -82,6 +84,7 @@ impl PodNetwork {
             gateway,
             mtu,
             pool: Mutex::new(pool),
+            cluster: Mutex::new(vec![options.cluster_cidr]),
             _watch: watch,
         }))
     }
@@ -90,6 +93,29 @@ impl PodNetwork {
     /// services for pods (DNS) listen.
     pub fn gateway(&self) -> IpAddr {
         self.gateway
+    }
+
+    /// Gives sandboxes addresses of another range from now on. Who has an address keeps it, and the gateway is the same
+    /// until the network is opened anew: every pod reaches it over its own link, whatever its address.
+    ///
+    /// Errors: a range that pods cannot have; then nothing is changed. Blocking.
+    pub fn change_range(&self, range: Cidr) -> Result<(), Error> {
+        let mut pool = self.pool();
+        let old = pool.range();
+        if old == range {
+            return Ok(());
+        }
+        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.change_range(range)?;
+        let pods: Vec<Cidr> = std::iter::once(range).chain(used(&pool, &cluster, old)).collect();
+        let mut apart = cluster.clone();
+        apart.extend(pods.iter().filter(|pods| !cluster.contains(pods)));
+        if let Err(error) = host::install_table(&self.instance, &pods, &apart) {
+            pool.change_range(old)?;
+            return Err(error);
+        }
+        *cluster = apart;
+        Ok(())
     }
 
     /// Gives the sandbox whose network namespace is `netns` its address, `eth0` and loopback.
@@ -227,6 +253,15 @@ impl PodNetwork {
         // The pool is consistent between its statements; a panic elsewhere does not spoil it.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ranges that sandboxes have addresses of still.
+fn used(pool: &AddressPool, known: &[Cidr], old: Cidr) -> Vec<Cidr> {
+    let mut ranges: Vec<Cidr> = known.iter().copied().chain([old]).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.retain(|range| *range != pool.range() && pool.has_of(range));
+    ranges
 }
 
 /// The pod's own side, through a socket in its network namespace.

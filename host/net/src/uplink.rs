@@ -16,7 +16,7 @@ impl Uplink {
     pub fn open(name: &str, link: &str, range: Cidr) -> Result<Self, Error> {
         let instance = Instance::of_link(name, link)?;
         host::forward_packets()?;
-        host::install_table(&instance, range, range)?;
+        host::install_table(&instance, &[range], &[range])?;
         let watch = ForwardWatch::start(instance.clone())?;
         forward::answer(&instance)?;
         Ok(Self { _watch: watch })
