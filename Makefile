@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= never
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
 export SIG FOCUS PROCS RERUN TIMEOUT ONLY
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators people interop runtime-tools test-v2 critest cni kubelet ci fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators people interop containerd runtime-tools test-v2 critest cni kubelet ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -73,6 +73,9 @@ interop: setup build ## Suites of others against the runtime and the container r
 
 runtime-tools: setup build ## OCI runtime-tools' validation against strata-runtime, crun and runc [ONLY=..]; needs Go.
 	RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) tests/interop/runtime-tools/run.sh
+
+containerd: setup build ## Debian's containerd with our shim: ctr, crictl, and what happens when either is killed.
+	STRATA=$(abspath $(STRATA)) RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) tests/interop/containerd/run.sh
 
 test-v2: setup ## The runtime's tests under cgroup v2 alone in a QEMU guest, and with systemd as its first process [FORM=short|systemd].
 	container/shim/tests/guest/run $(FORM)

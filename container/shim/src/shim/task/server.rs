@@ -294,6 +294,11 @@ impl Server {
     }
 
     fn end_init(&mut self, id: &str, exit: ExitStatus) {
+        let Some(number) = self.tasks.get(id).map(|task| task.init.number) else {
+            return;
+        };
+        // Why it has ended may be known at the same moment, and the watch ends with it.
+        self.tell_of_memory(number);
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.container.streams.drain();
         if task.container.state.paused {
