@@ -22,6 +22,7 @@ mod content;
 #[cfg(test)]
 mod crash_tests;
 mod credentials;
+mod describe;
 mod diff;
 mod digest;
 mod disk;
@@ -68,6 +69,7 @@ pub use collect::{CollectPolicy, Collected, DiskUsage};
 pub use commit::{CommitOptions, ImportOptions, pack_directory};
 pub use config::{ImageConfig, Platform};
 pub use credentials::{CredentialStore, Kept};
+pub use describe::Described;
 pub use diff::{Change, ChangeKind, diff};
 pub use digest::{Digest, DigestError};
 pub use error::ImageError;

@@ -75,6 +75,27 @@ impl ImageStore {
         Ok(removed)
     }
 
+    /// Takes a name (or, by id, all names) away from an image, which stays for those who use it. Blocking.
+    pub fn untag(&self, reference: &str) -> Result<Vec<String>, ImageError> {
+        self.inner.folder.update_index(|index| {
+            let (id, _) = index
+                .find(reference)
+                .ok_or_else(|| ImageError::Absent(reference.to_owned()))?;
+            let record = index
+                .images
+                .get_mut(&id)
+                .ok_or_else(|| ImageError::Absent(reference.to_owned()))?;
+            let own = |name: &String, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| wanted == name);
+            let wanted =
+                exact_name(reference).filter(|name| record.tags.contains(name) || record.digests.contains(name));
+            let all = record.tags.iter().chain(&record.digests);
+            let gone: Vec<String> = all.filter(|name| own(name, &wanted)).cloned().collect();
+            record.tags.retain(|name| !gone.contains(name));
+            record.digests.retain(|name| !gone.contains(name));
+            Ok(gone)
+        })
+    }
+
     /// Removes images that have no tag and no user (`all`: that have no user), and everything
     /// that belongs to no image. Blocking.
     pub fn prune(&self, all: bool) -> Result<Removed, ImageError> {

@@ -11,6 +11,8 @@ use crate::store::target_of;
 use crate::transfer::blocking;
 use crate::upload::Start;
 use crate::{Credentials, Digest, ImageError, ImageStore, LayerState, Progress, ProgressSender, Reference};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -95,7 +97,9 @@ impl ImageStore {
             options: &options,
             _adding: adding,
         };
-        let jobs = outgoing.blobs.iter().map(|blob| push.blob(blob));
+        // Boxed, so that the whole can be sent between threads.
+        let jobs: Vec<BoxFuture<'_, Result<(), ImageError>>> =
+            outgoing.blobs.iter().map(|blob| push.blob(blob).boxed()).collect();
         futures::stream::iter(jobs)
             .buffer_unordered(PARALLEL)
             .try_collect::<Vec<()>>()

@@ -82,8 +82,8 @@ impl ImageStore {
         Ok((blob, diff))
     }
 
-    /// An image's configuration document as it is.
-    pub(crate) fn config_value(&self, id: Digest) -> Result<Value, ImageError> {
+    /// An image's configuration document as it is. Blocking.
+    pub fn config_value(&self, id: Digest) -> Result<Value, ImageError> {
         let body = self
             .kept_blob(id)?
             .ok_or_else(|| ImageError::Absent(format!("configuration {id}")))?;
