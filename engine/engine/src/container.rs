@@ -44,6 +44,8 @@ pub struct ContainerConfig {
     pub stdin_once: bool,
     /// Log file, relative to the sandbox's log folder; empty discards the output.
     pub log_path: String,
+    /// When its log is rotated; the engine's own rule if absent.
+    pub log_rotation: Option<LogRotation>,
     /// Replaces the image's stop signal.
     pub stop_signal: Option<String>,
     /// Which processes it sees.
@@ -83,6 +85,7 @@ impl ContainerConfig {
             stdin: false,
             stdin_once: false,
             log_path: String::new(),
+            log_rotation: None,
             stop_signal: None,
             pid: PidNamespace::default(),
             memo: String::new(),
@@ -92,6 +95,15 @@ impl ContainerConfig {
             finish: None,
         }
     }
+}
+
+/// When a log is rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Bytes at which the file is rotated; 0 never.
+    pub max_bytes: u64,
+    /// Files kept in all, the present one included.
+    pub max_files: u32,
 }
 
 /// Which processes a container sees.

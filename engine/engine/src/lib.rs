@@ -50,8 +50,8 @@ pub mod streaming;
 mod volumes;
 
 pub use container::{
-    ContainerConfig, ContainerState, ContainerStatus, Device, ImageVolume, Mount, PidNamespace, Propagation, Resources,
-    Seccomp, Security, Stats,
+    ContainerConfig, ContainerState, ContainerStatus, Device, ImageVolume, LogRotation, Mount, PidNamespace,
+    Propagation, Resources, Seccomp, Security, Stats,
 };
 pub use custom::Finish;
 pub use engine::{Engine, EngineOptions};

@@ -196,10 +196,14 @@ impl Inner {
         done("make a container's folders");
         self.images.lease(id.as_str(), &config.image)?;
         done("lease an image");
-        let log = (!record.log_path.as_os_str().is_empty()).then(|| LogSpec {
-            path: record.log_path.display().to_string(),
+        let rotation = config.log_rotation.unwrap_or(crate::LogRotation {
             max_bytes: self.log_max_size,
             max_files: self.log_max_files,
+        });
+        let log = (!record.log_path.as_os_str().is_empty()).then(|| LogSpec {
+            path: record.log_path.display().to_string(),
+            max_bytes: rotation.max_bytes,
+            max_files: rotation.max_files,
         });
         if let Some(parent) = log.as_ref().and_then(|log| Path::new(&log.path).parent()) {
             std::fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
