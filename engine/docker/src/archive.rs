@@ -6,9 +6,8 @@ use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
 use crate::record::{Container, Record, Status};
 use crate::rootfs::{open, open_inside};
-use bytes::Bytes;
+use crate::upload::with_body;
 use http::{HeaderValue, Response};
-use http_body_util::BodyExt;
 use rustix::fs::{FileType, OFlags};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -137,7 +136,7 @@ pub(crate) async fn get(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
 }
 
 /// Hands pieces to a body from a blocking thread.
-struct Sink(strata_http::BodySender);
+pub(crate) struct Sink(pub strata_http::BodySender);
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -160,10 +159,8 @@ pub(crate) async fn put(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
         return Err(ApiError::forbidden("container rootfs is marked read-only"));
     }
     let turn = Arc::clone(&container).lock_turn().await;
-    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-    let shared = Arc::clone(&inner);
-    let known = Arc::clone(&container);
-    let work = tokio::task::spawn_blocking(move || {
+    let (shared, known) = (Arc::clone(&inner), Arc::clone(&container));
+    with_body(call.request.into_body(), move |upload| {
         let _turn = turn;
         let root = open(&shared, &known)?;
         let folder = open_inside(root.as_fd(), &path, OFlags::RDONLY | OFlags::DIRECTORY);
@@ -172,25 +169,10 @@ pub(crate) async fn put(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
             io::ErrorKind::NotADirectory => ApiError::invalid("extraction point is not a directory"),
             _ => ApiError::io("open", &path)(error),
         })?;
-        let source = Pieces {
-            receiver,
-            current: Bytes::new(),
-        };
-        unpack_tree(source, folder.as_fd(), keep_kinds)
+        unpack_tree(upload, folder.as_fd(), keep_kinds)
             .map_err(|error| ApiError::internal(format!("unpack into {}: {error}", path.display())))
-    });
-    let mut body = call.request.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::invalid(error.to_string()))?;
-        if let Ok(bytes) = frame.into_data()
-            && sender.send(bytes).await.is_err()
-        {
-            break;
-        }
-    }
-    drop(sender);
-    work.await
-        .map_err(|_| ApiError::internal("the engine is shutting down"))??;
+    })
+    .await?;
     ok(&Value::Null).map(|mut response| {
         *response.body_mut() = Body::empty();
         response
@@ -353,24 +335,4 @@ async fn commit_now(
         Ok(shared.images.commit(&image, &options)?.id.to_string())
     })
     .await
-}
-
-/// Reads a request's body from a blocking thread.
-struct Pieces {
-    receiver: tokio::sync::mpsc::Receiver<Bytes>,
-    current: Bytes,
-}
-
-impl io::Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(bytes) => self.current = bytes,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        buffer[..count].copy_from_slice(&self.current.split_to(count));
-        Ok(count)
-    }
 }

@@ -30,6 +30,14 @@ impl Call {
         Self { names, query, request }
     }
 
+    /// The version of the API that the path names; the newest if it names none.
+    pub fn version(&self) -> (u32, u32) {
+        let named = self.request.uri().path().split('/').nth(1);
+        named
+            .and_then(|word| version(word.strip_prefix('v')?))
+            .unwrap_or((u32::MAX, 0))
+    }
+
     /// The first name in the path.
     pub fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
@@ -87,11 +95,7 @@ impl Call {
 
     /// The body as it was sent.
     pub async fn value(self) -> Answer<Value> {
-        let bytes = collect(self.request.into_body()).await?;
-        if bytes.is_empty() {
-            return Ok(json!({}));
-        }
-        serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))
+        decoded(&collect(self.request.into_body()).await?)
     }
 
     /// Takes the connection over; the answer that says so, and the connection once it was sent.
@@ -133,15 +137,23 @@ impl Call {
             let (response, upgraded) = self.hijack(true);
             (response, upgraded.boxed())
         });
-        let bytes = collect(self.request.body_mut()).await?;
-        let value = match bytes.is_empty() {
-            true => json!({}),
-            false => {
-                serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))?
-            }
-        };
+        let value = decoded(&collect(self.request.body_mut()).await?)?;
         Ok((value, hijacked))
     }
+}
+
+/// `1.44`
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// A body as JSON; an empty one is an empty object.
+fn decoded(bytes: &[u8]) -> Answer<Value> {
+    if bytes.is_empty() {
+        return Ok(json!({}));
+    }
+    serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))
 }
 
 async fn collect<B>(body: B) -> Answer<Bytes>
@@ -225,6 +237,11 @@ impl Filters {
             Some(key) => Err(ApiError::invalid(format!("invalid filter '{key}'"))),
             None => Ok(()),
         }
+    }
+
+    /// Forgets a key.
+    pub fn remove(&mut self, key: &str) {
+        self.0.remove(key);
     }
 
     pub fn get(&self, key: &str) -> &[String] {

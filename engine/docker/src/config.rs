@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub stop_timeout: Option<i64>,
     pub network_disabled: bool,
     pub healthcheck: Option<HealthConfig>,
+    /// What runs checks that are given as a line.
+    pub shell: Vec<String>,
 }
 
 /// A list of words that old clients write as one.
@@ -55,11 +57,11 @@ impl From<OneOrMany> for Words {
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct HealthConfig {
     pub test: Vec<String>,
-    pub interval: u64,
-    pub timeout: u64,
-    pub start_period: u64,
-    pub start_interval: u64,
-    pub retries: u32,
+    pub interval: i64,
+    pub timeout: i64,
+    pub start_period: i64,
+    pub start_interval: i64,
+    pub retries: i64,
 }
 
 /// The half that belongs to this machine.
@@ -120,7 +122,34 @@ pub(crate) struct HostConfig {
     pub pids_limit: Option<i64>,
     pub ulimits: Vec<Ulimit>,
     pub blkio_weight: u16,
+    pub blkio_weight_device: Vec<WeightDevice>,
+    pub blkio_device_read_bps: Vec<Throttle>,
+    pub blkio_device_write_bps: Vec<Throttle>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    pub blkio_device_read_iops: Vec<Throttle>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    pub blkio_device_write_iops: Vec<Throttle>,
+    pub cpu_realtime_period: i64,
+    pub cpu_realtime_runtime: i64,
+    pub isolation: String,
+    pub storage_opt: BTreeMap<String, String>,
     pub runtime: String,
+}
+
+/// A device's share of disk time.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct WeightDevice {
+    pub path: String,
+    pub weight: u16,
+}
+
+/// A limit on a device, a second.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Throttle {
+    pub path: String,
+    pub rate: u64,
 }
 
 /// A mount in the long form.
@@ -142,6 +171,7 @@ pub(crate) struct MountSpec {
 pub(crate) struct BindOptions {
     pub propagation: String,
     pub create_mountpoint: bool,
+    pub non_recursive: bool,
     pub read_only_non_recursive: bool,
     pub read_only_force_recursive: bool,
 }

@@ -1,6 +1,7 @@
 //! `POST /containers/create`: from what a client asks for, and what the image says, to a record.
 
 use crate::call::{Call, created, lenient, overlay_object};
+use crate::check::check;
 use crate::config::{Config, EndpointConfig, HostConfig};
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
@@ -15,8 +16,6 @@ use strata_engine::{MASKED_PATHS, READ_ONLY_PATHS};
 use strata_http::Body;
 use strata_image::{Image, ImageConfig};
 
-/// Less than this cannot hold a process and its page tables.
-const LEAST_MEMORY: i64 = 6 << 20;
 /// What /dev/shm holds unless told otherwise.
 const SHM_SIZE: i64 = 64 << 20;
 
@@ -46,11 +45,16 @@ async fn make(inner: &Arc<Inner>, name: &str, body: Value) -> Answer<(String, Ve
         "" => random_name(|name| inner.find(name).is_err())?,
         name => names::checked(name)?,
     };
-    let mut config = merged(config, &image.config)?;
+    let (shared, known) = (Arc::clone(inner), image.id);
+    let document = blocking(move || Ok(shared.images.config_value(known)?)).await?;
+    let mut config = merged(config, &image.config, &document["config"])?;
     let mut host = with_defaults(&host);
     let typed_host: HostConfig = lenient(&host)?;
     let warnings = check(&lenient(&config)?, &typed_host)?;
-    let networks = endpoints(inner, &typed_host, &networking)?;
+    let networks = match typed.network_disabled {
+        true => BTreeMap::new(),
+        false => endpoints(inner, &typed_host, &networking)?,
+    };
     settle(&mut config, &mut host, &typed_host, &id);
     let folder = inner.container_folder(&id);
     let record = Record {
@@ -117,7 +121,7 @@ pub(crate) fn tagged(name: &str) -> String {
 }
 
 /// The configuration over the image's, by docker's rules.
-fn merged(config: Value, image: &ImageConfig) -> Answer<Value> {
+fn merged(config: Value, image: &ImageConfig, more: &Value) -> Answer<Value> {
     let given: Config = lenient(&config)?;
     let mut all = defaults_of_config();
     overlay_object(&mut all, &config);
@@ -163,6 +167,12 @@ fn merged(config: Value, image: &ImageConfig) -> Answer<Value> {
     if given.stop_signal.is_empty() && !image.stop_signal.is_empty() {
         all.insert("StopSignal".into(), json!(image.stop_signal));
     }
+    if let Some(check) = with_images_check(all.get("Healthcheck"), &more["Healthcheck"]) {
+        all.insert("Healthcheck".into(), check);
+    }
+    if given.shell.is_empty() && more["Shell"].is_array() {
+        all.insert("Shell".into(), more["Shell"].clone());
+    }
     all.retain(|key, value| key != "Healthcheck" || !value.is_null());
     all.remove("MacAddress");
     let value = Value::Object(all);
@@ -171,6 +181,26 @@ fn merged(config: Value, image: &ImageConfig) -> Answer<Value> {
         return Err(ApiError::invalid("no command specified"));
     }
     Ok(value)
+}
+
+/// A health check with what the image says where the user says nothing.
+fn with_images_check(given: Option<&Value>, image: &Value) -> Option<Value> {
+    let image = image.as_object()?;
+    let Some(given) = given.and_then(Value::as_object) else {
+        return Some(json!(image));
+    };
+    let mut all = given.clone();
+    let says_nothing = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(words)) => words.is_empty(),
+        Some(value) => value.as_i64() == Some(0),
+    };
+    for (key, value) in image {
+        if says_nothing(all.get(key)) {
+            all.insert(key.clone(), value.clone());
+        }
+    }
+    Some(Value::Object(all))
 }
 
 fn list(words: &[String]) -> Value {
@@ -231,6 +261,7 @@ fn settle(config: &mut Value, host: &mut Value, typed: &HostConfig, id: &str) {
         let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let name = match typed.network_mode.as_str() {
             "host" => &own,
+            _ if typed.uts_mode == "host" => &own,
             mode if mode.starts_with("container:") => "",
             _ => id.get(..12).unwrap_or(id),
         };
@@ -248,72 +279,6 @@ fn settle(config: &mut Value, host: &mut Value, typed: &HostConfig, id: &str) {
             "host"
         });
     }
-}
-
-/// Refuses what cannot be; what the user should know.
-fn check(config: &Config, host: &HostConfig) -> Answer<Vec<String>> {
-    let refuse = |sentence: &str| Err(ApiError::invalid(sentence));
-    if host.memory != 0 && host.memory < LEAST_MEMORY {
-        return refuse("Minimum memory limit allowed is 6MB");
-    }
-    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
-        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if host.memory == 0 && host.memory_swap > 0 {
-        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
-    }
-    if host.memory > 0 && host.memory_reservation > host.memory {
-        return refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    if host.nano_cpus > 0 && (host.cpu_period > 0 || host.cpu_quota > 0) {
-        return refuse("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set");
-    }
-    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as i64);
-    if host.nano_cpus < 0 || host.nano_cpus > cpus * 1_000_000_000 {
-        return refuse(&format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        ));
-    }
-    if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
-        return refuse("can't create 'AutoRemove' container with restart policy");
-    }
-    match host.restart_policy.name.as_str() {
-        "" | "no" | "on-failure" => {}
-        "always" | "unless-stopped" if host.restart_policy.maximum_retry_count == 0 => {}
-        "always" | "unless-stopped" => {
-            return refuse("invalid restart policy: maximum retry count can only be used with 'on-failure'");
-        }
-        other => {
-            return refuse(&format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-            ));
-        }
-    }
-    if !host.links.is_empty() {
-        return refuse(
-            "links are not supported: put the containers on a network of their own, where they find each other by name",
-        );
-    }
-    if host.log_config.kind != "local" && !matches!(host.log_config.kind.as_str(), "json-file" | "none") {
-        return refuse(&format!(
-            "logger: no log driver named '{}' is registered",
-            host.log_config.kind
-        ));
-    }
-    let shared = host.network_mode == "host" || host.network_mode.starts_with("container:");
-    if host.network_mode.starts_with("container:") {
-        if !config.hostname.is_empty() {
-            return refuse("conflicting options: hostname and the network mode");
-        }
-        if !host.port_bindings.is_empty() || host.publish_all_ports {
-            return refuse("conflicting options: port publishing and the container type network mode");
-        }
-    }
-    let mut warnings = Vec::new();
-    if shared && !host.port_bindings.is_empty() {
-        warnings.push("Published ports are discarded when using host network mode".to_owned());
-    }
-    Ok(warnings)
 }
 
 /// The networks a container is to be on.
@@ -350,4 +315,47 @@ fn endpoints(inner: &Inner, host: &HostConfig, networking: &Value) -> Answer<BTr
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_health_check_is_the_images_where_the_user_says_nothing() {
+        let image = json!({"Test": ["CMD", "a"], "Interval": 5, "Retries": 2});
+        assert_eq!(with_images_check(None, &image), Some(image.clone()));
+        let given = json!({"Interval": 9, "Retries": 0});
+        let both = json!({"Test": ["CMD", "a"], "Interval": 9, "Retries": 2});
+        assert_eq!(with_images_check(Some(&given), &image), Some(both));
+        assert_eq!(with_images_check(Some(&given), &Value::Null), None);
+    }
+
+    #[test]
+    fn commands_users_and_signals_come_from_the_image() {
+        let image = ImageConfig {
+            entrypoint: vec!["/e".into()],
+            cmd: vec!["c".into()],
+            stop_signal: "USR1".into(),
+            exposed_ports: vec!["80/tcp".into()],
+            volumes: vec!["/v".into()],
+            env: vec!["A=1".into(), "B=2".into()],
+            ..ImageConfig::default()
+        };
+        let more = json!({"Shell": ["/bin/ash", "-c"]});
+        let all = merged(json!({"Env": ["A=9"]}), &image, &more).expect("valid");
+        assert_eq!((&all["Entrypoint"], &all["Cmd"]), (&json!(["/e"]), &json!(["c"])));
+        assert_eq!(
+            (&all["StopSignal"], &all["Shell"]),
+            (&json!("USR1"), &json!(["/bin/ash", "-c"]))
+        );
+        assert_eq!(
+            (&all["ExposedPorts"], &all["Volumes"]),
+            (&json!({"80/tcp": {}}), &json!({"/v": {}}))
+        );
+        assert_eq!(all["Env"], json!(["A=9", "B=2"]));
+        // An entrypoint of one's own drops the image's arguments.
+        let own = merged(json!({"Entrypoint": ["x"]}), &image, &more).expect("valid");
+        assert_eq!((&own["Entrypoint"], &own["Cmd"]), (&json!(["x"]), &Value::Null));
+    }
 }

@@ -75,11 +75,22 @@ impl From<strata_engine::Error> for ApiError {
 impl From<strata_image::ImageError> for ApiError {
     fn from(error: strata_image::ImageError) -> Self {
         let status = match &error {
+            strata_image::ImageError::InvalidReference { name, why } => return Self::invalid(misnamed(name, why)),
+            strata_image::ImageError::Filter(_) => StatusCode::BAD_REQUEST,
             error if error.is_not_found() => StatusCode::NOT_FOUND,
-            error if error.is_invalid_name() => StatusCode::BAD_REQUEST,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+/// In the words by which clients know it.
+fn misnamed(name: &str, why: &str) -> String {
+    const FORM: &str = "invalid reference format";
+    match why {
+        why if why.ends_with(FORM) => FORM.to_owned(),
+        "repository name must be lowercase" => format!("{FORM}: repository name ({name}) must be lowercase"),
+        why => format!("{FORM}: {why}"),
     }
 }
 

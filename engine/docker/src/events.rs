@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use strata_http::Body;
+use strata_image::Image;
 use tokio::sync::broadcast;
 
 /// Events kept for those who ask for the past.
@@ -70,6 +71,13 @@ impl Events {
         self.tell("container", action, &container.id, attributes);
     }
 
+    /// An event of an image, which goes by the name that was used.
+    pub fn image(&self, image: &Image, action: &str, name: &str) {
+        let mut attributes = image.config.labels.clone();
+        attributes.insert("name".into(), name.to_owned());
+        self.tell("image", action, name, attributes);
+    }
+
     fn subscribe(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         (past.iter().cloned().collect(), self.sender.subscribe())
@@ -94,6 +102,18 @@ impl Event {
         value
     }
 
+    /// An image's own events, and those of its containers.
+    fn is_about_image(&self, wanted: &str) -> bool {
+        let bare = |name: &str| match name.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => name.to_owned(),
+            _ => name.to_owned(),
+        };
+        let key = if self.kind == "image" { "name" } else { "image" };
+        let own = self.attributes.get(key).map_or("", String::as_str);
+        let id = if self.kind == "image" { self.actor.as_str() } else { "" };
+        matches!(self.kind, "image" | "container") && [own, &bare(own), id, &bare(id)].contains(&wanted)
+    }
+
     fn fits(&self, filters: &Filters) -> bool {
         let name = self.attributes.get("name").map(String::as_str);
         let actor = |kind: &str| {
@@ -105,9 +125,12 @@ impl Event {
         filters.fits("type", |kind| kind == self.kind)
             && filters.fits("event", |wanted| wanted == action || wanted == self.action)
             && ["container", "network", "volume"].into_iter().all(actor)
-            && filters.fits("image", |wanted| {
-                self.attributes.get("image").is_some_and(|image| image == wanted) || self.actor == wanted
-            })
+            && filters.fits("image", |wanted| self.is_about_image(wanted))
+            && filters.fits("scope", |wanted| wanted == "local")
+            // None of these happens here.
+            && ["config", "daemon", "node", "plugin", "secret", "service"]
+                .into_iter()
+                .all(|key| filters.get(key).is_empty())
             && filters.fits_labels(&self.attributes)
     }
 }

@@ -62,22 +62,24 @@ impl Health {
 
 /// Whether there is a check at all.
 pub(crate) fn is_on(check: &HealthConfig) -> bool {
-    check.test.first().is_some_and(|word| word != "NONE") && check.test.len() > 1
+    let kind = check.test.first().map(String::as_str);
+    matches!(kind, Some("CMD" | "CMD-SHELL")) && check.test.len() > 1
 }
 
 /// The command of a check.
-fn command(check: &HealthConfig) -> Vec<String> {
+fn command(check: &HealthConfig, shell: &[String]) -> Vec<String> {
+    let line = |rest: &[String]| {
+        let usual = ["/bin/sh", "-c"].map(str::to_owned);
+        let shell = if shell.is_empty() { &usual[..] } else { shell };
+        shell.iter().cloned().chain(rest.first().cloned()).collect()
+    };
     let (kind, rest) = check
         .test
         .split_first()
         .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     match kind {
         "CMD" => rest.to_vec(),
-        _ => ["/bin/sh", "-c"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(rest.first().cloned())
-            .collect(),
+        _ => line(rest),
     }
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn watch(
     inner: &Arc<Inner>,
     container: &Arc<Container>,
     check: HealthConfig,
+    shell: Vec<String>,
     run: CancellationToken,
 ) -> Answer<()> {
     container.change(|record| {
@@ -99,12 +102,12 @@ pub(crate) fn watch(
     let stop = inner.stop.clone();
     tokio::spawn(async move {
         let work = async {
-            let or = |nanos: u64, default: Duration| match nanos {
-                0 => default,
-                nanos => Duration::from_nanos(nanos),
+            let or = |nanos: i64, default: Duration| match u64::try_from(nanos) {
+                Ok(0) | Err(_) => default,
+                Ok(nanos) => Duration::from_nanos(nanos),
             };
             let began = Instant::now();
-            let start_period = Duration::from_nanos(check.start_period);
+            let start_period = or(check.start_period, Duration::ZERO);
             loop {
                 let health = container.lock().state.health.clone().unwrap_or_default();
                 let starting = began.elapsed() < start_period;
@@ -114,15 +117,15 @@ pub(crate) fn watch(
                 };
                 tokio::time::sleep(interval).await;
                 let Some(inner) = weak.upgrade() else { return };
-                let result = probe(&inner, &container, &check, or(check.timeout, TIMEOUT)).await;
-                let retries = if check.retries == 0 { RETRIES } else { check.retries };
+                let result = probe(&inner, &container, command(&check, &shell), or(check.timeout, TIMEOUT)).await;
+                let retries = u32::try_from(check.retries).ok().filter(|tries| *tries > 0);
                 let starting = began.elapsed() < start_period;
                 let noted = container.change(|record| {
                     let health = record.state.health.get_or_insert_with(|| Health {
                         status: "starting".into(),
                         ..Health::default()
                     });
-                    let changed = health.note(result, retries, starting);
+                    let changed = health.note(result, retries.unwrap_or(RETRIES), starting);
                     (changed, health.status.clone())
                 });
                 match noted {
@@ -144,7 +147,7 @@ pub(crate) fn watch(
     Ok(())
 }
 
-async fn probe(inner: &Inner, container: &Container, check: &HealthConfig, timeout: Duration) -> HealthResult {
+async fn probe(inner: &Inner, container: &Container, command: Vec<String>, timeout: Duration) -> HealthResult {
     let start = now();
     let id = match crate::life::running(container) {
         Ok(id) => id,
@@ -157,7 +160,7 @@ async fn probe(inner: &Inner, container: &Container, check: &HealthConfig, timeo
             };
         }
     };
-    let (exit_code, output) = match inner.engine.exec_sync(&id, command(check), timeout).await {
+    let (exit_code, output) = match inner.engine.exec_sync(&id, command, timeout).await {
         Ok(result) => {
             let mut all = result.stdout;
             all.extend(result.stderr);
@@ -205,8 +208,8 @@ mod tests {
             test: words.iter().map(|word| (*word).to_owned()).collect(),
             ..HealthConfig::default()
         };
-        assert_eq!(command(&check(&["CMD", "a", "b"])), ["a", "b"]);
-        assert_eq!(command(&check(&["CMD-SHELL", "a b"])), ["/bin/sh", "-c", "a b"]);
+        assert_eq!(command(&check(&["CMD", "a", "b"]), &[]), ["a", "b"]);
+        assert_eq!(command(&check(&["CMD-SHELL", "a b"]), &[]), ["/bin/sh", "-c", "a b"]);
         assert!(!is_on(&check(&["NONE"])) && !is_on(&check(&[])) && is_on(&check(&["CMD", "a"])));
     }
 }

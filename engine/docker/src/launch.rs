@@ -149,10 +149,9 @@ async fn keep_resizer(inner: &Inner, container: &Container, id: &ContainerId, tt
 fn attend(inner: &Arc<Inner>, container: &Arc<Container>, names: Option<resolver::Sockets>) -> Answer<()> {
     let token = container.fresh_run();
     let record = container.record();
-    if let Some(check) = record.typed_config()?.healthcheck
-        && health::is_on(&check)
-    {
-        health::watch(inner, container, check, token.clone())?;
+    let config = record.typed_config()?;
+    if let Some(check) = config.healthcheck.filter(health::is_on) {
+        health::watch(inner, container, check, config.shell, token.clone())?;
     }
     if let Some(names) = names {
         resolver::serve(inner, container, names, token);
@@ -176,6 +175,15 @@ async fn joined(inner: &Inner, host: &HostConfig) -> Answer<Joined> {
         }
         Ok(Some((record.state.pid, record.run)))
     };
+    if let Some(name) = host.ipc_mode.strip_prefix("container:") {
+        let donor = inner.find(name)?;
+        if !matches!(donor.lock().host["IpcMode"].as_str(), Some("shareable" | "host")) {
+            return Err(ApiError::internal(format!(
+                "failed to join IPC namespace: can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                donor.id
+            )));
+        }
+    }
     let path = |found: &Option<(i32, Option<Run>)>, kind: &str| {
         found.as_ref().map(|(pid, _)| format!("/proc/{pid}/ns/{kind}"))
     };
@@ -192,6 +200,8 @@ async fn joined(inner: &Inner, host: &HostConfig) -> Answer<Joined> {
         network: path(&network, "net"),
         ipc: path(&ipc, "ipc"),
         pid: path(&pid, "pid"),
+        // This process's own is the machine's.
+        uts: (host.uts_mode == "host").then(|| format!("/proc/{}/ns/uts", std::process::id())),
         shm,
     })
 }
@@ -213,7 +223,9 @@ async fn connect(
         return Ok(());
     }
     let netns = inner.engine.network_namespace(sandbox).await?;
-    let wanted = wanted_ports(config, host)?;
+    let network = inner.networks.find(&host.network_mode).ok();
+    let binding = network.and_then(|network| network.bridge_options().binding);
+    let wanted = wanted_ports(config, host, binding.unwrap_or(Ipv4Addr::UNSPECIFIED))?;
     let (shared, container, mode) = (Arc::clone(inner), Arc::clone(container), host.network_mode.clone());
     blocking(move || connect_all(&shared, &container, &netns, &mode, wanted)).await
 }
@@ -241,7 +253,7 @@ fn connect_all(
         let place = inner.networks.connect(
             &network,
             &all[name],
-            &format!("eth{number}"),
+            &format!("{}{number}", network.bridge_options().link_prefix),
             number == 0,
             netns.as_fd(),
         )?;
@@ -267,8 +279,9 @@ pub(crate) fn tell_network(inner: &Inner, container: &Container, network: &str, 
     inner.events.tell("network", what, network, attributes);
 }
 
-/// The ports to open: those asked for, and with `-P` all that are exposed.
-fn wanted_ports(config: &Config, host: &HostConfig) -> Answer<Vec<Published>> {
+/// The ports to open: those asked for, and with `-P` all that are exposed; `usual` is the address of those that
+/// name none.
+pub(crate) fn wanted_ports(config: &Config, host: &HostConfig, usual: Ipv4Addr) -> Answer<Vec<Published>> {
     let mut all = Vec::new();
     for (port, bindings) in &host.port_bindings {
         let (number, protocol) = parse_port(port)?;
@@ -276,22 +289,18 @@ fn wanted_ports(config: &Config, host: &HostConfig) -> Answer<Vec<Published>> {
         let bindings = bindings.as_ref().filter(|list| !list.is_empty()).unwrap_or(&none);
         for binding in bindings {
             let host_ip = match binding.host_ip.as_str() {
-                "" => Ipv4Addr::UNSPECIFIED,
+                "" => usual,
                 // The other family's every address, which old clients add of themselves.
                 "::" => continue,
                 text => text
                     .parse()
                     .map_err(|_| ApiError::invalid(format!("invalid IP address in port binding: {text}")))?,
             };
-            let host_port = match binding.host_port.as_str() {
-                "" => 0,
-                text => text
-                    .parse()
-                    .map_err(|_| ApiError::invalid(format!("invalid port specification: \"{text}\"")))?,
-            };
+            let (host_port, last_host_port) = host_ports(&binding.host_port)?;
             all.push(Published {
                 host_ip,
                 host_port,
+                last_host_port,
                 port: number,
                 protocol: protocol.clone(),
             });
@@ -305,8 +314,9 @@ fn wanted_ports(config: &Config, host: &HostConfig) -> Answer<Vec<Published>> {
                 .any(|known| known.port == number && known.protocol == protocol)
             {
                 all.push(Published {
-                    host_ip: Ipv4Addr::UNSPECIFIED,
+                    host_ip: usual,
                     host_port: 0,
+                    last_host_port: 0,
                     port: number,
                     protocol,
                 });
@@ -314,6 +324,18 @@ fn wanted_ports(config: &Config, host: &HostConfig) -> Answer<Vec<Published>> {
         }
     }
     Ok(all)
+}
+
+/// `80`, or `80-90` of which one will do; 0 and 0 of an empty text.
+fn host_ports(text: &str) -> Answer<(u16, u16)> {
+    if text.is_empty() {
+        return Ok((0, 0));
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
+        _ => Err(ApiError::invalid(format!("invalid port specification: \"{text}\""))),
+    }
 }
 
 /// `80/tcp`

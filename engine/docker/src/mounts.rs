@@ -3,7 +3,7 @@
 use crate::config::{Config, HostConfig, MountSpec};
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError};
-use crate::record::{MountPoint, Record};
+use crate::record::{Below, MountPoint, Record};
 use crate::rootfs;
 use std::path::{Component, Path, PathBuf};
 use strata_runtime::spec::Mount;
@@ -150,6 +150,7 @@ fn from_spec(inner: &Inner, spec: &MountSpec) -> Answer<MountPoint> {
             if !make_source && !source.exists() {
                 return Err(invalid(&format!("bind source path does not exist: {}", spec.source)));
             }
+            let below = below(spec).map_err(invalid)?;
             let propagation = match spec.bind_options.propagation.as_str() {
                 "" => "rprivate",
                 known if PROPAGATIONS.contains(&known) => known,
@@ -162,6 +163,7 @@ fn from_spec(inner: &Inner, spec: &MountSpec) -> Answer<MountPoint> {
                 read_write,
                 propagation: propagation.into(),
                 make_source,
+                below,
                 ..MountPoint::default()
             })
         }
@@ -193,6 +195,27 @@ fn from_spec(inner: &Inner, spec: &MountSpec) -> Answer<MountPoint> {
             })
         }
         other => Err(ApiError::invalid(format!("mount type unknown: {other:?}"))),
+    }
+}
+
+/// What is asked for about mounts below a bind's source.
+fn below(spec: &MountSpec) -> Result<Below, &'static str> {
+    let options = &spec.bind_options;
+    match (
+        options.non_recursive,
+        options.read_only_non_recursive,
+        options.read_only_force_recursive,
+    ) {
+        (false, false, false) => Ok(Below::Usual),
+        (true, false, false) => Ok(Below::Hidden),
+        (false, true, false) if spec.read_only => Ok(Below::Writable),
+        (false, true, false) => Err("ReadOnlyNonRecursive requires ReadOnly"),
+        (false, false, true) if !spec.read_only => Err("ReadOnlyForceRecursive requires ReadOnly"),
+        (false, false, true) if options.propagation != "rprivate" => {
+            Err("ReadOnlyForceRecursive requires the propagation rprivate")
+        }
+        (false, false, true) => Ok(Below::ReadOnly),
+        _ => Err("NonRecursive, ReadOnlyNonRecursive and ReadOnlyForceRecursive exclude each other"),
     }
 }
 
@@ -307,7 +330,14 @@ fn for_runtime_one(mount: &MountPoint) -> Mount {
             "" => "rprivate",
             own => own,
         };
-        ["rbind", propagation, access].map(str::to_owned).into()
+        let bind = if mount.below == Below::Hidden { "bind" } else { "rbind" };
+        let mut options = vec![bind, propagation, access];
+        match mount.below {
+            Below::ReadOnly => options.push("rro"),
+            Below::Usual if !mount.read_write && can_be_read_only_below() => options.push("rro"),
+            _ => {}
+        }
+        options.into_iter().map(str::to_owned).collect()
     };
     Mount {
         destination: mount.destination.clone(),
@@ -319,6 +349,16 @@ fn for_runtime_one(mount: &MountPoint) -> Mount {
         },
         options,
         ..Mount::default()
+    }
+}
+
+/// Whether the kernel changes mounts below another with it (mount_setattr(2), 5.12).
+fn can_be_read_only_below() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 12),
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::call::{Call, created, lenient, ok, reply};
 use crate::config::EndpointConfig;
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
+use crate::ipam::Ipam;
 use crate::launch::tell_network;
 use crate::networks::{DEFAULT, Network, WITHOUT_BRIDGE, Wanted};
 use crate::record::{Container, Endpoint};
@@ -15,7 +16,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use strata_engine::SandboxId;
 use strata_http::Body;
-use strata_net::Cidr;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -36,22 +36,6 @@ struct CreateBody {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct Ipam {
-    driver: String,
-    config: Vec<IpamConfig>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct IpamConfig {
-    subnet: String,
-    #[serde(rename = "IPRange")]
-    ip_range: String,
-    gateway: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
 struct ConnectBody {
     container: String,
     force: bool,
@@ -67,59 +51,25 @@ pub(crate) async fn create(inner: Arc<Inner>, call: Call) -> Answer<Response<Bod
             body.driver
         )));
     }
-    if !matches!(body.ipam.driver.as_str(), "" | "default") {
-        return Err(ApiError::invalid(format!(
-            "ipam driver {:?} is not supported",
-            body.ipam.driver
-        )));
-    }
     if body.enable_ipv6 || body.ingress || body.config_only {
         return Err(ApiError::invalid(
             "IPv6, ingress and config-only networks are not supported",
         ));
     }
-    if body.ipam.config.len() > 1 {
-        return Err(ApiError::invalid("a bridge network has one IPv4 subnet"));
-    }
-    let wanted = wanted(body)?;
+    let wanted = Wanted {
+        name: body.name,
+        ranges: body.ipam.ranges()?,
+        internal: body.internal,
+        attachable: body.attachable,
+        labels: body.labels,
+        options: body.options,
+    };
     let shared = Arc::clone(&inner);
     let network = blocking(move || shared.networks.create(wanted)).await?;
     let attributes = [("name", network.name.as_str()), ("type", "bridge")];
     let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     inner.events.tell("network", "create", &network.id, attributes);
     created(&json!({"Id": network.id, "Warning": ""}))
-}
-
-fn wanted(body: CreateBody) -> Answer<Wanted> {
-    let config = body.ipam.config.into_iter().next().unwrap_or_default();
-    let range = |text: &str, what: &str| match text {
-        "" => Ok(None),
-        text => text.parse::<Cidr>().map(Some).map_err(|_| {
-            ApiError::invalid(format!(
-                "invalid network config:\ninvalid {what} {text}: invalid CIDR block notation"
-            ))
-        }),
-    };
-    let gateway = match config.gateway.as_str() {
-        "" => None,
-        text => Some(
-            text.parse()
-                .map_err(|_| ApiError::invalid(format!("invalid gateway {text}: parse error")))?,
-        ),
-    };
-    if config.subnet.is_empty() && gateway.is_some() {
-        return Err(ApiError::invalid("a gateway needs a subnet"));
-    }
-    Ok(Wanted {
-        name: body.name,
-        subnet: range(&config.subnet, "subnet")?,
-        gateway,
-        ip_range: range(&config.ip_range, "ip-range")?,
-        internal: body.internal,
-        attachable: body.attachable,
-        labels: body.labels,
-        options: body.options,
-    })
 }
 
 impl Inner {
@@ -151,6 +101,9 @@ impl Inner {
                 let mut config = json!({"Subnet": format!("{base}/{prefix}"), "Gateway": gateway});
                 if let Some((base, prefix)) = network.ip_range {
                     config["IPRange"] = json!(format!("{base}/{prefix}"));
+                }
+                if !network.reserved.is_empty() {
+                    config["AuxiliaryAddresses"] = json!(network.reserved);
                 }
                 json!([config])
             }
@@ -288,8 +241,9 @@ pub(crate) async fn connect(inner: Arc<Inner>, call: Call) -> Answer<Response<Bo
                 .engine
                 .network_namespace(&SandboxId::from(run.sandbox.as_str()))
                 .await?;
+            let prefix = network.bridge_options().link_prefix;
             let used: Vec<String> = record.networks.values().map(|place| place.link.clone()).collect();
-            let link = (0..).map(|n| format!("eth{n}")).find(|link| !used.contains(link));
+            let link = (0..).map(|n| format!("{prefix}{n}")).find(|link| !used.contains(link));
             let link = link.unwrap_or_default();
             let alone = !record.networks.values().any(|place| place.ip.is_some());
             let (shared, net) = (Arc::clone(&inner), network.clone());

@@ -1,23 +1,23 @@
 //! Named networks: which there are, who is on them with which address, and which ports lead in.
 
 use crate::error::{Answer, ApiError};
+use crate::ipam::Ranges;
 use crate::names;
+use crate::netoptions::BridgeOptions;
+use crate::ports::Ports;
 use crate::record::{Endpoint, Published, make_folder, new_id, now, read, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use strata_net::{BridgeHost, BridgePort, BridgeRules, Cidr, HostPort, mac_of};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use strata_net::{BridgeHost, BridgePort, BridgeRules, Cidr, mac_of};
 
 /// Networks that are always there and are no bridges.
 pub(crate) const WITHOUT_BRIDGE: [&str; 2] = ["host", "none"];
 /// The network of containers that name none.
 pub(crate) const DEFAULT: &str = "bridge";
-/// First port taken when a container leaves the choice to us (as the kernel's own range begins).
-const FIRST_FREE: u16 = 32768;
-const LAST_FREE: u16 = 60999;
 
 /// All networks of this instance.
 pub(crate) struct Networks {
@@ -31,8 +31,7 @@ struct Known {
     networks: BTreeMap<String, Network>,
     /// Taken addresses by network id, then by address: (endpoint, container).
     taken: BTreeMap<String, BTreeMap<Ipv4Addr, String>>,
-    ports: BTreeMap<String, Vec<(Published, Ipv4Addr, Arc<Reserved>)>>,
-    next_port: u16,
+    ports: Ports,
 }
 
 /// A network as it is kept.
@@ -48,6 +47,9 @@ pub(crate) struct Network {
     /// Part of the subnet that addresses are given from.
     #[serde(default)]
     pub ip_range: Option<(Ipv4Addr, u8)>,
+    /// Addresses that no container gets.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, Ipv4Addr>,
     #[serde(default)]
     pub internal: bool,
     #[serde(default)]
@@ -61,20 +63,11 @@ pub(crate) struct Network {
     pub options: BTreeMap<String, String>,
 }
 
-/// A socket that keeps a port from being taken by other programs. Packets never reach it.
-#[allow(dead_code, reason = "held, not read")]
-enum Reserved {
-    Tcp(TcpListener),
-    Udp(UdpSocket),
-}
-
 /// What a new network is asked to be.
 #[derive(Default)]
 pub(crate) struct Wanted {
     pub name: String,
-    pub subnet: Option<Cidr>,
-    pub gateway: Option<Ipv4Addr>,
-    pub ip_range: Option<Cidr>,
+    pub ranges: Ranges,
     pub internal: bool,
     pub attachable: bool,
     pub labels: BTreeMap<String, String>,
@@ -90,16 +83,21 @@ impl Network {
     pub fn is_bridge(&self) -> bool {
         self.driver == "bridge"
     }
+
+    /// What the user set about its bridge; all of it was checked when the network was made.
+    pub fn bridge_options(&self) -> BridgeOptions {
+        BridgeOptions::parse(&self.options).unwrap_or_else(|error| {
+            tracing::warn!(network = self.name, %error, "a network has options that cannot be carried out");
+            BridgeOptions::default()
+        })
+    }
 }
 
 impl Networks {
     /// Reads the networks and makes those that are always there.
     pub fn open(root: PathBuf, instance: &str) -> Answer<Self> {
         make_folder(&root)?;
-        let mut known = Known {
-            next_port: FIRST_FREE,
-            ..Known::default()
-        };
+        let mut known = Known::default();
         for item in std::fs::read_dir(&root).map_err(ApiError::io("read", &root))? {
             let path = item.map_err(ApiError::io("read", &root))?.path();
             if path.extension().is_some_and(|kind| kind == "json")
@@ -123,6 +121,7 @@ impl Networks {
                     subnet: None,
                     gateway: None,
                     ip_range: None,
+                    reserved: BTreeMap::new(),
                     internal: false,
                     attachable: false,
                     own_subnet: false,
@@ -201,7 +200,12 @@ impl Networks {
                 wanted.name
             )));
         }
-        let subnet = match wanted.subnet {
+        let options = BridgeOptions::parse(&wanted.options)?;
+        if let Some(name) = &options.name {
+            self.bridge_is_free(&wanted.name, name)?;
+        }
+        let ranges = wanted.ranges;
+        let subnet = match ranges.subnet {
             Some(subnet) => {
                 let own: Vec<Cidr> = self.list().iter().filter_map(Network::range).collect();
                 if own.iter().any(|other| overlaps(*other, subnet)) {
@@ -219,7 +223,7 @@ impl Networks {
         if subnet.prefix() > 30 {
             return Err(ApiError::invalid(format!("subnet {subnet} is too small")));
         }
-        let gateway = wanted.gateway.unwrap_or(Ipv4Addr::from_bits(base.to_bits() + 1));
+        let gateway = ranges.gateway.unwrap_or(Ipv4Addr::from_bits(base.to_bits() + 1));
         if !subnet.contains(gateway.into()) {
             return Err(ApiError::invalid(format!("no matching subnet for gateway {gateway}")));
         }
@@ -234,15 +238,33 @@ impl Networks {
             driver: "bridge".into(),
             subnet: Some((base, subnet.prefix())),
             gateway: Some(gateway),
-            ip_range: wanted.ip_range.and_then(pair),
+            ip_range: ranges.ip_range.and_then(pair),
+            reserved: ranges.reserved,
             internal: wanted.internal,
             attachable: wanted.attachable,
-            own_subnet: wanted.subnet.is_some(),
+            own_subnet: ranges.subnet.is_some(),
             labels: wanted.labels,
             options: wanted.options,
         };
         self.keep(network.clone())?;
         Ok(network)
+    }
+
+    fn bridge_is_free(&self, network: &str, bridge: &str) -> Answer<()> {
+        let all = self.list();
+        match all.iter().find(|other| self.bridge_of(other) == bridge) {
+            Some(other) => Err(ApiError::forbidden(format!(
+                "cannot create network {network} ({bridge}): conflicts with network {} ({bridge}): networks have same bridge name",
+                other.id
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The link of a network's bridge.
+    fn bridge_of(&self, network: &Network) -> String {
+        let own = network.bridge_options().name;
+        own.unwrap_or_else(|| self.host.bridge(&network.id))
     }
 
     /// The first of docker's usual ranges that neither we nor this machine use.
@@ -270,7 +292,7 @@ impl Networks {
                 network.name
             )));
         }
-        self.host.remove(&network.id)?;
+        self.host.remove(&self.bridge_of(network))?;
         let path = self.root.join(format!("{}.json", network.id));
         std::fs::remove_file(&path).map_err(ApiError::io("remove", &path))?;
         let mut known = self.lock();
@@ -295,17 +317,18 @@ impl Networks {
             )));
         };
         let endpoint_id = new_id()?;
+        let kept: Vec<Ipv4Addr> = network.reserved.values().copied().chain([gateway]).collect();
         let ip = {
             let mut known = self.lock();
             let taken = known.taken.entry(network.id.clone()).or_default();
             let ip = match wanted_address(endpoint)? {
-                Some(ip) if taken.contains_key(&ip) || ip == gateway => {
+                Some(ip) if taken.contains_key(&ip) || kept.contains(&ip) => {
                     return Err(ApiError::forbidden("Address already in use"));
                 }
                 Some(ip) => ip,
                 None => {
                     let (base, prefix) = network.ip_range.unwrap_or((base, prefix));
-                    free_address(base, prefix, gateway, taken).ok_or_else(|| {
+                    free_address(base, prefix, &kept, taken).ok_or_else(|| {
                         ApiError::internal(format!("no available IPv4 addresses on network {}", network.name))
                     })?
                 }
@@ -317,17 +340,20 @@ impl Networks {
             "" => mac_of(ip),
             text => parse_mac(text)?,
         };
+        let (options, bridge) = (network.bridge_options(), self.bridge_of(network));
         let connect = || -> Answer<()> {
-            self.host.ensure(&network.id, gateway, prefix)?;
+            self.host.ensure(&bridge, &network.id, gateway, prefix)?;
             self.apply(&self.lock())?;
             let port = BridgePort {
-                network: &network.id,
+                bridge: &bridge,
                 endpoint: &endpoint_id,
                 inside: link,
                 ip,
                 prefix,
                 gateway: (default_route && !network.internal).then_some(gateway),
                 mac,
+                mtu: options.mtu,
+                isolated: !options.icc,
             };
             Ok(self.host.connect(&port, netns)?)
         };
@@ -374,15 +400,9 @@ impl Networks {
             return Ok(wanted);
         }
         let mut known = self.lock();
-        let mut reserved = Vec::new();
-        for mut port in wanted {
-            let socket = known.reserve(&mut port, ip, &reserved)?;
-            reserved.push((port, ip, Arc::new(socket)));
-        }
-        let published = reserved.iter().map(|(port, _, _)| port.clone()).collect();
-        known.ports.insert(container.to_owned(), reserved);
+        let published = known.ports.take(container, ip, wanted)?;
         if let Err(error) = self.apply(&known) {
-            known.ports.remove(container);
+            known.ports.release(container);
             return Err(error);
         }
         Ok(published)
@@ -391,116 +411,36 @@ impl Networks {
     /// Closes a container's ports.
     pub fn unpublish(&self, container: &str) -> Answer<()> {
         let mut known = self.lock();
-        match known.ports.remove(container) {
-            Some(_) => self.apply(&known),
-            None => Ok(()),
+        match known.ports.release(container) {
+            true => self.apply(&known),
+            false => Ok(()),
         }
     }
 
     /// Removes links that belong to nobody any more and states all rules.
     pub fn settle(&self, endpoints: &[&str]) -> Answer<()> {
         let known = self.lock();
-        let networks: Vec<&str> = known.networks.keys().map(String::as_str).collect();
-        self.host.retain(endpoints, &networks)?;
+        let bridges: Vec<String> = known.networks.values().map(|one| self.bridge_of(one)).collect();
+        self.host.retain(endpoints, &bridges)?;
         self.apply(&known)
     }
 
     fn apply(&self, known: &Known) -> Answer<()> {
-        let networks: Vec<BridgeRules<'_>> = known
-            .networks
-            .values()
-            .filter_map(|network| {
+        let all = known.networks.values();
+        let bridges: Vec<(&Network, String)> = all.map(|one| (one, self.bridge_of(one))).collect();
+        let networks: Vec<BridgeRules<'_>> = bridges
+            .iter()
+            .filter_map(|(network, bridge)| {
                 Some(BridgeRules {
-                    network: &network.id,
+                    bridge,
                     range: network.range()?,
                     internal: network.internal,
-                    masquerade: network
-                        .options
-                        .get("com.docker.network.bridge.enable_ip_masquerade")
-                        .is_none_or(|value| value != "false"),
+                    masquerade: network.bridge_options().masquerade,
                 })
             })
             .collect();
-        let ports: Vec<HostPort> = known
-            .ports
-            .values()
-            .flatten()
-            .map(|(port, ip, _)| HostPort {
-                protocol: if port.protocol == "udp" { 17 } else { 6 },
-                address: port.host_ip,
-                port: port.host_port,
-                to: SocketAddrV4::new(*ip, port.port),
-            })
-            .collect();
-        Ok(self.host.apply(&networks, &ports)?)
+        Ok(self.host.apply(&networks, &known.ports.rules())?)
     }
-}
-
-impl Known {
-    /// Takes a port of this machine, so that no other program does.
-    fn reserve(
-        &mut self,
-        port: &mut Published,
-        ip: Ipv4Addr,
-        more: &[(Published, Ipv4Addr, Arc<Reserved>)],
-    ) -> Answer<Reserved> {
-        let clashes = |known: &Self, port: &Published| {
-            known.ports.values().flatten().chain(more).any(|(other, _, _)| {
-                other.host_port == port.host_port
-                    && other.protocol == port.protocol
-                    && (other.host_ip == port.host_ip
-                        || other.host_ip.is_unspecified()
-                        || port.host_ip.is_unspecified())
-            })
-        };
-        if port.host_port != 0 {
-            if clashes(self, port) {
-                return Err(ApiError::internal(format!(
-                    "Bind for {}:{} failed: port is already allocated",
-                    port.host_ip, port.host_port
-                )));
-            }
-            return bind(port).map_err(|error| {
-                ApiError::internal(format!(
-                    "failed to bind host port for {}:{}:{ip}:{}/{}: {}",
-                    port.host_ip,
-                    port.host_port,
-                    port.port,
-                    port.protocol,
-                    plain(&error)
-                ))
-            });
-        }
-        for _ in FIRST_FREE..=LAST_FREE {
-            port.host_port = self.next_port;
-            self.next_port = if self.next_port >= LAST_FREE {
-                FIRST_FREE
-            } else {
-                self.next_port + 1
-            };
-            if !clashes(self, port)
-                && let Ok(socket) = bind(port)
-            {
-                return Ok(socket);
-            }
-        }
-        Err(ApiError::internal("all dynamic ports have been exhausted"))
-    }
-}
-
-fn bind(port: &Published) -> std::io::Result<Reserved> {
-    let address = SocketAddrV4::new(port.host_ip, port.host_port);
-    match port.protocol.as_str() {
-        "udp" => UdpSocket::bind(address).map(Reserved::Udp),
-        _ => TcpListener::bind(address).map(Reserved::Tcp),
-    }
-}
-
-/// The kernel's sentence alone, as Go writes it.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let sentence = text.split(" (os error").next().unwrap_or(&text);
-    sentence.to_lowercase()
 }
 
 fn wanted_address(endpoint: &Endpoint) -> Answer<Option<Ipv4Addr>> {
@@ -518,12 +458,12 @@ fn wanted_address(endpoint: &Endpoint) -> Answer<Option<Ipv4Addr>> {
     }
 }
 
-fn free_address(base: Ipv4Addr, prefix: u8, gateway: Ipv4Addr, taken: &BTreeMap<Ipv4Addr, String>) -> Option<Ipv4Addr> {
+fn free_address(base: Ipv4Addr, prefix: u8, kept: &[Ipv4Addr], taken: &BTreeMap<Ipv4Addr, String>) -> Option<Ipv4Addr> {
     let first = base.to_bits();
     let size = 1u32.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     (1..size.saturating_sub(1))
         .map(|offset| Ipv4Addr::from_bits(first + offset))
-        .find(|ip| *ip != gateway && !taken.contains_key(ip))
+        .find(|ip| !kept.contains(ip) && !taken.contains_key(ip))
 }
 
 pub(crate) fn overlaps(a: Cidr, b: Cidr) -> bool {
@@ -546,11 +486,11 @@ mod tests {
         let (base, gateway) = (Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 0, 0, 1));
         let mut taken = BTreeMap::new();
         for last in 2..=6 {
-            let ip = free_address(base, 29, gateway, &taken).expect("free");
+            let ip = free_address(base, 29, &[gateway], &taken).expect("free");
             assert_eq!(ip, Ipv4Addr::new(10, 0, 0, last));
             taken.insert(ip, String::new());
         }
-        assert_eq!(free_address(base, 29, gateway, &taken), None);
+        assert_eq!(free_address(base, 29, &[gateway], &taken), None);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub(crate) struct Run {
 pub(crate) struct Published {
     pub host_ip: Ipv4Addr,
     pub host_port: u16,
+    /// Last of the ports one of which is wanted; 0 if only the first will do.
+    #[serde(default, skip_serializing)]
+    pub last_host_port: u16,
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
@@ -109,6 +112,22 @@ pub(crate) struct MountPoint {
     pub anonymous: bool,
     /// Comes from `--tmpfs`, which `Mounts` does not show.
     pub hidden: bool,
+    /// What becomes of mounts below a bind's source.
+    pub below: Below,
+}
+
+/// What becomes of mounts below the source of a bind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Below {
+    /// They appear, and are read-only if it is, where the kernel can do that.
+    #[default]
+    Usual,
+    /// They do not appear.
+    Hidden,
+    /// They appear, and stay writable.
+    Writable,
+    /// They appear and are read-only, or nothing starts.
+    ReadOnly,
 }
 
 /// Where a container is in its life.

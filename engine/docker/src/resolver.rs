@@ -265,8 +265,8 @@ fn local(inner: &Inner, own: &Record, message: &Message) -> Option<Message> {
     let mut reply = message.reply(rcode::NOERROR);
     if question.kind == kind::PTR {
         let ip = reverse(&name)?;
-        let (network, found) = by_address(inner, own, ip)?;
-        let text = format!("{}.{network}", found.name);
+        let (network, name) = by_address(inner, own, ip)?;
+        let text = format!("{name}.{network}");
         let target = strata_net::dns::Name::from_labels(text.split('.').map(str::as_bytes)).ok()?;
         reply.answers.push(record(RecordData::Ptr(target)));
         return Some(reply);
@@ -286,7 +286,7 @@ fn local(inner: &Inner, own: &Record, message: &Message) -> Option<Message> {
 fn by_name(inner: &Inner, own: &Record, name: &str) -> Vec<Ipv4Addr> {
     let mut all = Vec::new();
     for other in inner.all() {
-        let other = other.record();
+        let other = other.lock();
         for (network, place) in &other.networks {
             if network == crate::networks::DEFAULT || !own.networks.contains_key(network) {
                 continue;
@@ -311,15 +311,16 @@ fn by_name(inner: &Inner, own: &Record, name: &str) -> Vec<Ipv4Addr> {
     all
 }
 
-fn by_address(inner: &Inner, own: &Record, ip: Ipv4Addr) -> Option<(String, Record)> {
+/// The network in which a container has an address, and the container's name.
+fn by_address(inner: &Inner, own: &Record, ip: Ipv4Addr) -> Option<(String, String)> {
     inner.all().iter().find_map(|other| {
-        let other = other.record();
+        let other = other.lock();
         let shared = |network: &String| network != crate::networks::DEFAULT && own.networks.contains_key(network);
         let (network, _) = other
             .networks
             .iter()
             .find(|(network, place)| place.ip == Some(ip) && shared(network))?;
-        Some((network.clone(), other.clone()))
+        Some((network.clone(), other.name.clone()))
     })
 }
 

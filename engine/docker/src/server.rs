@@ -4,7 +4,8 @@ use crate::call::{Call, decode, reply};
 use crate::daemon::{Daemon, Inner};
 use crate::error::{Answer, ApiError};
 use crate::{
-    archive, attach, create, events, exec, images, inspect, life, logs, netapi, remove, stats, system, volumes,
+    archive, attach, create, events, exec, images, inspect, life, logs, netapi, refused, registry, remove, stats,
+    system, transfer, volumes,
 };
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -52,7 +53,8 @@ const ROUTES: &[Route] = routes! {
     GET "/info" system::info;
     GET "/system/df" system::df;
     GET "/events" events::watch;
-    POST "/auth" images::auth;
+    POST "/auth" registry::auth;
+    GET "/distribution/{*}/json" registry::describe;
     GET "/containers/json" inspect::list;
     POST "/containers/create" create::create;
     POST "/containers/prune" remove::prune;
@@ -83,11 +85,18 @@ const ROUTES: &[Route] = routes! {
     POST "/exec/{}/resize" exec::resize;
     GET "/exec/{}/json" exec::inspect;
     GET "/images/json" images::list;
-    POST "/images/create" images::pull;
+    POST "/images/create" transfer::create;
+    POST "/images/load" transfer::load;
+    GET "/images/get" transfer::save;
+    GET "/images/search" refused::search;
     POST "/images/prune" images::prune;
-    POST "/build/prune" images::prune_builds;
+    POST "/build" refused::build;
+    POST "/build/prune" refused::prune_builds;
+    GET "/plugins" refused::plugins;
     GET "/images/{*}/json" images::inspect;
     GET "/images/{*}/history" images::history;
+    GET "/images/{*}/get" transfer::save_one;
+    POST "/images/{*}/push" transfer::push;
     POST "/images/{*}/tag" images::tag;
     DELETE "/images/{*}" images::remove;
     GET "/networks" netapi::list;
@@ -102,6 +111,14 @@ const ROUTES: &[Route] = routes! {
     POST "/volumes/prune" volumes::prune;
     GET "/volumes/{}" volumes::inspect;
     DELETE "/volumes/{}" volumes::remove;
+    GET "/swarm" refused::swarm;
+    POST "/swarm/{*}" refused::swarm;
+    GET "/nodes" refused::swarm;
+    GET "/services" refused::swarm;
+    POST "/services/create" refused::swarm;
+    GET "/tasks" refused::swarm;
+    GET "/secrets" refused::swarm;
+    GET "/configs" refused::swarm;
 };
 
 impl Daemon {
@@ -209,10 +226,7 @@ fn without_version(path: &str) -> Answer<&str> {
     let Some((version, rest)) = path.strip_prefix("/v").and_then(|rest| rest.split_once('/')) else {
         return Ok(path);
     };
-    let number = |text: &str| -> Option<(u32, u32)> {
-        let (major, minor) = text.split_once('.')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
+    let number = crate::call::version;
     match number(version) {
         None => Ok(path),
         Some(asked) if Some(asked) > number(system::API_VERSION) => Err(ApiError::invalid(format!(

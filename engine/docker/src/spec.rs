@@ -3,12 +3,13 @@
 use crate::config::{Config, HostConfig};
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError};
-use crate::mounts;
+use crate::finish::finish;
 use crate::record::{LOG_NAME, Record};
-use std::path::Path;
-use strata_engine::{ContainerConfig, Device, Finish, Resources, SandboxConfig, Seccomp, Security};
+use crate::{logopts, mounts};
+use std::path::{Component, Path};
+use strata_engine::{ContainerConfig, Device, Resources, SandboxConfig, Seccomp, Security};
 use strata_image::Image;
-use strata_runtime::spec::{ConsoleSize, Mount, Namespace, NamespaceKind, Rlimit, Spec};
+use strata_runtime::spec::Mount;
 
 /// Where the init of `--init` appears inside.
 pub(crate) const INIT_INSIDE: &str = "/sbin/docker-init";
@@ -21,6 +22,7 @@ pub(crate) struct Joined {
     pub network: Option<String>,
     pub ipc: Option<String>,
     pub pid: Option<String>,
+    pub uts: Option<String>,
     /// /dev/shm of whom the IPC namespace is.
     pub shm: Option<String>,
 }
@@ -41,9 +43,27 @@ pub(crate) fn sandbox(inner: &Inner, record: &Record, config: &Config, host: &Ho
         host_pid: host.pid_mode == "host",
         host_ipc: host.ipc_mode == "host",
         sysctls: host.sysctls.clone(),
-        cgroup_parent: format!("{}/{}", inner.options.cgroup_root, record.id),
+        cgroup_parent: cgroup_of(&inner.options.cgroup_root, &host.cgroup_parent, &record.id),
         ..SandboxConfig::new("/")
     }
+}
+
+/// The cgroup of a container's sandbox: in the engine's, or in the one that the user names. A path that
+/// leads up leads to the root at most.
+pub(crate) fn cgroup_of(root: &str, parent: &str, id: &str) -> String {
+    if parent.is_empty() {
+        return format!("{root}/{id}");
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for component in Path::new(parent).components() {
+        match component {
+            Component::Normal(part) => parts.extend(part.to_str()),
+            Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    parts.push(id);
+    format!("/{}", parts.join("/"))
 }
 
 /// The container itself. `files` are mounted besides what the record asks for.
@@ -87,6 +107,7 @@ pub(crate) fn container(
     all.stdin_once = config.stdin_once && !config.tty;
     if host.log_config.kind != "none" {
         all.log_path = LOG_NAME.to_owned();
+        all.log_rotation = Some(logopts::rotation(&host.log_config)?);
     }
     all.stop_signal = Some(config.stop_signal.clone());
     all.annotations = host.annotations.clone();
@@ -208,78 +229,19 @@ pub(crate) fn resources(host: &HostConfig) -> Resources {
     }
 }
 
-fn finish(config: &Config, host: &HostConfig, own: Vec<Mount>, joined: Joined) -> Answer<Finish> {
-    let rlimits = host.ulimits.iter().map(|limit| {
-        let number = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
-        Rlimit {
-            kind: format!("RLIMIT_{}", limit.name.to_ascii_uppercase()),
-            hard: number(limit.hard),
-            soft: number(limit.soft),
-        }
-    });
-    let rlimits: Vec<Rlimit> = rlimits.collect();
-    let size = match host.console_size[..] {
-        [height, width] if height > 0 && width > 0 => Some(ConsoleSize { height, width }),
-        _ => None,
-    };
-    let (masked, read_only) = (host.masked_paths.clone(), host.readonly_paths.clone());
-    let (tty, privileged, oom_kill_disable) = (config.tty, host.privileged, host.oom_kill_disable);
-    let (swappiness, read_only_root) = (host.memory_swappiness, host.readonly_rootfs);
-    let weight = Some(host.blkio_weight).filter(|weight| *weight > 0);
-    let domain = config.domainname.clone();
-    Ok(Finish::new(move |spec: &mut Spec| {
-        spec.mounts
-            .retain(|usual| !own.iter().any(|own| own.destination == usual.destination));
-        if let Some(shm) = &joined.shm {
-            spec.mounts.retain(|mount| mount.destination != "/dev/shm");
-            spec.mounts.push(bind(Path::new(shm), "/dev/shm", "rw"));
-        }
-        spec.mounts.extend(own.iter().cloned());
-        if read_only_root {
-            // The machine's files inside stay writable only as far as docker leaves them so.
-            let files = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
-            let ours = |mount: &&mut Mount| files.contains(&mount.destination.as_str());
-            for mount in spec.mounts.iter_mut().filter(ours) {
-                mount.options = ["rbind", "rprivate", "ro"].map(str::to_owned).into();
-            }
-        }
-        domain.clone_into(&mut spec.domainname);
-        if let Some(process) = &mut spec.process {
-            process.rlimits.extend(rlimits.iter().cloned());
-            if tty {
-                process.console_size = size;
-            }
-        }
-        let Some(linux) = &mut spec.linux else { return };
-        for (kind, path) in [
-            (NamespaceKind::Network, &joined.network),
-            (NamespaceKind::Ipc, &joined.ipc),
-            (NamespaceKind::Pid, &joined.pid),
+#[cfg(test)]
+mod tests {
+    use super::cgroup_of;
+
+    #[test]
+    fn a_cgroup_lies_in_the_one_that_is_named() {
+        for (parent, expected) in [
+            ("", "/s/id"),
+            ("/a/b", "/a/b/id"),
+            ("a", "/a/id"),
+            ("../../x/./y", "/x/y/id"),
         ] {
-            if let Some(path) = path {
-                linux.namespaces.retain(|known| known.kind != kind);
-                linux.namespaces.push(Namespace {
-                    kind,
-                    path: path.clone(),
-                });
-            }
+            assert_eq!(cgroup_of("/s", parent, "id"), expected, "{parent}");
         }
-        if !privileged {
-            if let Some(masked) = &masked {
-                linux.masked_paths.clone_from(masked);
-            }
-            if let Some(read_only) = &read_only {
-                linux.readonly_paths.clone_from(read_only);
-            }
-        }
-        if let Some(resources) = &mut linux.resources {
-            if let Some(memory) = &mut resources.memory {
-                memory.disable_oom_killer = oom_kill_disable.filter(|on| *on);
-                memory.swappiness = swappiness.and_then(|value| u64::try_from(value).ok());
-            }
-            if weight.is_some() {
-                resources.block_io.get_or_insert_default().weight = weight;
-            }
-        }
-    }))
+    }
 }

@@ -3,6 +3,7 @@
 use crate::call::{Call, ok, stream};
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
+use crate::processes;
 use crate::record::{Container, NEVER, now};
 use bytes::Bytes;
 use http::Response;
@@ -139,52 +140,18 @@ pub(crate) async fn top(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
     let container = inner.find(call.name())?;
     let id = crate::life::running(&container)
         .map_err(|_| ApiError::conflict(format!("container {} is not running", container.id)))?;
-    let arguments = match call.query("ps_args") {
-        "" => "-ef".to_owned(),
-        text => text.to_owned(),
-    };
-    let path = format!("{}/{}/{id}", inner.options.cgroup_root, container.id);
+    let arguments = call.query("ps_args").to_owned();
+    let parent = container.lock().host["CgroupParent"].as_str().unwrap_or("").to_owned();
+    let own = crate::spec::cgroup_of(&inner.options.cgroup_root, &parent, &container.id);
+    let path = format!("{own}/{id}");
     let value = blocking(move || {
         let layout = Layout::detect().map_err(|error| ApiError::internal(error.to_string()))?;
         let cgroup = Cgroup::open(&layout, &path).map_err(|error| ApiError::internal(error.to_string()))?;
         let pids = cgroup
             .processes()
             .map_err(|error| ApiError::internal(error.to_string()))?;
-        list_processes(&arguments, &pids)
+        processes::list(&arguments, &pids)
     })
     .await?;
     ok(&value)
-}
-
-/// The lines of ps(1) that are about those processes.
-fn list_processes(arguments: &str, pids: &[i32]) -> Answer<Value> {
-    let words: Vec<&str> = arguments.split_ascii_whitespace().collect();
-    let run = std::process::Command::new("ps")
-        .args(&words)
-        .output()
-        .map_err(|error| ApiError::internal(format!("Error running ps: {error}")))?;
-    if !run.status.success() {
-        let why = String::from_utf8_lossy(&run.stderr);
-        return Err(ApiError::internal(format!("Error running ps: {}", why.trim())));
-    }
-    let text = String::from_utf8_lossy(&run.stdout);
-    let mut lines = text.lines();
-    let titles: Vec<&str> = lines.next().unwrap_or("").split_ascii_whitespace().collect();
-    let column = titles
-        .iter()
-        .position(|title| *title == "PID")
-        .ok_or_else(|| ApiError::internal("Couldn't find PID field in ps output"))?;
-    let rows = lines.filter_map(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let pid: i32 = words.get(column)?.parse().ok()?;
-        if !pids.contains(&pid) {
-            return None;
-        }
-        // The last column holds the rest of the line.
-        let last = titles.len() - 1;
-        let mut row: Vec<String> = words.iter().take(last).map(|word| (*word).to_owned()).collect();
-        row.push(words.get(last..).unwrap_or(&[]).join(" "));
-        Some(row)
-    });
-    Ok(json!({"Titles": titles, "Processes": rows.collect::<Vec<_>>()}))
 }

@@ -81,7 +81,7 @@ pub(crate) async fn info(inner: Arc<Inner>, _: Call) -> Answer<Response<Body>> {
         "ContainersPaused": count(&|s| s == Status::Paused),
         "ContainersStopped": count(&|s| !s.is_alive()), "Images": images, "Driver": "overlay2",
         "DriverStatus": [["Supports d_type", "true"]],
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["local", "none"]},
+        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "local", "none"]},
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
         "CPUSet": true, "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": !unified,
         "NGoroutines": 0, "SystemTime": crate::record::now(), "LoggingDriver": "local", "CgroupDriver": "cgroupfs",

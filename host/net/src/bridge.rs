@@ -10,7 +10,10 @@ use crate::forward::{self, ForwardWatch};
 use crate::netlink::route::{LOOPBACK, MacAddress, Route, RouteSocket, VethEnd};
 use crate::{Cidr, Error, Instance, host};
 
+/// Bytes of a packet on links that nobody wants otherwise.
 const MTU: u32 = 1500;
+/// Longest name of a link (IFNAMSIZ less the ending zero).
+const MAX_LINK_NAME: usize = 15;
 
 /// The bridges of one instance on this host.
 #[derive(Debug)]
@@ -22,8 +25,8 @@ pub struct BridgeHost {
 /// A container's link under a bridge.
 #[derive(Debug, Clone)]
 pub struct BridgePort<'a> {
-    /// The network whose bridge it is under.
-    pub network: &'a str,
+    /// The bridge it is under.
+    pub bridge: &'a str,
     /// Names the link on this side.
     pub endpoint: &'a str,
     /// The link's name inside.
@@ -36,6 +39,16 @@ pub struct BridgePort<'a> {
     pub gateway: Option<Ipv4Addr>,
     /// The container's hardware address.
     pub mac: MacAddress,
+    /// Bytes of a packet at most; `None` is the usual size.
+    pub mtu: Option<u32>,
+    /// Whether it reaches the bridge alone, not what else is under it.
+    pub isolated: bool,
+}
+
+/// Whether a link may have that name.
+pub fn is_link_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+    (1..=MAX_LINK_NAME).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
 }
 
 impl BridgeHost {
@@ -57,7 +70,7 @@ impl BridgeHost {
         &self.instance
     }
 
-    /// The link of a network's bridge.
+    /// The link of a network's bridge, unless it is to have another name.
     pub fn bridge(&self, network: &str) -> String {
         self.instance.link_name(&format!("bridge {network}"))
     }
@@ -67,16 +80,18 @@ impl BridgeHost {
         self.instance.link_name(endpoint)
     }
 
-    /// Makes a network's bridge with the host's address in it, unless it is there.
-    pub fn ensure(&self, network: &str, gateway: Ipv4Addr, prefix: u8) -> Result<(), Error> {
-        let name = self.bridge(network);
+    /// Makes a network's bridge with the host's address in it, unless it is there. One of that name that is
+    /// not ours is left alone, which is an error.
+    pub fn ensure(&self, name: &str, network: &str, gateway: Ipv4Addr, prefix: u8) -> Result<(), Error> {
         let mut socket = RouteSocket::open()?;
-        let index = match socket.link_index(&name)? {
-            Some(index) => index,
+        let there = socket.links()?.into_iter().find(|link| link.name == name);
+        let index = match there {
+            Some(link) if link.group == self.instance.link_group() => link.index,
+            Some(_) => return Err(Error::Malformed("a link with the name of the bridge exists already")),
             None => {
-                socket.requests().add_bridge(&name, self.instance.link_group()).run()?;
+                socket.requests().add_bridge(name, self.instance.link_group()).run()?;
                 socket
-                    .link_index(&name)?
+                    .link_index(name)?
                     .ok_or(Error::Malformed("a new link has no index"))?
             }
         };
@@ -93,9 +108,14 @@ impl BridgeHost {
         std::fs::write(&path, "1").map_err(|source| Error::file(path, source))
     }
 
-    /// Removes a network's bridge; no error if it is gone.
-    pub fn remove(&self, network: &str) -> Result<(), Error> {
-        delete(&self.bridge(network))
+    /// Removes a network's bridge; no error if it is gone, or not ours.
+    pub fn remove(&self, bridge: &str) -> Result<(), Error> {
+        let links = RouteSocket::open()?.links()?;
+        let ours = |group: u32| group == self.instance.link_group();
+        match links.iter().any(|link| link.name == bridge && ours(link.group)) {
+            true => delete(bridge),
+            false => Ok(()),
+        }
     }
 
     /// Connects a container: its network namespace gets a link with the address.
@@ -112,7 +132,7 @@ impl BridgeHost {
     fn connect_new(&self, name: &str, port: &BridgePort<'_>, netns: BorrowedFd<'_>) -> Result<(), Error> {
         let mut socket = RouteSocket::open()?;
         let bridge = socket
-            .link_index(&self.bridge(port.network))?
+            .link_index(port.bridge)?
             .ok_or(Error::Malformed("the network's bridge is gone"))?;
         let end = VethEnd {
             name,
@@ -126,17 +146,17 @@ impl BridgeHost {
         };
         socket
             .requests()
-            .add_veth(end, peer, MTU, self.instance.link_group())
+            .add_veth(end, peer, port.mtu.unwrap_or(MTU), self.instance.link_group())
             .run()?;
         let index = socket
             .link_index(name)?
             .ok_or(Error::Malformed("a new link has no index"))?;
-        socket
-            .requests()
-            .no_link_local(index)
-            .set_master(index, bridge)
-            .set_up(index)
-            .run()?;
+        let mut requests = socket.requests();
+        requests.no_link_local(index).set_master(index, bridge);
+        if port.isolated {
+            requests.isolate(index);
+        }
+        requests.set_up(index).run()?;
         let mut inside = RouteSocket::open_in(netns)?;
         let index = inside
             .link_index(port.inside)?
@@ -163,10 +183,10 @@ impl BridgeHost {
         delete(&self.link(endpoint))
     }
 
-    /// Removes the links of endpoints and networks that are not named.
-    pub fn retain(&self, endpoints: &[&str], networks: &[&str]) -> Result<(), Error> {
+    /// Removes the links of endpoints that are not named, and bridges that are not.
+    pub fn retain(&self, endpoints: &[&str], bridges: &[String]) -> Result<(), Error> {
         let mut kept: Vec<String> = endpoints.iter().map(|endpoint| self.link(endpoint)).collect();
-        kept.extend(networks.iter().map(|network| self.bridge(network)));
+        kept.extend(bridges.iter().cloned());
         let prefix = self.instance.link_prefix();
         for link in RouteSocket::open()?.links()? {
             if link.name.starts_with(&prefix) && link.group == self.instance.link_group() && !kept.contains(&link.name)

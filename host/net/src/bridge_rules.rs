@@ -18,8 +18,8 @@ const NAME_LENGTH: usize = 16;
 /// A network as far as rules go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeRules<'a> {
-    /// Its identity.
-    pub network: &'a str,
+    /// Its bridge.
+    pub bridge: &'a str,
     /// Its addresses.
     pub range: Cidr,
     /// Whether it has no way out.
@@ -70,10 +70,10 @@ impl BridgeHost {
     fn keep_apart(&self, batch: &mut Batch, networks: &[BridgeRules<'_>]) {
         add_chain(batch, "forward", ChainKind::Filter, Hook::Forward, 0);
         for network in networks {
-            let name = self.bridge(network.network);
+            let name = network.bridge;
             let (in_by, out_by) = (
-                |operator| link(MetaKey::InputName, &name, operator),
-                |operator| link(MetaKey::OutputName, &name, operator),
+                |operator| link(MetaKey::InputName, name, operator),
+                |operator| link(MetaKey::OutputName, name, operator),
             );
             if network.internal {
                 let leaving = [in_by(Operator::Equal), out_by(Operator::NotEqual)];
@@ -97,17 +97,17 @@ impl BridgeHost {
     fn lead_out(&self, batch: &mut Batch, networks: &[BridgeRules<'_>]) -> Result<(), Error> {
         add_chain(batch, "postrouting", ChainKind::Nat, Hook::Postrouting, SOURCE_NAT);
         for network in networks {
-            let name = self.bridge(network.network);
+            let name = network.bridge;
             if network.masquerade && !network.internal {
                 let mut rule = address_in(SOURCE, network.range, Operator::Equal)?.to_vec();
-                rule.extend(link(MetaKey::OutputName, &name, Operator::NotEqual));
+                rule.extend(link(MetaKey::OutputName, name, Operator::NotEqual));
                 rule.extend(address_in(DESTINATION, multicast()?, Operator::NotEqual)?);
                 rule.push(Expression::Masquerade);
                 batch.add_rule("postrouting", &rule);
             }
             // To a published port of a container beside it: the answer has to come back this way.
             let mut hairpin = address_in(SOURCE, network.range, Operator::Equal)?.to_vec();
-            hairpin.extend(link(MetaKey::OutputName, &name, Operator::Equal));
+            hairpin.extend(link(MetaKey::OutputName, name, Operator::Equal));
             hairpin.extend(translated(Operator::NotEqual));
             hairpin.push(Expression::Masquerade);
             batch.add_rule("postrouting", &hairpin);

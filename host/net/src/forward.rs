@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::netlink::NETFILTER;
 
-use crate::rules::meta_equals;
 use crate::netlink::Socket;
 use crate::nft::{Batch, Expression, Family, Hook, MetaKey, NftSocket, Verdict};
+use crate::rules::meta_equals;
 use crate::{Error, Instance, NetworkNamespace};
 
 /// Both families whose forward hook IPv4 packets pass.

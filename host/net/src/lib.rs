@@ -30,7 +30,7 @@ mod rules;
 mod uplink;
 
 pub use addresses::REUSE_DELAY;
-pub use bridge::{BridgeHost, BridgePort, mac_of};
+pub use bridge::{BridgeHost, BridgePort, is_link_name, mac_of};
 pub use bridge_rules::BridgeRules;
 pub use cidr::Cidr;
 pub use cleanup::cleanup;

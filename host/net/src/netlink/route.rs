@@ -266,6 +266,21 @@ impl RouteRequests<'_> {
         })
     }
 
+    /// Lets a link under a bridge reach the bridge alone, not what else is under it.
+    pub fn isolate(&mut self, index: u32) -> &mut Self {
+        self.push(
+            RTM_SETLINK,
+            0,
+            format!("set link {index} apart from those beside it"),
+            |w| {
+                let mut header = link_header(index, 0, 0);
+                header[0] = AF_BRIDGE;
+                w.bytes(&header);
+                w.nest(IFLA_PROTINFO, |w| w.attribute(IFLA_BRPORT_ISOLATED, &[1]));
+            },
+        )
+    }
+
     /// Gives a link its hardware address; a bridge then keeps it whatever is put under it.
     pub fn set_mac(&mut self, index: u32, mac: MacAddress) -> &mut Self {
         self.push(RTM_NEWLINK, 0, format!("give link {index} its hardware address"), |w| {

@@ -8,6 +8,7 @@ use super::{Attributes, MessageWriter, native32};
 use crate::Cidr;
 
 pub(super) const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_SETLINK: u16 = 19;
 pub(super) const RTM_DELLINK: u16 = 17;
 pub(super) const RTM_GETLINK: u16 = 18;
 pub(super) const RTM_NEWADDR: u16 = 20;
@@ -32,6 +33,9 @@ pub(super) const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
 pub(super) const IFLA_MASTER: u16 = 10;
+pub(super) const IFLA_PROTINFO: u16 = 12;
+/// Of a link under a bridge, inside IFLA_PROTINFO.
+pub(super) const IFLA_BRPORT_ISOLATED: u16 = 33;
 pub(super) const IFLA_OPERSTATE: u16 = 16;
 pub(super) const OPERSTATE_UP: u8 = 6;
 pub(super) const IFLA_LINKINFO: u16 = 18;
@@ -68,6 +72,7 @@ pub(super) const FRA_TABLE: u16 = 15;
 
 pub(super) const AF_UNSPEC: u8 = 0;
 pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_BRIDGE: u8 = 7;
 pub(super) const AF_INET6: u8 = 10;
 pub(super) const NUD_PERMANENT: u16 = 0x80;
 
