@@ -205,12 +205,37 @@ pub struct ApiSettings {
 impl Cli {
     /// Reads the command line.
     pub fn read() -> Self {
-        let matches = Self::command().get_matches();
+        let mut given = std::env::args_os();
+        let program = given.next().unwrap_or_else(|| "strata".into());
+        let words = strata_console::plain_switches(&Self::command(), given.collect());
+        let matches = Self::command().try_get_matches_from(std::iter::once(program).chain(words));
+        let matches = matches.unwrap_or_else(|error| unreadable(&error));
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         if let (Command::Server(args), Some(("server", given))) = (&mut cli.command, matches.subcommand()) {
             args.flags = flags(given);
         }
         cli
+    }
+}
+
+/// Tells what is wrong with the command line: of the commands for people in docker's words, with its exit code.
+fn unreadable(error: &clap::Error) -> ! {
+    let root = Cli::command();
+    let given: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let path = strata_console::command_path(&root, &given);
+    let of_people = path.first().is_some_and(|first| {
+        let containers = strata_console::Command::augment_subcommands(clap::Command::new("people"));
+        containers.find_subcommand(first).is_some() || matches!(*first, "image" | "login" | "logout")
+    });
+    match strata_console::usage_error(&root, &path, error) {
+        Some(failure) if of_people => {
+            eprintln!("{}", failure.message);
+            std::process::exit(failure.code.into());
+        }
+        _ => error.exit(),
     }
 }
 

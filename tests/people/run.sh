@@ -31,12 +31,12 @@ until "$docker" version >/dev/null 2>&1; do kill -0 $engine; done
 plain() {
   sed -E -e 's/\b[0-9a-f]{64}\b/ID/g' -e 's/\b[0-9a-f]{12}\b/SHORTID/g' \
     -e 's/(Less than a second|About a minute|[0-9]+ (seconds?|minutes?)|[0-9]+ seconds? ago)/TIME/g' \
-    -e 's/TIME ago/TIME/g' -e 's/ {2,}/ /g' -e 's/\b(docker|strata): /CLIENT: /g' -e "s/'(docker|strata) /'CLIENT /g" \
+    -e 's/TIME ago/TIME/g' -e 's/ {2,}/ /g' -e 's/\b(docker|strata): /CLIENT: /g' -e "s/'(docker|strata) /'CLIENT /g" -e 's/^Usage: +(docker|strata) /Usage: CLIENT /' \
     -e 's/^(root|UID|PID|1000) .*httpd/PROCESS httpd/' -e 's/[0-9]{2}:[0-9]{2}(:[0-9]{2})?/CLOCK/g'
 }
 try() {
   local code=0
-  "$C" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+  timeout 30 "$C" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
   { printf '$ %s\n' "$*"; plain <"$work/out"; plain <"$work/err" | sed 's/^/2> /'; echo "= $code"; } >>"$work/$name.txt"
 }
 clean() {

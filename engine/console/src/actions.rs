@@ -32,7 +32,7 @@ pub(crate) async fn each(console: &Console, names: &[String], verb: &str) -> Res
 pub(crate) async fn stop(console: &Console, args: StopArgs, verb: &str) -> Result<u8, Failure> {
     each_with(console, &args.containers, |name| {
         let ask = Ask::post(format!("/containers/{name}/{verb}"));
-        let ask = match args.time {
+        let ask = match args.timeout {
             Some(seconds) => ask.query("t", seconds),
             None => ask,
         };
@@ -107,21 +107,9 @@ pub(crate) async fn wait(console: &Console, names: &[String]) -> Result<u8, Fail
 
 /// `update`
 pub(crate) async fn update(console: &Console, args: UpdateArgs) -> Result<u8, Failure> {
-    let size = |text: &Option<String>| -> Result<Value, Failure> {
-        match text.as_deref() {
-            None => Ok(Value::Null),
-            Some("-1") => Ok(json!(-1)),
-            Some(text) => parse::bytes(text).map(|bytes| json!(bytes)).map_err(Failure::new),
-        }
-    };
-    let mut body = json!({
-        "BlkioWeight": args.blkio_weight, "CpuPeriod": args.cpu_period, "CpuQuota": args.cpu_quota,
-        "CpuShares": args.cpu_shares, "CpusetCpus": args.cpuset_cpus, "CpusetMems": args.cpuset_mems,
-        "Memory": size(&args.memory)?, "MemoryReservation": size(&args.memory_reservation)?,
-        "MemorySwap": size(&args.memory_swap)?, "PidsLimit": args.pids_limit,
-    });
-    if let Some(cpus) = &args.cpus {
-        body["NanoCpus"] = json!(parse::cpus(cpus).map_err(Failure::new)?);
+    let mut body = json!({});
+    for (key, value) in args.limits.members() {
+        body[key] = value;
     }
     if let Some(policy) = &args.restart {
         body["RestartPolicy"] = parse::restart(policy).map_err(Failure::new)?;

@@ -1,6 +1,8 @@
 //! The commands, and the flags of those that have few. `options.rs` has those of `run` and `create`.
 
+use crate::limits::{Leaving, Limits, Process};
 use crate::options::CreateOptions;
+use crate::parse;
 use crate::thing_commands::{NetworkCommand, VolumeCommand};
 use clap::{Args, Subcommand};
 
@@ -80,12 +82,11 @@ pub enum Command {
 pub struct RunArgs {
     #[command(flatten)]
     pub create: CreateOptions,
+    #[command(flatten)]
+    pub leaving: Leaving,
     /// Do not wait for it; print its identity
     #[arg(short, long)]
     pub detach: bool,
-    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
-    #[arg(long, default_value = "")]
-    pub detach_keys: String,
     /// Pass signals on to its process
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub sig_proxy: bool,
@@ -109,9 +110,8 @@ pub struct StartArgs {
     /// Feed its standard input
     #[arg(short, long)]
     pub interactive: bool,
-    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
-    #[arg(long, default_value = "")]
-    pub detach_keys: String,
+    #[command(flatten)]
+    pub leaving: Leaving,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
@@ -126,9 +126,8 @@ pub struct AttachArgs {
     /// Pass signals on to its process
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub sig_proxy: bool,
-    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
-    #[arg(long, default_value = "")]
-    pub detach_keys: String,
+    #[command(flatten)]
+    pub leaving: Leaving,
     pub container: String,
 }
 
@@ -136,36 +135,16 @@ pub struct AttachArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct ExecArgs {
+    #[command(flatten)]
+    pub process: Process,
+    #[command(flatten)]
+    pub leaving: Leaving,
     /// Do not wait for the command
     #[arg(short, long)]
     pub detach: bool,
-    /// Keys that leave it running (ctrl-p,ctrl-q unless told)
-    #[arg(long, default_value = "")]
-    pub detach_keys: String,
-    /// A variable, NAME=VALUE; NAME alone passes this program's on
-    #[arg(short, long)]
-    pub env: Vec<String>,
-    /// A file with a variable a line
-    #[arg(long)]
-    pub env_file: Vec<String>,
-    /// Keep its standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Every capability for the command
-    #[arg(long)]
-    pub privileged: bool,
-    /// A terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// User by name or number, and group after a colon
-    #[arg(short, long, default_value = "")]
-    pub user: String,
-    /// Directory to begin in
-    #[arg(short, long, default_value = "")]
-    pub workdir: String,
-    pub container: String,
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The container, the command and its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND [ARG...]")]
+    pub line: Vec<String>,
 }
 
 /// `stop` and `restart`
@@ -176,8 +155,8 @@ pub struct StopArgs {
     #[arg(short, long, default_value = "")]
     pub signal: String,
     /// Seconds until it is ended by force
-    #[arg(short, long, visible_alias = "timeout", allow_negative_numbers = true)]
-    pub time: Option<i64>,
+    #[arg(short, long, alias = "time", allow_negative_numbers = true)]
+    pub timeout: Option<i64>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
@@ -237,39 +216,8 @@ pub struct RenameArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct UpdateArgs {
-    /// Share of disk time, 10 to 1000
-    #[arg(long)]
-    pub blkio_weight: Option<u16>,
-    /// Microseconds that the quota is for
-    #[arg(long)]
-    pub cpu_period: Option<i64>,
-    /// Microseconds of processor time in each period
-    #[arg(long)]
-    pub cpu_quota: Option<i64>,
-    /// Share of processor time beside others; 1024 is one
-    #[arg(short, long)]
-    pub cpu_shares: Option<i64>,
-    /// How many processors' time at most, such as 1.5
-    #[arg(long)]
-    pub cpus: Option<String>,
-    /// Which processors, such as 0-3 or 0,1
-    #[arg(long)]
-    pub cpuset_cpus: Option<String>,
-    /// Which memory nodes, such as 0-3 or 0,1
-    #[arg(long)]
-    pub cpuset_mems: Option<String>,
-    /// Bytes of memory at most, with b, k, m or g
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Bytes that are left to it while memory is short
-    #[arg(long)]
-    pub memory_reservation: Option<String>,
-    /// Bytes of memory and swap together; -1 is no limit
-    #[arg(long, allow_hyphen_values = true)]
-    pub memory_swap: Option<String>,
-    /// Processes and threads at most; -1 is no limit
-    #[arg(long, allow_negative_numbers = true)]
-    pub pids_limit: Option<i64>,
+    #[command(flatten)]
+    pub limits: Limits,
     /// When it is started again: no, always, unless-stopped, on-failure[:TIMES]
     #[arg(long)]
     pub restart: Option<String>,
@@ -285,7 +233,7 @@ pub struct PsArgs {
     #[arg(short, long)]
     pub all: bool,
     /// Only what meets this, KEY=VALUE
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse::filter)]
     pub filter: Vec<String>,
     /// A Go template for each row, after `table` with headers, or json
     #[arg(long, default_value = "")]
@@ -320,10 +268,9 @@ pub struct PortArgs {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct TopArgs {
-    pub container: String,
-    /// Options of ps(1)
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub options: Vec<String>,
+    /// The container, and options of ps(1)
+    #[arg(required = true, trailing_var_arg = true, value_name = "CONTAINER [ps OPTIONS]")]
+    pub line: Vec<String>,
 }
 
 /// `cp`
@@ -445,7 +392,7 @@ pub struct StatsArgs {
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct EventsArgs {
     /// Only what meets this, KEY=VALUE
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse::filter)]
     pub filter: Vec<String>,
     /// A Go template for each
     #[arg(long, default_value = "")]
@@ -489,7 +436,7 @@ pub enum SystemCommand {
         #[arg(long)]
         volumes: bool,
         /// Only what meets this, such as label=KEY=VALUE
-        #[arg(long)]
+        #[arg(long, value_parser = parse::filter)]
         filter: Vec<String>,
     },
 }

@@ -14,6 +14,7 @@ mod commands;
 mod copy;
 mod error;
 mod exec;
+mod limits;
 mod lists;
 mod logs;
 mod options;
@@ -29,10 +30,12 @@ mod terminal;
 mod text;
 mod thing_commands;
 mod things;
+mod usage;
 
 pub use client::{Client, Start};
 pub use commands::Command;
 pub use error::Failure;
+pub use usage::{command_path, plain_switches, usage_error};
 
 /// Carries commands out.
 pub struct Console {

@@ -174,9 +174,13 @@ pub(crate) async fn port(console: &Console, args: PortArgs) -> Result<u8, Failur
 
 /// `top`
 pub(crate) async fn top(console: &Console, args: TopArgs) -> Result<u8, Failure> {
-    let mut ask = Ask::get(format!("/containers/{}/top", args.container));
-    if !args.options.is_empty() {
-        ask = ask.query("ps_args", args.options.join(" "));
+    let (container, options) = args
+        .line
+        .split_first()
+        .map_or(("", &[][..]), |(container, options)| (container.as_str(), options));
+    let mut ask = Ask::get(format!("/containers/{container}/top"));
+    if !options.is_empty() {
+        ask = ask.query("ps_args", options.join(" "));
     }
     let table = console.client.ask(ask).await?;
     let words = |list: &Value| -> Vec<String> {

@@ -1,26 +1,33 @@
 //! The flags of `run` and `create`.
 
+use crate::limits::{Limits, Process};
+use crate::parse;
 use clap::{ArgAction, Args};
+use serde_json::Value;
 
 /// What a container is asked to be. Names, short forms and defaults are docker's.
 #[derive(Args, Debug, Default)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct CreateOptions {
+    #[command(flatten)]
+    pub process: Process,
+    #[command(flatten)]
+    pub limits: Limits,
     /// Print this help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,
     /// A line for /etc/hosts, NAME:ADDRESS
-    #[arg(long)]
+    #[arg(long, value_parser = parse::extra_host)]
     pub add_host: Vec<String>,
     /// A note for the OCI runtime, KEY=VALUE
     #[arg(long)]
     pub annotation: Vec<String>,
     /// Which streams are joined: stdin, stdout, stderr
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse::stream_name)]
     pub attach: Vec<String>,
-    /// Share of disk time, 10 to 1000
-    #[arg(long)]
-    pub blkio_weight: Option<u16>,
+    /// Share of a disk's time, DEVICE:WEIGHT
+    #[arg(long, value_parser = parse::weight_device)]
+    pub blkio_weight_device: Vec<Value>,
     /// A capability beyond the usual ones
     #[arg(long)]
     pub cap_add: Vec<String>,
@@ -36,32 +43,26 @@ pub struct CreateOptions {
     /// A file for its identity
     #[arg(long)]
     pub cidfile: Option<String>,
-    /// Microseconds that the quota is for
-    #[arg(long)]
-    pub cpu_period: Option<i64>,
-    /// Microseconds of processor time in each period
-    #[arg(long)]
-    pub cpu_quota: Option<i64>,
-    /// Share of processor time beside others; 1024 is one
-    #[arg(short, long)]
-    pub cpu_shares: Option<i64>,
-    /// How many processors' time at most, such as 1.5
-    #[arg(long)]
-    pub cpus: Option<String>,
-    /// Which processors, such as 0-3 or 0,1
-    #[arg(long, default_value = "")]
-    pub cpuset_cpus: String,
-    /// Which memory nodes, such as 0-3 or 0,1
-    #[arg(long, default_value = "")]
-    pub cpuset_mems: String,
     /// A device of this machine, HOST[:CONTAINER[:rwm]], or a CDI name
     #[arg(long)]
     pub device: Vec<String>,
     /// More devices it may use, such as c 1:3 rwm
-    #[arg(long)]
+    #[arg(long, value_parser = parse::device_rule)]
     pub device_cgroup_rule: Vec<String>,
+    /// Bytes a second read from a device at most, DEVICE:RATE
+    #[arg(long, value_parser = parse::throttle_bytes)]
+    pub device_read_bps: Vec<Value>,
+    /// Reads a second of a device at most, DEVICE:RATE
+    #[arg(long, value_parser = parse::throttle_count)]
+    pub device_read_iops: Vec<Value>,
+    /// Bytes a second written to a device at most, DEVICE:RATE
+    #[arg(long, value_parser = parse::throttle_bytes)]
+    pub device_write_bps: Vec<Value>,
+    /// Writes a second to a device at most, DEVICE:RATE
+    #[arg(long, value_parser = parse::throttle_count)]
+    pub device_write_iops: Vec<Value>,
     /// A name server
-    #[arg(long)]
+    #[arg(long, value_parser = parse::address)]
     pub dns: Vec<String>,
     /// A line of options for resolv.conf
     #[arg(long, visible_alias = "dns-opt")]
@@ -75,12 +76,6 @@ pub struct CreateOptions {
     /// Replaces the image's entrypoint
     #[arg(long)]
     pub entrypoint: Option<String>,
-    /// A variable, NAME=VALUE; NAME alone passes this program's on
-    #[arg(short, long)]
-    pub env: Vec<String>,
-    /// A file with a variable a line
-    #[arg(long)]
-    pub env_file: Vec<String>,
     /// Ports that it serves, not published by that
     #[arg(long)]
     pub expose: Vec<String>,
@@ -94,29 +89,26 @@ pub struct CreateOptions {
     #[arg(long)]
     pub health_cmd: Option<String>,
     /// How long between two checks
-    #[arg(long)]
-    pub health_interval: Option<String>,
+    #[arg(long, allow_hyphen_values = true, value_parser = parse::duration)]
+    pub health_interval: Option<i64>,
     /// Failures in a row that make it unhealthy
-    #[arg(long)]
-    pub health_retries: Option<u32>,
+    #[arg(long, allow_negative_numbers = true)]
+    pub health_retries: Option<i64>,
     /// How long between two checks while it starts
-    #[arg(long)]
-    pub health_start_interval: Option<String>,
+    #[arg(long, allow_hyphen_values = true, value_parser = parse::duration)]
+    pub health_start_interval: Option<i64>,
     /// How long failures do not count after its start
-    #[arg(long)]
-    pub health_start_period: Option<String>,
+    #[arg(long, allow_hyphen_values = true, value_parser = parse::duration)]
+    pub health_start_period: Option<i64>,
     /// How long one check may take
-    #[arg(long)]
-    pub health_timeout: Option<String>,
+    #[arg(long, allow_hyphen_values = true, value_parser = parse::duration)]
+    pub health_timeout: Option<i64>,
     /// Its host name
     #[arg(short = 'h', long, default_value = "")]
     pub hostname: String,
     /// A small first process of ours that passes signals on and reaps
     #[arg(long)]
     pub init: bool,
-    /// Keep its standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
     /// Its address in the network
     #[arg(long)]
     pub ip: Option<String>,
@@ -141,21 +133,12 @@ pub struct CreateOptions {
     /// Its hardware address
     #[arg(long, default_value = "")]
     pub mac_address: String,
-    /// Bytes of memory at most, with b, k, m or g
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Bytes that are left to it while memory is short
-    #[arg(long)]
-    pub memory_reservation: Option<String>,
-    /// Bytes of memory and swap together; -1 is no limit
-    #[arg(long, allow_hyphen_values = true)]
-    pub memory_swap: Option<String>,
     /// How readily its memory is swapped, 0 to 100
     #[arg(long)]
     pub memory_swappiness: Option<i64>,
     /// A mount as type=…,source=…,target=…
-    #[arg(long)]
-    pub mount: Vec<String>,
+    #[arg(long, value_parser = parse::mount)]
+    pub mount: Vec<Value>,
     /// Its name
     #[arg(long, default_value = "")]
     pub name: String,
@@ -177,15 +160,9 @@ pub struct CreateOptions {
     /// Whose processes it sees: its own, host, container:NAME
     #[arg(long, default_value = "")]
     pub pid: String,
-    /// Processes and threads at most; -1 is no limit
-    #[arg(long, allow_negative_numbers = true)]
-    pub pids_limit: Option<i64>,
     /// Which image of an index, such as linux/arm64
     #[arg(long, default_value = "")]
     pub platform: String,
-    /// Every capability and device, nothing masked
-    #[arg(long)]
-    pub privileged: bool,
     /// Publish a port, [ADDRESS:][PORT:]PORT[/udp]
     #[arg(short, long)]
     pub publish: Vec<String>,
@@ -214,29 +191,26 @@ pub struct CreateOptions {
     #[arg(long)]
     pub security_opt: Vec<String>,
     /// Bytes of /dev/shm
-    #[arg(long)]
-    pub shm_size: Option<String>,
+    #[arg(long, value_parser = parse::bytes)]
+    pub shm_size: Option<i64>,
     /// The signal that `stop` sends
     #[arg(long, default_value = "")]
     pub stop_signal: String,
     /// Seconds that `stop` waits
     #[arg(long, allow_negative_numbers = true)]
     pub stop_timeout: Option<i64>,
+    /// A setting of its file system (refused), KEY=VALUE
+    #[arg(long)]
+    pub storage_opt: Vec<String>,
     /// A kernel parameter of its namespaces, NAME=VALUE
     #[arg(long)]
     pub sysctl: Vec<String>,
     /// A folder in memory
     #[arg(long)]
     pub tmpfs: Vec<String>,
-    /// A terminal
-    #[arg(short, long)]
-    pub tty: bool,
     /// A limit, NAME=SOFT[:HARD]
-    #[arg(long)]
-    pub ulimit: Vec<String>,
-    /// User by name or number, and group after a colon
-    #[arg(short, long, default_value = "")]
-    pub user: String,
+    #[arg(long, value_parser = parse::ulimit)]
+    pub ulimit: Vec<Value>,
     /// Whose users
     #[arg(long, default_value = "")]
     pub userns: String,
@@ -252,13 +226,19 @@ pub struct CreateOptions {
     /// The volumes of another container
     #[arg(long)]
     pub volumes_from: Vec<String>,
-    /// Directory to begin in
-    #[arg(short, long, default_value = "")]
-    pub workdir: String,
-    /// The image
-    #[arg(required = true)]
-    pub image: String,
-    /// Command and arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The image, and the command with its arguments. Nothing after the image is a flag of ours.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
+    pub line: Vec<String>,
+}
+
+impl CreateOptions {
+    /// The image.
+    pub(crate) fn image(&self) -> &str {
+        self.line.first().map_or("", String::as_str)
+    }
+
+    /// The command and its arguments.
+    pub(crate) fn command(&self) -> &[String] {
+        self.line.get(1..).unwrap_or_default()
+    }
 }

@@ -27,6 +27,11 @@ pub(crate) fn bytes(text: &str) -> Result<i64, String> {
     Ok((number * (1u64 << shift) as f64) as i64)
 }
 
+/// [`bytes`], or -1 for no limit.
+pub(crate) fn bytes_or_none(text: &str) -> Result<i64, String> {
+    if text == "-1" { Ok(-1) } else { bytes(text) }
+}
+
 /// `1.5` processors, in billionths.
 pub(crate) fn cpus(text: &str) -> Result<i64, String> {
     let number: f64 = text
@@ -108,14 +113,18 @@ impl Ports {
         let count = usize::from(last - first) + 1;
         if let Some((low, high)) = hosts
             && usize::from(high - low) + 1 != count
-            // One port may be led to from the first free of many.
             && first != last
         {
             return Err(invalid("invalid ranges specified for container and host Ports"));
         }
         for offset in 0..=(last - first) {
             let key = format!("{}/{protocol}", first + offset);
-            let host_port = hosts.map_or(String::new(), |(low, _)| (low + offset).to_string());
+            let host_port = match hosts {
+                None => String::new(),
+                // One port may be led to from the first free of many.
+                Some((low, high)) if first == last && low != high => format!("{low}-{high}"),
+                Some((low, _)) => (low + offset).to_string(),
+            };
             self.exposed.insert(key.clone(), json!({}));
             let binding = json!({"HostIp": ip, "HostPort": host_port});
             self.bindings.entry(key).or_default().push(binding);
@@ -166,7 +175,17 @@ pub(crate) fn mount(text: &str) -> Result<Value, String> {
             "target" | "dst" | "destination" => mount["Target"] = json!(text()?),
             "readonly" | "ro" => mount["ReadOnly"] = json!(switch(value)?),
             "bind-propagation" => mount["BindOptions"]["Propagation"] = json!(text()?),
-            "bind-recursive" if matches!(value, Some("enabled" | "disabled" | "writable" | "readonly")) => {}
+            "bind-recursive" => match text()? {
+                "enabled" => {}
+                "disabled" => mount["BindOptions"]["NonRecursive"] = json!(true),
+                "writable" => mount["BindOptions"]["ReadOnlyNonRecursive"] = json!(true),
+                "readonly" => mount["BindOptions"]["ReadOnlyForceRecursive"] = json!(true),
+                other => {
+                    return Err(format!(
+                        "invalid value for {key}: {other} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+                    ));
+                }
+            },
             "bind-create-src" => mount["BindOptions"]["CreateMountpoint"] = json!(switch(value)?),
             "volume-nocopy" => mount["VolumeOptions"]["NoCopy"] = json!(switch(value)?),
             "volume-subpath" => mount["VolumeOptions"]["Subpath"] = json!(text()?),
@@ -186,6 +205,23 @@ pub(crate) fn mount(text: &str) -> Result<Value, String> {
     }
     if mount["Target"].is_null() {
         return Err("target is required".into());
+    }
+    let (bind, read_only) = (&mount["BindOptions"], mount["ReadOnly"] == json!(true));
+    for (key, value) in [
+        ("ReadOnlyNonRecursive", "writable"),
+        ("ReadOnlyForceRecursive", "readonly"),
+    ] {
+        if bind[key] == json!(true) && !read_only {
+            return Err(format!(
+                "option 'bind-recursive={value}' requires 'readonly' to be specified in conjunction"
+            ));
+        }
+    }
+    if bind["ReadOnlyForceRecursive"] == json!(true) && bind["Propagation"] != json!("rprivate") {
+        return Err(
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+                .into(),
+        );
     }
     Ok(mount)
 }
@@ -285,6 +321,119 @@ pub(crate) fn pairs(list: &[String]) -> Map<String, Value> {
         (key.to_owned(), json!(value))
     };
     list.iter().map(pair).collect()
+}
+
+/// `NAME=VALUE` or `NAME`.
+pub(crate) fn named(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err(format!("invalid environment variable: {text}")),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+/// `NAME:ADDRESS`
+pub(crate) fn extra_host(text: &str) -> Result<String, String> {
+    match text.split_once([':', '=']) {
+        Some((name, address)) if !name.is_empty() && !address.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("bad format for add-host: {text:?}")),
+    }
+}
+
+/// `stdin`, `stdout` or `stderr`
+pub(crate) fn stream_name(text: &str) -> Result<String, String> {
+    match text.to_ascii_lowercase() {
+        name if matches!(name.as_str(), "stdin" | "stdout" | "stderr") => Ok(name),
+        _ => Err("valid streams are STDIN, STDOUT and STDERR".into()),
+    }
+}
+
+/// `c 1:3 rwm`
+pub(crate) fn device_rule(text: &str) -> Result<String, String> {
+    let number = |text: &str| text == "*" || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let parts: Vec<&str> = text.split(' ').collect();
+    match parts[..] {
+        ["a" | "b" | "c", numbers, access]
+            if numbers.split_once(':').is_some_and(|(a, b)| number(a) && number(b))
+                && (1..=3).contains(&access.len())
+                && access.chars().all(|c| "rwm".contains(c)) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("invalid device cgroup format '{text}'")),
+    }
+}
+
+/// An address, of either family.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    match text.trim().parse::<std::net::IpAddr>() {
+        Ok(_) => Ok(text.trim().to_owned()),
+        Err(_) => Err(format!("IP address is not correctly formatted: {text}")),
+    }
+}
+
+/// `/dev/sda:500`
+pub(crate) fn weight_device(text: &str) -> Result<Value, String> {
+    let (path, weight) = device_and(text)?;
+    match weight.parse::<u16>() {
+        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => Ok(json!({"Path": path, "Weight": weight})),
+        _ => Err(format!("invalid weight for device: {text}")),
+    }
+}
+
+/// `/dev/sda:1mb`
+pub(crate) fn throttle_bytes(text: &str) -> Result<Value, String> {
+    let (path, rate) = device_and(text)?;
+    let invalid = |_| {
+        format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+        )
+    };
+    Ok(json!({"Path": path, "Rate": bytes(rate).map_err(invalid)?}))
+}
+
+/// `/dev/sda:1000`
+pub(crate) fn throttle_count(text: &str) -> Result<Value, String> {
+    let (path, rate) = device_and(text)?;
+    let invalid = |_| {
+        format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer"
+        )
+    };
+    Ok(json!({"Path": path, "Rate": rate.parse::<u64>().map_err(invalid)?}))
+}
+
+fn device_and(text: &str) -> Result<(&str, &str), String> {
+    let (path, value) = text.split_once(':').ok_or_else(|| format!("bad format: {text}"))?;
+    match path.starts_with("/dev/") && !value.contains(':') {
+        true => Ok((path, value)),
+        false => Err(format!("bad format for device path: {text}")),
+    }
+}
+
+/// What is wrong with an image's name, in docker's words.
+pub(crate) fn misnamed(name: &str, why: &str) -> String {
+    const FORM: &str = "invalid reference format";
+    match why {
+        "repository name must be lowercase" => {
+            let bare = name.split(['@', ':']).next().unwrap_or(name);
+            let path = if bare.contains('/') {
+                bare.to_owned()
+            } else {
+                format!("library/{bare}")
+            };
+            format!("{FORM}: repository name ({path}) must be lowercase")
+        }
+        why if why.ends_with(FORM) => FORM.to_owned(),
+        why => format!("{FORM}: {why}"),
+    }
+}
+
+/// A filter, as a flag has it.
+pub(crate) fn filter(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains('=') {
+        true => Ok(text.to_owned()),
+        false => Err("bad format of filter (expected name=value)".into()),
+    }
 }
 
 /// Filters in the API's form.

@@ -6,9 +6,7 @@ use serde_json::{Map, Value, json};
 
 /// The body of `POST /containers/create`. `attached` are the streams that will be attached.
 pub(crate) fn body(options: &CreateOptions, attached: [bool; 3]) -> Result<Value, String> {
-    if options.rm && !matches!(options.restart.as_str(), "no" | "") {
-        return Err("conflicting options: cannot specify both --restart and --rm".into());
-    }
+    check(options)?;
     let mut ports = Ports::default();
     for text in &options.publish {
         ports.publish(text)?;
@@ -18,6 +16,9 @@ pub(crate) fn body(options: &CreateOptions, attached: [bool; 3]) -> Result<Value
     }
     let mut body = config(options, attached, &ports)?;
     let mut host = host(options, &ports)?;
+    if options.rm && !matches!(options.restart.as_str(), "no" | "") {
+        return Err("conflicting options: cannot specify both --restart and --rm".into());
+    }
     let (mode, endpoints) = networks(options)?;
     host["NetworkMode"] = json!(mode);
     resources(options, &mut host)?;
@@ -27,17 +28,55 @@ pub(crate) fn body(options: &CreateOptions, attached: [bool; 3]) -> Result<Value
     Ok(body)
 }
 
+/// What docker's client refuses before it asks.
+fn check(options: &CreateOptions) -> Result<(), String> {
+    let name: Result<strata_image::Reference, _> = options.image().parse();
+    if let Err(strata_image::ImageError::InvalidReference { why, .. }) = &name
+        && !options.image().bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return Err(parse::misnamed(options.image(), why));
+    }
+    let one_of = |flag: &str, value: &str, known: &[&str], kind: &str| match known.contains(&value) {
+        false if !value.starts_with("container:") => Err(format!("--{flag}: invalid {kind} mode")),
+        _ => Ok(()),
+    };
+    one_of("pid", &options.pid, &["", "host"], "PID")?;
+    one_of("uts", &options.uts, &["", "host"], "UTS")?;
+    one_of("userns", &options.userns, &["", "host"], "USER")?;
+    one_of("cgroupns", &options.cgroupns, &["", "host", "private"], "CGROUP")?;
+    if let Some(value) = options.memory_swappiness.filter(|value| !(-1..=100).contains(value)) {
+        return Err(format!(
+            "invalid value: {value}. Valid memory swappiness range is 0-100"
+        ));
+    }
+    if options.log_driver == "none" && !options.log_opt.is_empty() {
+        return Err("invalid logging opts for driver none".into());
+    }
+    for (name, value) in [
+        ("interval", options.health_interval),
+        ("timeout", options.health_timeout),
+        ("retries", options.health_retries),
+        ("start-period", options.health_start_period),
+        ("start-interval", options.health_start_interval),
+    ] {
+        if value.is_some_and(|value| value < 0) {
+            return Err(format!("--health-{name} cannot be negative"));
+        }
+    }
+    Ok(())
+}
+
 fn config(options: &CreateOptions, attached: [bool; 3], ports: &Ports) -> Result<Value, String> {
     let mut labels = parse::pairs(&label_lines(options)?);
     labels.extend(parse::pairs(&options.label));
     let [stdin, stdout, stderr] = attached;
     let mut config = json!({
-        "Hostname": options.hostname, "Domainname": options.domainname, "User": options.user,
-        "AttachStdin": stdin, "AttachStdout": stdout, "AttachStderr": stderr, "Tty": options.tty,
-        "OpenStdin": options.interactive, "StdinOnce": options.interactive && stdin,
-        "Env": parse::environment(&options.env_file, &options.env)?,
-        "Cmd": if options.command.is_empty() { Value::Null } else { json!(options.command) },
-        "Image": options.image, "WorkingDir": options.workdir, "Labels": labels, "ExposedPorts": ports.exposed,
+        "Hostname": options.hostname, "Domainname": options.domainname, "User": options.process.user,
+        "AttachStdin": stdin, "AttachStdout": stdout, "AttachStderr": stderr, "Tty": options.process.tty,
+        "OpenStdin": options.process.interactive, "StdinOnce": options.process.interactive && stdin,
+        "Env": parse::environment(&options.process.env_file, &options.process.env)?,
+        "Cmd": if options.command().is_empty() { Value::Null } else { json!(options.command()) },
+        "Image": options.image(), "WorkingDir": options.process.workdir, "Labels": labels, "ExposedPorts": ports.exposed,
     });
     if let Some(entrypoint) = &options.entrypoint {
         config["Entrypoint"] = json!([entrypoint]);
@@ -91,8 +130,8 @@ fn health(options: &CreateOptions) -> Result<Option<Value>, String> {
         health["Test"] = json!(["CMD-SHELL", command]);
     }
     for (key, value) in durations {
-        if let Some(text) = value {
-            health[key] = json!(parse::duration(text)?);
+        if let Some(nanos) = value {
+            health[key] = json!(nanos);
         }
     }
     if let Some(retries) = options.health_retries {
@@ -127,7 +166,7 @@ fn host(options: &CreateOptions, ports: &Ports) -> Result<Value, String> {
         "Dns": options.dns, "DnsOptions": options.dns_option, "DnsSearch": options.dns_search,
         "ExtraHosts": options.add_host, "GroupAdd": options.group_add, "IpcMode": options.ipc,
         "Links": options.link, "OomScoreAdj": options.oom_score_adj, "PidMode": options.pid,
-        "Privileged": options.privileged, "ReadonlyRootfs": options.read_only, "SecurityOpt": security,
+        "Privileged": options.process.privileged, "ReadonlyRootfs": options.read_only, "SecurityOpt": security,
         "UTSMode": options.uts, "UsernsMode": options.userns, "Runtime": options.runtime,
         "CgroupParent": options.cgroup_parent, "Sysctls": parse::pairs(&options.sysctl),
         "Annotations": parse::pairs(&options.annotation), "MaskedPaths": masked, "ReadonlyPaths": read_only,
@@ -149,29 +188,27 @@ fn resources(options: &CreateOptions, host: &mut Value) -> Result<(), String> {
             host[key] = value;
         }
     };
-    let size = |text: &Option<String>| match text.as_deref() {
-        Some("-1") => Ok(Some(json!(-1))),
-        Some(text) => parse::bytes(text).map(|bytes| Some(json!(bytes))),
-        None => Ok(None),
-    };
-    set("Memory", size(&options.memory)?);
-    set("MemoryReservation", size(&options.memory_reservation)?);
-    set("MemorySwap", size(&options.memory_swap)?);
-    set("ShmSize", size(&options.shm_size)?);
+    for (key, value) in options.limits.members() {
+        set(key, Some(value));
+    }
+    set("ShmSize", options.shm_size.map(|value| json!(value)));
     set("MemorySwappiness", options.memory_swappiness.map(|value| json!(value)));
     set("OomKillDisable", options.oom_kill_disable.then_some(Value::Bool(true)));
-    set("PidsLimit", options.pids_limit.map(|value| json!(value)));
-    set("CpuShares", options.cpu_shares.map(|value| json!(value)));
-    set("CpuPeriod", options.cpu_period.map(|value| json!(value)));
-    set("CpuQuota", options.cpu_quota.map(|value| json!(value)));
-    set("BlkioWeight", options.blkio_weight.map(|value| json!(value)));
-    set("CpusetCpus", Some(json!(options.cpuset_cpus)));
-    set("CpusetMems", Some(json!(options.cpuset_mems)));
-    let cpus = options.cpus.as_deref().map(parse::cpus).transpose()?;
-    set("NanoCpus", cpus.map(|value| json!(value)));
-    let ulimits: Result<Vec<Value>, String> = options.ulimit.iter().map(|text| parse::ulimit(text)).collect();
-    set("Ulimits", Some(json!(ulimits?)));
+    for (key, list) in [
+        ("Ulimits", &options.ulimit),
+        ("BlkioWeightDevice", &options.blkio_weight_device),
+        ("BlkioDeviceReadBps", &options.device_read_bps),
+        ("BlkioDeviceWriteBps", &options.device_write_bps),
+        ("BlkioDeviceReadIOps", &options.device_read_iops),
+        ("BlkioDeviceWriteIOps", &options.device_write_iops),
+    ] {
+        set(key, Some(json!(list)));
+    }
     set("DeviceCgroupRules", Some(json!(options.device_cgroup_rule)));
+    set(
+        "StorageOpt",
+        (!options.storage_opt.is_empty()).then(|| json!(parse::pairs(&options.storage_opt))),
+    );
     let (mut devices, mut named) = (Vec::new(), Vec::new());
     for text in &options.device {
         // VENDOR/CLASS=NAME is a device that a description on the machine explains.
@@ -211,10 +248,8 @@ fn volumes(options: &CreateOptions, body: &mut Value, host: &mut Value) -> Resul
     }
     body["Volumes"] = json!(anonymous);
     host["Binds"] = if binds.is_empty() { Value::Null } else { json!(binds) };
-    let mounts: Result<Vec<Value>, String> = options.mount.iter().map(|text| parse::mount(text)).collect();
-    let mounts = mounts.map_err(|why| format!("invalid argument for \"--mount\" flag: {why}"))?;
-    if !mounts.is_empty() {
-        host["Mounts"] = json!(mounts);
+    if !options.mount.is_empty() {
+        host["Mounts"] = json!(options.mount);
     }
     let tmpfs: Map<String, Value> = options
         .tmpfs

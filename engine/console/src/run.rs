@@ -4,7 +4,7 @@ use crate::client::{Ask, ClientError};
 use crate::commands::{AttachArgs, CreateArgs, RunArgs, StartArgs};
 use crate::options::CreateOptions;
 use crate::session::{End, Session, follow_size, pass_signals};
-use crate::{Console, Failure, pull, request, terminal};
+use crate::{Console, Failure, pull, request, terminal, text};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -55,22 +55,16 @@ fn attached(options: &CreateOptions, detach: bool) -> Result<[bool; 3], String> 
         }
     }
     if options.attach.is_empty() {
-        streams = [options.interactive, true, true];
+        streams = [options.process.interactive, true, true];
     }
     Ok(streams)
 }
 
 /// Makes the container, with its image fetched if it has to be.
 async fn make(console: &Console, options: &CreateOptions, streams: [bool; 3]) -> Result<String, Failure> {
-    if let Some(path) = &options.cidfile
-        && std::path::Path::new(path).exists()
-    {
-        return Err(Failure::new(format!(
-            "container ID file found, make sure the other container isn't running or delete {path}"
-        )));
-    }
+    let file = options.cidfile.as_deref().map(IdFile::create).transpose()?;
     let mut body = request::body(options, streams).map_err(Failure::new)?;
-    if let (true, Some((rows, columns))) = (options.tty, terminal::size()) {
+    if let (true, Some((rows, columns))) = (options.process.tty, terminal::size()) {
         body["HostConfig"]["ConsoleSize"] = json!([rows, columns]);
     }
     let ask = || {
@@ -80,7 +74,7 @@ async fn make(console: &Console, options: &CreateOptions, streams: [bool; 3]) ->
             .body(body.clone())
     };
     match options.pull.as_str() {
-        "always" => pull::pull(console, &options.image, options.quiet).await?,
+        "always" => pull::pull(console, options.image(), options.quiet).await?,
         "missing" | "never" => {}
         other => {
             return Err(Failure::new(format!(
@@ -93,11 +87,11 @@ async fn make(console: &Console, options: &CreateOptions, streams: [bool; 3]) ->
             if options.pull == "missing" && error.is_not_found() && error.to_string().contains("No such image") =>
         {
             if !options.quiet {
-                let name = tagged(&options.image);
+                let name = tagged(options.image());
                 // Nobody to read it is fine.
                 let _ = writeln!(std::io::stderr(), "Unable to find image '{name}' locally");
             }
-            pull::pull(console, &options.image, options.quiet).await?;
+            pull::pull(console, options.image(), options.quiet).await?;
             console.client.ask(ask()).await?
         }
         other => other?,
@@ -111,14 +105,55 @@ async fn make(console: &Console, options: &CreateOptions, streams: [bool; 3]) ->
         let _ = writeln!(std::io::stderr(), "WARNING: {warning}");
     }
     let id = answer["Id"].as_str().unwrap_or("").to_owned();
-    if let Some(path) = &options.cidfile {
-        std::fs::write(path, &id).map_err(|error| {
-            Failure::new(format!(
-                "failed to write the container ID ({id}) to file: {path}: {error}"
-            ))
-        })?;
+    if let Some(file) = file {
+        file.keep(&id)?;
     }
     Ok(id)
+}
+
+/// A file for a container's identity, which goes away if there is none.
+struct IdFile {
+    path: String,
+    file: std::fs::File,
+    kept: bool,
+}
+
+impl IdFile {
+    fn create(path: &str) -> Result<Self, Failure> {
+        if std::path::Path::new(path).exists() {
+            return Err(Failure::new(format!(
+                "container ID file found, make sure the other container isn't running or delete {path}"
+            )));
+        }
+        let file = std::fs::File::create_new(path).map_err(|error| {
+            let why = text::errno(&error);
+            Failure::new(format!("failed to create the container ID file: open {path}: {why}"))
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            kept: false,
+        })
+    }
+
+    fn keep(mut self, id: &str) -> Result<(), Failure> {
+        self.kept = true;
+        self.file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::new(format!(
+                "failed to write the container ID ({id}) to the file: {}",
+                text::errno(&error)
+            ))
+        })
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing was written to it; the failure before this matters more.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 fn tagged(image: &str) -> String {
@@ -132,10 +167,11 @@ fn tagged(image: &str) -> String {
 
 /// `create`
 pub(crate) async fn create(console: &Console, args: CreateArgs) -> Result<u8, Failure> {
-    let streams = attached(&args.create, false).map_err(|why| told(console, "create", Failure::new(why)))?;
-    let id = make(console, &args.create, streams)
-        .await
-        .map_err(|failure| told(console, "create", failure).with_code(1))?;
+    let options = &args.create;
+    let unreadable = |why| told(console, "create", Failure::new(why)).with_code(OURS);
+    let streams = attached(options, false).map_err(unreadable)?;
+    request::body(options, streams).map_err(unreadable)?;
+    let id = make(console, options, streams).await?;
     println!("{id}");
     Ok(0)
 }
@@ -150,7 +186,7 @@ pub(crate) async fn run(console: &Console, args: RunArgs) -> Result<u8, Failure>
             "conflicting options: cannot specify both --attach and --detach",
         )));
     }
-    if options.tty && options.interactive && !args.detach && !terminal::stdin_is_terminal() {
+    if options.process.tty && options.process.interactive && !args.detach && !terminal::stdin_is_terminal() {
         return Err(Failure::new("the input device is not a TTY"));
     }
     let id = make(console, options, streams).await.map_err(failed)?;
@@ -167,9 +203,9 @@ pub(crate) async fn run(console: &Console, args: RunArgs) -> Result<u8, Failure>
     let follow = Follow {
         id: &id,
         streams,
-        tty: options.tty,
-        detach_keys: &args.detach_keys,
-        pass_signals: args.sig_proxy && !options.tty,
+        tty: options.process.tty,
+        detach_keys: &args.leaving.detach_keys,
+        pass_signals: args.sig_proxy && !options.process.tty,
     };
     follow.start(console, condition).await.map_err(failed)
 }
@@ -255,7 +291,7 @@ pub(crate) async fn start(console: &Console, args: StartArgs) -> Result<u8, Fail
             id: &id,
             streams: [args.interactive && config["OpenStdin"] == json!(true), true, true],
             tty,
-            detach_keys: &args.detach_keys,
+            detach_keys: &args.leaving.detach_keys,
             pass_signals: args.attach && !tty,
         };
         let condition = if host["AutoRemove"] == json!(true) {
@@ -316,7 +352,7 @@ pub(crate) async fn attach(console: &Console, args: AttachArgs) -> Result<u8, Fa
         .flag("stdin", stdin)
         .query("stdout", 1)
         .query("stderr", 1)
-        .query("detachKeys", &args.detach_keys);
+        .query("detachKeys", &args.leaving.detach_keys);
     let connection = client.hijack(ask).await?;
     let _signals = (args.sig_proxy && !tty).then(|| pass_signals(client, &id));
     let _size =
@@ -324,7 +360,7 @@ pub(crate) async fn attach(console: &Console, args: AttachArgs) -> Result<u8, Fa
     let session = Session {
         stdin,
         tty,
-        detach_keys: &args.detach_keys,
+        detach_keys: &args.leaving.detach_keys,
     };
     match session.carry(connection).await.map_err(Failure::new)? {
         End::Detached => Err(Failure::new("read escape sequence")),

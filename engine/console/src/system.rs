@@ -241,6 +241,11 @@ pub(crate) fn confirmed(warning: &str) -> bool {
 }
 
 async fn prune(console: &Console, all: bool, force: bool, volumes: bool, filter: &[String]) -> Result<u8, Failure> {
+    if volumes && filter.iter().any(|one| one.starts_with("until=")) {
+        return Err(Failure::new(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
+    }
     let mut what = vec![
         "all stopped containers",
         "all networks not used by at least one container",

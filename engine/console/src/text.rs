@@ -6,6 +6,13 @@ pub(crate) fn short(id: &str) -> String {
     bare.get(..12).unwrap_or(bare).to_owned()
 }
 
+/// What the kernel says, as Go writes it.
+pub(crate) fn errno(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let sentence = text.split(" (os error").next().unwrap_or(&text);
+    sentence.to_lowercase()
+}
+
 /// Seconds since then as docker says them, with "ago".
 pub(crate) fn since(then: i64) -> String {
     format!(

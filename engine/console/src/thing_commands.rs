@@ -1,5 +1,6 @@
 //! The commands about networks and volumes, and their flags.
 
+use crate::parse;
 use clap::{Args, Subcommand};
 
 /// `ls` of networks and volumes
@@ -7,7 +8,7 @@ use clap::{Args, Subcommand};
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct ListArgs {
     /// Only what meets this, such as driver=bridge
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = parse::filter)]
     pub filter: Vec<String>,
     /// A Go template for each
     #[arg(long, default_value = "")]
@@ -28,7 +29,7 @@ pub struct PruneArgs {
     #[arg(short, long)]
     pub all: bool,
     /// Only what meets this
-    #[arg(long)]
+    #[arg(long, value_parser = parse::filter)]
     pub filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
@@ -89,6 +90,9 @@ pub enum NetworkCommand {
 #[derive(Args, Debug)]
 #[allow(missing_docs, reason = "flags are documented for the user")]
 pub struct NetworkCreateArgs {
+    /// An address of the subnet that no container gets, NAME=ADDRESS
+    #[arg(long)]
+    pub aux_address: Vec<String>,
     /// For docker's sake: any container may join
     #[arg(long)]
     pub attachable: bool,

@@ -100,7 +100,7 @@ pub(crate) async fn network(console: &Console, command: NetworkCommand) -> Resul
     match command {
         NetworkCommand::Ls(args) => networks(console, args).await,
         NetworkCommand::Create(args) => {
-            let body = network_body(&args);
+            let body = network_body(&args).map_err(Failure::new)?;
             let made = client.ask(Ask::post("/networks/create").body(body)).await?;
             println!("{}", word(&made["Id"]));
             Ok(0)
@@ -156,7 +156,34 @@ pub(crate) async fn network(console: &Console, command: NetworkCommand) -> Resul
     }
 }
 
-fn network_body(args: &NetworkCreateArgs) -> Value {
+/// Ranges and gateways belong to a subnet; docker's client says so itself.
+fn within_subnet(args: &NetworkCreateArgs) -> Result<(), String> {
+    use std::net::IpAddr;
+    let address = |text: &str| text.split('/').next().and_then(|word| word.parse::<IpAddr>().ok());
+    let Some(subnet) = args.subnet.as_deref() else {
+        return match args.ip_range.is_some() || args.gateway.is_some() {
+            true => Err("every ip-range or gateway must have a corresponding subnet".into()),
+            false => Ok(()),
+        };
+    };
+    let prefix = subnet.split_once('/').and_then(|(_, bits)| bits.parse::<u32>().ok());
+    let (Some(IpAddr::V4(base)), Some(prefix @ 0..=32)) = (address(subnet), prefix) else {
+        return Ok(());
+    };
+    let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+    for (what, value) in [("range", &args.ip_range), ("gateway", &args.gateway)] {
+        if let Some(text) = value
+            && let Some(IpAddr::V4(own)) = address(text)
+            && own.to_bits() & mask != base.to_bits() & mask
+        {
+            return Err(format!("no matching subnet for {what} {text}"));
+        }
+    }
+    Ok(())
+}
+
+fn network_body(args: &NetworkCreateArgs) -> Result<Value, String> {
+    within_subnet(args)?;
     let mut config = json!({});
     for (key, value) in [
         ("Subnet", &args.subnet),
@@ -167,16 +194,19 @@ fn network_body(args: &NetworkCreateArgs) -> Value {
             config[key] = json!(value);
         }
     }
+    if !args.aux_address.is_empty() {
+        config["AuxiliaryAddresses"] = json!(parse::pairs(&args.aux_address));
+    }
     let configs = if config == json!({}) {
         json!([])
     } else {
         json!([config])
     };
-    json!({
+    Ok(json!({
         "Name": args.network, "Driver": args.driver, "Internal": args.internal, "Attachable": args.attachable,
         "EnableIPv6": args.ipv6, "IPAM": {"Driver": "default", "Config": configs},
         "Options": parse::pairs(&args.opt), "Labels": parse::pairs(&args.label),
-    })
+    }))
 }
 
 async fn networks(console: &Console, args: ListArgs) -> Result<u8, Failure> {

@@ -115,9 +115,10 @@ fn rows(summary: &Summary, args: &LsArgs) -> Vec<Value> {
 }
 
 fn bare(mut reference: Reference) -> String {
-    reference.tag = None;
     reference.digest = None;
-    reference.familiar()
+    reference.tag = Some("x".into());
+    let familiar = reference.familiar();
+    familiar.trim_end_matches(":x").to_owned()
 }
 
 /// `image inspect`.
