@@ -32,6 +32,15 @@ fn good(output: Output) -> Output {
     output
 }
 
+/// What CRIU did last, when it failed.
+fn logged(ground: &Ground, log: &str, output: Output) {
+    if !output.status.success() {
+        let text = std::fs::read_to_string(ground.path(log)).unwrap_or_default();
+        let last: Vec<&str> = text.lines().rev().take(60).collect();
+        panic!("{output:?}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    }
+}
+
 fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -40,12 +49,19 @@ fn status(ground: &Ground) -> Value {
     serde_json::from_slice::<Value>(&good(ground.call(&["state", "c"])).stdout).unwrap()["status"].clone()
 }
 
+/// Makes a container whose streams are not files of the host's, which it could not be restored with.
+fn quiet(ground: &Ground, arguments: &[&str]) {
+    let mut command = ground.command(arguments);
+    let streams = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(streams.status().unwrap().success(), "{arguments:?}");
+}
+
 /// Counts in a file of a tmpfs of its own, which only its processes can know.
 const COUNT: &str = "n=0; while :; do n=$((n+1)); echo $n >/dev/shm/count; sleep 0.05; done";
 
 fn start(ground: &Ground, change: impl FnOnce(&mut Value)) {
     ground.write_config(&["sh", "-c", COUNT], change);
-    good(ground.call(&["create", "c"]));
+    quiet(ground, &["create", "c"]);
     good(ground.call(&["start", "c"]));
     assert!(count_above(ground, 0) > 0);
 }
@@ -130,20 +146,28 @@ fn a_restored_container_goes_on_where_it_was() {
         config["mounts"].as_array_mut().unwrap().push(mount);
     });
     let before = count_above(&ground, 3);
-    good(ground.call(&["checkpoint", "--image-path", "images", "--work-path", "work", "c"]));
+    logged(
+        &ground,
+        "work/dump.log",
+        ground.call(&["checkpoint", "--image-path", "images", "--work-path", "work", "c"]),
+    );
     assert!(!ground.path("state/c").exists(), "what is written down is gone");
     assert!(ground.cgroups().iter().all(|path| !path.join("c").exists()));
-    good(ground.call(&[
-        "restore",
-        "--image-path",
-        "images",
-        "--work-path",
-        "work",
-        "--detach",
-        "--pid-file",
-        "pid",
-        "c",
-    ]));
+    logged(
+        &ground,
+        "work/restore.log",
+        ground.call(&[
+            "restore",
+            "--image-path",
+            "images",
+            "--work-path",
+            "work",
+            "--detach",
+            "--pid-file",
+            "pid",
+            "c",
+        ]),
+    );
     assert_eq!(status(&ground), "running");
     let after = count_above(&ground, before);
     assert!(after < before + 10_000);
@@ -176,7 +200,11 @@ fn one_that_is_left_running_can_be_written_again_and_what_was_written_comes_back
     }
     let ground = Ground::new();
     start(&ground, |_| {});
-    good(ground.call(&["checkpoint", "--pre-dump", "--image-path", "images/first", "c"]));
+    logged(
+        &ground,
+        "images/first/dump.log",
+        ground.call(&["checkpoint", "--pre-dump", "--image-path", "images/first", "c"]),
+    );
     let output = ground.call(&[
         "checkpoint",
         "--leave-running",
@@ -186,7 +214,7 @@ fn one_that_is_left_running_can_be_written_again_and_what_was_written_comes_back
         "../first",
         "c",
     ]);
-    good(output);
+    logged(&ground, "images/second/dump.log", output);
     let count = count_above(&ground, 0);
     count_above(&ground, count);
     good(ground.call(&["delete", "--force", "c"]));
@@ -226,7 +254,7 @@ fn pipes_of_the_container_are_those_of_who_restores_it() {
     while !ground.call(&["state", "c"]).status.success() || status(&ground) != "running" {
         assert!(Instant::now() < deadline);
     }
-    good(ground.call(&["checkpoint", "c"]));
+    logged(&ground, "checkpoint/dump.log", ground.call(&["checkpoint", "c"]));
     assert_eq!(run.wait().unwrap().code(), Some(137));
     let mut restored = spawn(&["restore", "c"]);
     use std::io::Write;

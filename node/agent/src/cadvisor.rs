@@ -14,7 +14,6 @@ use crate::{
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    fs,
     time::{SystemTime, UNIX_EPOCH},
 };
 use strata_client::Informer;

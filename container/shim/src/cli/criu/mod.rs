@@ -14,7 +14,7 @@ pub(super) use checkpoint::{FLAGS as CHECKPOINT_FLAGS, checkpoint};
 pub(super) use restore::{FLAGS as RESTORE_FLAGS, restore};
 
 use super::Global;
-use alloc::format;
+use alloc::{format, string::ToString};
 use options::Places;
 use service::{Answer, Criu, Notice, kind};
 use strata_runtime::{Error, Result};
@@ -71,7 +71,9 @@ fn ask(
         for line in &errors {
             global.log.write("warning", &format!("criu: {line}"));
         }
-        match errors.first() {
+        // CRIU may have told the first itself.
+        let first = errors.first().filter(|first| !error.to_string().contains(&***first));
+        match first {
             Some(first) => Error::State(format!("{error}: {first}")),
             None => error,
         }

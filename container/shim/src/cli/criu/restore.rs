@@ -55,6 +55,9 @@ pub(in crate::cli) fn restore(global: &Global, arguments: &Arguments) -> Result<
         process::become_subreaper().context(|| "become subreaper")?;
     }
     check_version(global)?;
+    // What is mounted from here on is gone with this process, however it ends. CRIU mounts below what is opened here.
+    namespace::unshare(libc::CLONE_NEWNS as u64).context(|| "make a mount namespace")?;
+    mount::set_propagation_at("/", Propagation::Slave, true).context(|| "cannot make the mounts slaves")?;
     let places = Places::open(arguments, "restore.log", false)?;
     let site = Site::reserve(global, arguments, detached)?;
     let mut made = site.fill(arguments, |site, cgroup| {
@@ -82,9 +85,6 @@ fn revive(
         cgroup.restrict_devices(resources)?;
         cgroup.apply(resources)?;
     }
-    // What is mounted from here on is gone with this process, however it ends.
-    namespace::unshare(libc::CLONE_NEWNS as u64).context(|| "make a mount namespace")?;
-    mount::set_propagation_at("/", Propagation::Slave, true).context(|| "cannot make the mounts slaves")?;
     let root = Root::mount(site)?;
     let mut options = places
         .options(arguments, &spec.annotations)?

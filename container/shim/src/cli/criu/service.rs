@@ -125,7 +125,9 @@ impl Criu {
             let fields = read(&buffer)?;
             if fields.number(2) != Some(1) {
                 let number = fields.number(7).unwrap_or(0) as i32;
-                let text = fields.text(9).map_or_else(String::new, |text| format!(": {text}"));
+                let text = fields
+                    .text(9)
+                    .map_or_else(String::new, |text| format!(": {}", text.trim()));
                 return Err(Error::State(format!("criu failed: type {name} errno {number}{text}")));
             }
             match fields.number(1) {
