@@ -47,13 +47,22 @@ impl Bench {
 
     /// With a pod network for its sandboxes.
     pub async fn with_network(network: Option<Arc<PodNetwork>>) -> Self {
+        Self::of(program(), network).await
+    }
+
+    /// With shims of another version.
+    pub async fn with_program(program: &[u8]) -> Self {
+        Self::of(program, None).await
+    }
+
+    async fn of(program: &[u8], network: Option<Arc<PodNetwork>>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let cgroup = format!(
             "/strata-engine-test-{}-{}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        let helper = Helper::spawn(program()).expect("helper");
+        let helper = Helper::spawn(program).expect("helper");
         let mut bench = Self {
             folder: Folder::Own(tempfile::tempdir().expect("folder")),
             cgroup,
@@ -76,6 +85,11 @@ impl Bench {
         };
         bench.open().await;
         bench
+    }
+
+    /// The shims of the next engine are of this version.
+    pub fn renew_helper(&mut self) {
+        self.helper = Helper::spawn(program()).expect("helper");
     }
 
     pub fn helper(&self) -> Helper {
@@ -253,6 +267,47 @@ pub async fn exited(events: &mut Receiver<EngineEvent>, wanted: &ContainerId) ->
 
 pub fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
+}
+
+/// Makes a pipe with a name.
+pub fn pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).expect("pipe");
+}
+
+/// Writes a line into such a pipe when somebody reads it.
+pub async fn tell(path: &Path, line: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let opening = async {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NONBLOCK);
+        loop {
+            match options.open(path) {
+                Ok(file) => return file,
+                // Nobody reads yet.
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let mut file = tokio::time::timeout(DEADLINE, opening).await.expect("a reader");
+    file.write_all(format!("{line}\n").as_bytes()).expect("write");
+}
+
+/// Waits until a log holds lines that end so.
+pub async fn logged(path: &Path, wanted: &[&str]) {
+    let search = async {
+        loop {
+            let log = std::fs::read_to_string(path).expect("log");
+            if wanted.iter().all(|end| log.lines().any(|line| line.ends_with(end))) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(DEADLINE, search).await;
+    assert!(found.is_ok(), "{wanted:?} are not in {}", path.display());
 }
 
 /// Whether a process runs; one that is only waiting to be reaped does not.
