@@ -53,6 +53,7 @@ mod registry;
 mod repack;
 mod resolver;
 mod save;
+mod seen;
 mod signature;
 mod store;
 mod tar_stream;

@@ -130,8 +130,12 @@ impl Folder {
         Lock::attempt(self.root.join("lock"))
     }
 
+    pub fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
     pub fn read_index(&self) -> Result<Index, ImageError> {
-        Ok(read_document(&self.root.join("index.json"), MAX_INDEX)?.unwrap_or_default())
+        Ok(read_document(&self.index_path(), MAX_INDEX)?.unwrap_or_default())
     }
 
     /// Changes the index under its lock; nothing is written if the change fails or changes nothing.
@@ -139,7 +143,7 @@ impl Folder {
         let _lock = Lock::wait(self.root.join("index.lock"), true)?;
         let mut index = self.read_index()?;
         let result = change(&mut index)?;
-        replace_document(&self.root.join("index.json"), &index)?;
+        replace_document(&self.index_path(), &index)?;
         Ok(result)
     }
 

@@ -3,6 +3,7 @@
 use crate::disk::{Draft, make_folder, sync_file};
 use crate::layer::{Blob, Expected, Plan, apply};
 use crate::records::{Folder, ImageRecord, LayerRecord, Lease};
+use crate::seen::Seen;
 use crate::transport::Transport;
 use crate::unpack::UnpackLimits;
 use crate::{Digest, Image, ImageError, ImageOptions};
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     /// Layers fetched at the same time, over all pulls of this process.
     pub layer_slots: Semaphore,
     boot: String,
+    seen: Seen,
     /// Layers being made by this process, so that two pulls do not fetch one twice.
     making: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -57,6 +59,7 @@ impl ImageStore {
             options,
             folder,
             boot,
+            seen: Seen::default(),
             making: Mutex::new(HashMap::new()),
         };
         let store = Self { inner: Arc::new(inner) };
@@ -66,7 +69,7 @@ impl ImageStore {
 
     /// The image with that name, digest or (abbreviated) id, if it is here.
     pub fn resolve(&self, reference: &str) -> Result<Option<Image>, ImageError> {
-        let index = self.inner.folder.read_index()?;
+        let index = self.inner.seen.index(&self.inner.folder)?;
         Ok(index
             .find(reference)
             .map(|(id, record)| self.inner.folder.image(id, record)))
@@ -74,7 +77,7 @@ impl ImageStore {
 
     /// All images.
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
-        let index = self.inner.folder.read_index()?;
+        let index = self.inner.seen.index(&self.inner.folder)?;
         Ok(index
             .images
             .iter()
