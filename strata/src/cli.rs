@@ -305,6 +305,15 @@ pub struct NodeArgs {
     pub node: NodeSettings,
 }
 
+/// Who makes cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupDriver {
+    /// This program.
+    Cgroupfs,
+    /// systemd, if it is the machine's first process.
+    Systemd,
+}
+
 /// Settings of the container runtime interface.
 #[derive(Args, Clone, Debug)]
 pub struct CriArgs {
@@ -320,6 +329,9 @@ pub struct CriArgs {
     /// Addresses of pods until a kubelet names others; a range that no other server on this machine uses by default.
     #[arg(long, env = "STRATA_SANDBOX_SUBNET")]
     pub sandbox_subnet: Option<String>,
+    /// Who makes the cgroups of containers; a kubelet asks, and does as this does.
+    #[arg(long, env = "STRATA_CGROUP_DRIVER", default_value = "cgroupfs")]
+    pub cgroup_driver: CgroupDriver,
     /// Give pods the network that is configured for plugins (CNI), in place of this program's own.
     #[arg(long, env = "STRATA_CNI")]
     pub cni: bool,

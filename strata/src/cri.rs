@@ -1,8 +1,8 @@
 //! The container runtime interface alone: engine, pod network and its server.
 
 use crate::{
-    cli::CriArgs,
-    failure::{During, Failure, Outcome},
+    cli::{self, CriArgs},
+    failure::{During, Failure, Outcome, fail},
     instance::Instance,
     worker,
 };
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 use strata_cni::{Cni, CniOptions};
-use strata_cri::{CriOptions, PodNetworks, Server};
+use strata_cri::{CgroupDriver, CriOptions, PodNetworks, Server};
 use strata_engine::{Engine, EngineOptions};
 use strata_net::{PodNetwork, PodNetworkOptions};
 use strata_shim::Helper;
@@ -30,6 +30,7 @@ pub async fn run(args: CriArgs, helper: Helper) -> Outcome {
         networks,
         instance: instance.name.clone(),
         cgroup_root,
+        cgroup_driver: cgroup_driver(args.cgroup_driver)?,
         data_dir,
         socket: socket.clone(),
         streaming: args.streaming_bind,
@@ -42,6 +43,15 @@ pub async fn run(args: CriArgs, helper: Helper) -> Outcome {
         .run(cancel)
         .await
         .during("serving the container runtime interface")
+}
+
+/// Errors: there is no systemd to make cgroups.
+fn cgroup_driver(wanted: cli::CgroupDriver) -> Outcome<CgroupDriver> {
+    match wanted {
+        cli::CgroupDriver::Cgroupfs => Ok(CgroupDriver::Cgroupfs),
+        cli::CgroupDriver::Systemd if Path::new("/run/systemd/private").exists() => Ok(CgroupDriver::Systemd),
+        cli::CgroupDriver::Systemd => fail("--cgroup-driver systemd: systemd does not run here"),
+    }
 }
 
 /// This program's own network of pods, or that of plugins.

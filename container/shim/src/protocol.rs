@@ -243,6 +243,8 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// A `pid` namespace without path is a new one even if the sandbox has a shared one.
     pub own_pid: bool,
+    /// `linux.cgroupsPath` is `slice:prefix:name`, for a scope that systemd makes.
+    pub systemd: bool,
 }
 
 /// A log in CRI format (`TIME stdout|stderr F|P text`).

@@ -76,7 +76,9 @@ fn sandbox(bytes: &[u8]) {
     let Some(config) = request.config else { return };
     let _ = host_ports(&config, Ipv4Addr::new(10, 0, 0, 2));
     let _ = networking::wish(&SandboxId::from("a"), &config, &[]);
-    if let Ok(wanted) = sandbox_config::engine_config(&config, Network::None, "/own".into()) {
+    if let Ok(wanted) =
+        sandbox_config::engine_config(&config, Network::None, "/own".into(), crate::CgroupDriver::Cgroupfs)
+    {
         engine::sandbox(wanted);
     }
 }
@@ -118,7 +120,7 @@ fn create(bytes: &[u8], images: &ImageStore, unified: bool) {
         }),
         ..pod
     };
-    let pod = sandbox_config::engine_config(&pod, Network::None, "/own".into()).ok();
+    let pod = sandbox_config::engine_config(&pod, Network::None, "/own".into(), crate::CgroupDriver::Cgroupfs).ok();
     if let Some(pod) = pod.and_then(engine::sandbox) {
         engine::container(&pod, &wanted, unified);
     }

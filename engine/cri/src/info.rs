@@ -72,7 +72,11 @@ impl Service {
     pub(crate) fn runtime_config(&self, _: RuntimeConfigRequest) -> Answer<RuntimeConfigResponse> {
         Ok(RuntimeConfigResponse {
             linux: Some(LinuxRuntimeConfiguration {
-                cgroup_driver: CgroupDriver::Cgroupfs.into(),
+                cgroup_driver: match self.cgroup_driver {
+                    crate::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+                    crate::CgroupDriver::Systemd => CgroupDriver::Systemd,
+                }
+                .into(),
             }),
         })
     }

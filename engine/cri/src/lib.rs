@@ -35,6 +35,7 @@ mod stats;
 mod streaming;
 
 pub use networking::{PodNetworks, told_range};
+pub use sandbox_config::CgroupDriver;
 pub use server::{CriError, CriOptions, Server};
 
 /// 32 hexadecimal digits that nobody can guess.

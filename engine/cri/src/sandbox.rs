@@ -5,7 +5,7 @@ use crate::generated::v1 as api;
 use crate::identity::unless_gone;
 use crate::info::HANDLERS;
 use crate::memo::encoded;
-use crate::sandbox_config::{engine_config, namespace_options, pod_resources};
+use crate::sandbox_config::{engine_config, namespace_options, own_cgroup, pod_resources};
 use crate::service::Service;
 use std::time::{SystemTime, UNIX_EPOCH};
 use strata_engine::{SandboxId, SandboxState, SandboxStatus};
@@ -20,8 +20,8 @@ impl Service {
         }
         let metadata = required(config.metadata.clone(), "config.metadata")?;
         let reserved = self.names.reserve(sandbox_name(&metadata))?;
-        let cgroup = format!("{}/pod{}", self.cgroup_root, crate::random_name()?);
-        let mut wanted = engine_config(&config, self.networking.of_sandbox(), cgroup)?;
+        let cgroup = own_cgroup(&self.cgroup_root, &crate::random_name()?, self.cgroup_driver)?;
+        let mut wanted = engine_config(&config, self.networking.of_sandbox(), cgroup, self.cgroup_driver)?;
         wanted.memo = encoded(&request);
         let sandbox = self.engine.run_sandbox(wanted).await.status()?;
         if let Err(status) = self.connect(&sandbox.id, sandbox.ip, &config).await {

@@ -23,8 +23,23 @@ pub(crate) fn namespace_options(config: &PodSandboxConfig) -> NamespaceOption {
     options.unwrap_or_default()
 }
 
+/// Who makes cgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// This program, by directory.
+    #[default]
+    Cgroupfs,
+    /// systemd: pods are slices, containers scopes in them.
+    Systemd,
+}
+
 /// The engine's form. `cgroup` is for a pod that names no parent.
-pub(crate) fn engine_config(config: &PodSandboxConfig, network: Network, cgroup: String) -> Answer<SandboxConfig> {
+pub(crate) fn engine_config(
+    config: &PodSandboxConfig,
+    network: Network,
+    cgroup: String,
+    driver: CgroupDriver,
+) -> Answer<SandboxConfig> {
     let metadata = config.metadata.clone().unwrap_or_default();
     if metadata.name.is_empty() || metadata.namespace.is_empty() || metadata.uid.is_empty() {
         return Err(invalid("the sandbox's metadata needs a name, a namespace and a uid"));
@@ -59,6 +74,7 @@ pub(crate) fn engine_config(config: &PodSandboxConfig, network: Network, cgroup:
         sysctls: linux.sysctls.clone(),
         resources: pod_resources(&linux),
         keep_cgroup,
+        systemd: driver == CgroupDriver::Systemd,
         resolv_conf: resolv_conf(config.dns_config.as_ref())?,
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
@@ -117,6 +133,17 @@ fn cgroup_parent(parent: &str) -> Answer<Option<String>> {
         return Err(bad());
     }
     Ok(Some(format!("/{inside}")))
+}
+
+/// The cgroup of a pod that names none, below that of its server.
+pub(crate) fn own_cgroup(root: &str, pod: &str, driver: CgroupDriver) -> Answer<String> {
+    match driver {
+        CgroupDriver::Cgroupfs => Ok(format!("{root}/pod{pod}")),
+        CgroupDriver::Systemd => {
+            let name = format!("{}-pod{pod}", root.trim_matches('/'));
+            slices(&name).ok_or_else(|| invalid(format!("{name:?} is no name of a slice")))
+        }
+    }
 }
 
 /// systemd.slice(5): `a-b` is `a.slice/a-b.slice`.
@@ -259,6 +286,12 @@ mod tests {
             assert!(cgroup_parent(bad).is_err(), "{bad:?}");
         }
         assert_eq!(path(""), None);
+        let own = |driver| own_cgroup("/strata-ab", "1", driver).expect("valid");
+        assert_eq!(own(CgroupDriver::Cgroupfs), "/strata-ab/pod1");
+        assert_eq!(
+            own(CgroupDriver::Systemd),
+            "/strata.slice/strata-ab.slice/strata-ab-pod1.slice"
+        );
     }
 
     #[test]

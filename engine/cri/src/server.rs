@@ -7,6 +7,7 @@ use crate::memo::Memos;
 use crate::names::Names;
 use crate::networking::{Networking, PodNetworks, PodRanges};
 use crate::sandbox::{metadata, sandbox_name};
+use crate::sandbox_config::CgroupDriver;
 use crate::service::{EVENTS, Service};
 use crate::space::Space;
 use crate::stats::Rates;
@@ -33,6 +34,8 @@ pub struct CriOptions {
     pub instance: String,
     /// cgroup for pods that name none.
     pub cgroup_root: String,
+    /// Who makes cgroups.
+    pub cgroup_driver: CgroupDriver,
     /// Where images and containers are kept.
     pub data_dir: PathBuf,
     /// Path of the socket; a socket that nobody answers is replaced.
@@ -94,6 +97,7 @@ impl Server {
             networking,
             ranges: Arc::new(PodRanges::open(ranges)),
             cgroup_root: options.cgroup_root,
+            cgroup_driver: options.cgroup_driver,
             data_dir: options.data_dir,
             version: options.version,
             memos: Memos::default(),

@@ -5,6 +5,7 @@ use crate::generated::v1 as api;
 use crate::memo::Memos;
 use crate::names::Names;
 use crate::networking::{Networking, PodRanges};
+use crate::sandbox_config::CgroupDriver;
 use crate::space::Space;
 use crate::stats::Rates;
 use crate::streaming::Streaming;
@@ -29,6 +30,7 @@ pub(crate) struct Service {
     pub ranges: Arc<PodRanges>,
     /// cgroup for pods that name none.
     pub cgroup_root: String,
+    pub cgroup_driver: CgroupDriver,
     /// Where images and containers are kept.
     pub data_dir: PathBuf,
     pub version: String,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io::Write};
 use strata_cni::{Cni, CniOptions};
-use strata_cri::{CriError, CriOptions, PodNetworks, Server};
+use strata_cri::{CgroupDriver, CriError, CriOptions, PodNetworks, Server};
 use strata_http::{GrpcClient, GrpcStatus};
 use support::{Bench, DEADLINE};
 use tokio::task::JoinHandle;
@@ -38,6 +38,7 @@ fn options(bench: &Bench, socket: &Path) -> CriOptions {
         networks: PodNetworks::Plugins(Arc::new(cni.expect("attachments"))),
         instance: "t".into(),
         cgroup_root: bench.cgroup.clone(),
+        cgroup_driver: CgroupDriver::Cgroupfs,
         data_dir: folder.to_owned(),
         socket: socket.to_owned(),
         streaming: "127.0.0.1:0".parse().expect("address"),

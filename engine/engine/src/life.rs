@@ -153,7 +153,7 @@ impl Inner {
         self.without_huge_pages(&mut config.resources);
         let folder = self.folders.container(id);
         let part = |name: &str| folder.join(name);
-        let cgroup = format!("{}/{id}", sandbox.cgroup_parent);
+        let (cgroup, named) = cgroup_of(sandbox, id);
         let files = self.sandbox_files(sandbox);
         let users = match sandbox.users {
             None => None,
@@ -171,7 +171,7 @@ impl Inner {
             &files,
             &config,
             &part("rootfs"),
-            cgroup.clone(),
+            named,
             self.cgroups.is_unified(),
             self.pid_namespace(sandbox, &config.pid)?,
         )?;
@@ -244,6 +244,7 @@ impl Inner {
             stdin: config.stdin,
             stdin_once: config.stdin_once,
             own_pid: config.pid == PidNamespace::Own,
+            systemd: sandbox.systemd,
         };
         let pid = link
             .call(|connection| connection.create(request))
@@ -431,6 +432,17 @@ impl Inner {
         )
         .await
     }
+}
+
+/// A container's cgroup: its path in each hierarchy, and as the shim is told it.
+fn cgroup_of(sandbox: &SandboxRecord, id: &ContainerId) -> (String, String) {
+    let parent = &sandbox.cgroup_parent;
+    if sandbox.systemd {
+        let slice = parent.rsplit('/').next().unwrap_or(parent);
+        return (format!("{parent}/strata-{id}.scope"), format!("{slice}:strata:{id}"));
+    }
+    let path = format!("{parent}/{id}");
+    (path.clone(), path)
 }
 
 /// The log's absolute path; it must stay in the sandbox's folder.

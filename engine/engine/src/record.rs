@@ -58,6 +58,8 @@ pub(crate) struct SandboxRecord {
     #[serde(default)]
     pub keep_cgroup: bool,
     #[serde(default)]
+    pub systemd: bool,
+    #[serde(default)]
     pub resolv_conf: bool,
     #[serde(default)]
     pub memo: String,
@@ -265,6 +267,7 @@ pub(crate) mod tests {
             stopped: false,
             users: None,
             keep_cgroup: false,
+            systemd: false,
             resolv_conf: false,
             memo: String::new(),
         }

@@ -144,6 +144,12 @@ pub(crate) fn plan(config: SandboxConfig) -> Result<Plan, Error> {
             config.cgroup_parent
         )));
     }
+    if config.systemd && !config.cgroup_parent.ends_with(".slice") {
+        return Err(Error::InvalidConfig(format!(
+            "cgroup parent {:?} is not a slice, and systemd has no other",
+            config.cgroup_parent
+        )));
+    }
     let record = SandboxRecord {
         id: SandboxId::from(new_id()?.as_str()),
         namespace: config.namespace,
@@ -164,6 +170,7 @@ pub(crate) fn plan(config: SandboxConfig) -> Result<Plan, Error> {
         stopped: false,
         users: config.users,
         keep_cgroup: config.keep_cgroup,
+        systemd: config.systemd,
         resolv_conf: config.resolv_conf.is_some(),
         memo: config.memo,
     };

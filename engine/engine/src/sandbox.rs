@@ -110,6 +110,8 @@ pub struct SandboxConfig {
     pub resources: Option<Resources>,
     /// Whether the pod's cgroup is left alone when the sandbox goes, because somebody else looks after it.
     pub keep_cgroup: bool,
+    /// Whether systemd makes the cgroups of its containers; the pod's is a slice then.
+    pub systemd: bool,
     /// What /etc/resolv.conf says in its containers; the machine's own if absent.
     pub resolv_conf: Option<String>,
     /// Whatever the caller wants to find again after a restart; given back by [`crate::Engine::sandbox_memo`].
@@ -139,6 +141,7 @@ impl SandboxConfig {
             cgroup_parent: cgroup_parent.into(),
             resources: None,
             keep_cgroup: false,
+            systemd: false,
             resolv_conf: None,
             memo: String::new(),
             labels: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! One container of the shim.
 
 use super::streams::Streams;
+use crate::cli::systemd;
 use crate::protocol::{ContainerSpec, ContainerState, ExecSpec, ExitStatus, Status};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use strata_runtime::cgroup::{Cgroup, Layout, MemoryWatch};
 use strata_runtime::seccomp::Filter;
-use strata_runtime::spec::{Process, Spec};
+use strata_runtime::spec::{Process, Resources, Spec};
 use strata_runtime::{Choices, Context, Created, Creation, Error, Execution, Result, hooks};
 use strata_sys::{file, process, time};
 
@@ -29,6 +30,8 @@ pub(super) struct Container {
     gate: Option<OwnedFd>,
     execs: BTreeMap<String, Exec>,
     oom_kills: u64,
+    /// systemd's name of its cgroup, if that is systemd's.
+    unit: String,
 }
 
 struct Exec {
@@ -40,11 +43,27 @@ struct Exec {
 impl Container {
     pub(super) fn create(
         number: u64,
-        spec: ContainerSpec,
+        mut spec: ContainerSpec,
         layout: &Layout,
         shared_pid: Option<BorrowedFd<'_>>,
     ) -> Result<Self> {
-        Self::create_with(number, spec, layout, shared_pid, Choices::default())
+        if !spec.systemd {
+            return Self::create_with(number, spec, layout, shared_pid, Choices::default());
+        }
+        // Held until the container's init lives in it.
+        let scope = systemd::start(&spec.spec, &spec.id, layout)?;
+        spec.spec.linux.get_or_insert_default().cgroups_path = scope.path.clone();
+        match Self::create_with(number, spec, layout, shared_pid, Choices::default()) {
+            Ok(container) => Ok(Container {
+                unit: scope.unit.clone(),
+                ..container
+            }),
+            Err(error) => {
+                // The error that is told is the first.
+                let _ = systemd::stop(&scope.unit);
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn create_with(
@@ -124,6 +143,7 @@ impl Container {
             gate: Some(gate_write),
             execs: BTreeMap::new(),
             oom_kills: 0,
+            unit: String::new(),
         };
         // Done with: the kernel has them, and a shim should be small.
         container.spec.mounts = Vec::new();
@@ -264,6 +284,14 @@ impl Container {
         process
     }
 
+    /// Changes its limits.
+    pub(super) fn update(&self, resources: &Resources) -> Result<()> {
+        if !self.unit.is_empty() {
+            systemd::update(&self.unit, resources, self.cgroup.layout())?;
+        }
+        self.cgroup.apply(resources)
+    }
+
     pub(super) fn signal(&self, exec: Option<&str>, number: i32, all: bool) -> Result<()> {
         if all {
             return self.cgroup.signal_all(number);
@@ -311,6 +339,9 @@ impl Container {
     pub(super) fn remove(&self) -> Result<()> {
         self.cgroup.signal_all(libc::SIGKILL)?;
         self.cgroup.remove()?;
+        if !self.unit.is_empty() {
+            systemd::stop(&self.unit)?;
+        }
         if let Some(list) = &self.spec.hooks {
             // runtime.md#lifecycle, step 13: a failure changes nothing.
             let _ = hooks::run_all("poststop", &list.poststop, &self.oci_state("stopped"));

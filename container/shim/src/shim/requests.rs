@@ -81,7 +81,7 @@ impl Shim {
                 done()
             }
             Request::Update { container, resources } => {
-                self.container(&container)?.cgroup.apply(&resources)?;
+                self.container(&container)?.update(&resources)?;
                 done()
             }
             Request::ReopenLogs { container } => {

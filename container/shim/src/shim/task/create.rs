@@ -106,6 +106,7 @@ impl Server {
                 stdin: !names.stdin.is_empty(),
                 stdin_once: !names.terminal,
                 own_pid: true,
+                systemd: false,
             };
             let mut container = Container::create_with(number, plan, &self.layout, None, settings.choices())?;
             container.streams.connect(opened.input, opened.outputs);
