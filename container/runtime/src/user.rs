@@ -104,16 +104,17 @@ fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity> {
         Some((name, group)) => (name, Some(group)),
         None => (&*user.username, None),
     };
-    let account = accounts(passwd).find(|account| account.name == name).or_else(|| {
-        name.parse()
-            .ok()
-            .and_then(|uid: u32| accounts(passwd).find(|account| account.uid == uid))
+    // A number is never a name: the image, whose files these are, could call its root 1000.
+    let number = name.parse::<u32>().ok();
+    let account = accounts(passwd).find(|account| match number {
+        Some(uid) => account.uid == uid,
+        None => account.name == name,
     });
-    let uid = match (&account, name.parse()) {
+    let uid = match (&account, number) {
         (Some(account), _) => account.uid,
-        (None, Ok(uid)) => uid,
-        (None, Err(_)) if name.is_empty() => 0,
-        (None, Err(_)) => {
+        (None, Some(uid)) => uid,
+        (None, None) if name.is_empty() => 0,
+        (None, None) => {
             return Err(Error::Command(format!(
                 "unable to find user {name}: no matching entries in passwd file"
             )));
@@ -121,10 +122,10 @@ fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity> {
     };
     let gid = match wanted_group.filter(|group| !group.is_empty()) {
         None => account.as_ref().map_or(0, |account| account.gid),
-        Some(wanted) => match (groups(group).find(|entry| entry.0 == wanted), wanted.parse()) {
-            (Some(entry), _) => entry.1,
-            (None, Ok(gid)) => gid,
-            (None, Err(_)) => {
+        Some(wanted) => match (wanted.parse(), groups(group).find(|entry| entry.0 == wanted)) {
+            (Ok(gid), _) => gid,
+            (Err(_), Some(entry)) => entry.1,
+            (Err(_), None) => {
                 let text = format!("unable to find group {wanted}: no matching entries in group file");
                 return Err(Error::Command(text));
             }
@@ -162,7 +163,7 @@ mod tests {
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/var/www:/bin/false\nbad line\n7:x:1007:1008::/h:\n";
-    const GROUP: &str = "root:x:0:\nweb:x:34:\nlogs:x:40:other,web\nnum:x:41:7\n";
+    const GROUP: &str = "root:x:0:\nweb:x:34:\nlogs:x:40:other,web\nnum:x:41:7\n7:x:0:\n";
 
     fn user(username: &str) -> User {
         User {
@@ -174,15 +175,17 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_by_name_and_by_number() {
-        let table: [(&str, u32, u32, &[u32]); 8] = [
+        let table: [(&str, u32, u32, &[u32]); 10] = [
             ("web", 33, 34, &[34, 9, 40]),
             ("33", 33, 34, &[34, 9, 40]),
             ("web:root", 33, 0, &[0, 9]),
             ("web:77", 33, 77, &[77, 9]),
             ("4000", 4000, 0, &[0, 9]),
             ("4000:logs", 4000, 40, &[40, 9]),
-            // A name made of digits is a name first.
-            ("7", 1007, 1008, &[1008, 9, 41]),
+            // A name made of digits is a number.
+            ("7", 7, 0, &[0, 9]),
+            ("4000:7", 4000, 7, &[7, 9]),
+            ("1007", 1007, 1008, &[1008, 9, 41]),
             (":logs", 0, 40, &[40, 9]),
         ];
         for (name, uid, gid, groups) in table {

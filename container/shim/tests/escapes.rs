@@ -288,3 +288,69 @@ fn nothing_of_the_callers_environment_is_inside() {
         "{text}"
     );
 }
+
+/// What an image says of itself is taken for what whoever runs it said: a user that is meant to be somebody without
+/// rights is root, because the image's own files say so or the number is none.
+#[test]
+fn the_files_of_an_image_cannot_make_a_number_root() {
+    let ground = Ground::new();
+    std::fs::write(
+        ground.root().join("etc/passwd"),
+        "1000:x:0:0::/:\nlast:x:4294967295:0::/:\n",
+    )
+    .unwrap();
+    std::fs::write(ground.root().join("etc/group"), "1000:x:0:\n").unwrap();
+    ground.write_config(&["sleep", "1000"], |_| {});
+    for command in [&["create", "c"][..], &["start", "c"]] {
+        assert!(ground.call(command).status.success());
+    }
+    let ids = |user: &str| {
+        let output = ground.call(&["exec", "--user", user, "c", "sh", "-c", "id -u; id -g"]);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(ids("1000"), (true, "1000\n0\n".into()));
+    assert_eq!(ids("1000:1000"), (true, "1000\n1000\n".into()));
+    for user in ["4294967295", "last", "1000:4294967295", "4294967296", "2147483648"] {
+        assert_eq!(ids(user), (false, String::new()), "{user}");
+    }
+}
+
+/// A working directory and volumes that climb, and mounts over what protects the container.
+#[test]
+fn paths_of_an_image_stay_inside_it() {
+    let ground = Ground::new();
+    let name = format!("strata-outside-{}", std::process::id());
+    let up = "../".repeat(16);
+    let output = shell(&ground, "pwd", |config| {
+        config["process"]["cwd"] = format!("/{up}{name}/cwd").into();
+        let volume = json!({"destination": format!("/{up}{name}/volume"), "type": "tmpfs", "source": "tmpfs"});
+        add_mount(config, volume);
+    });
+    assert_eq!(output, format!("/{name}/cwd\n"));
+    assert!(!std::path::Path::new(&format!("/{name}")).exists());
+    assert!(ground.root().join(&name).join("volume").is_dir());
+    let (_, error, code) = ground.run(&["true"], |config| {
+        add_mount(
+            config,
+            json!({"destination": format!("{up}{name}"), "type": "tmpfs", "source": "tmpfs"}),
+        );
+    });
+    assert!(code != 0 && error.contains("is not absolute"), "{error}");
+}
+
+/// The environment of an image in programs that run outside of it.
+#[test]
+fn variables_of_a_container_reach_no_hook_and_no_program_of_the_host() {
+    let ground = Ground::new();
+    let seen = ground.path("seen");
+    let (_, error, code) = ground.run(&["true"], |config| {
+        config["process"]["env"] = json!(["PATH=/evil", "LD_PRELOAD=/evil.so", "NOTIFY_SOCKET=/evil", "HOME=/evil"]);
+        config["process"]["args"] = json!(["/bin/true"]);
+        let script = format!("busybox env >>{}", seen.display());
+        let hook = json!([{"path": "/bin/busybox", "args": ["sh", "-c", script], "env": ["PATH=/bin", "KEPT=1"]}]);
+        config["hooks"] = json!({"prestart": hook, "createRuntime": hook, "poststart": hook, "poststop": hook});
+    });
+    assert_eq!(code, 0, "{error}");
+    let text = std::fs::read_to_string(&seen).unwrap();
+    assert!(text.matches("KEPT=1").count() == 4 && !text.contains("evil"), "{text}");
+}
