@@ -132,23 +132,7 @@ impl Init<'_> {
             channel.await_go()?;
         }
         self.configure_namespaces()?;
-        let linux = self.spec.linux.as_ref();
-        let sources = sources::open(self.spec, self.bundle, self.mapped)?;
-        let root = NewRoot::assemble(self.spec, self.rootfs, sources, self.cgroup, self.entering)?;
-        if root.owns_devices() {
-            devices::make(root.directory(), linux.map_or(&[], |linux| &linux.devices))?;
-        }
-        // A read-only root without the directory fails at chdir, with the right message.
-        let _ = file::make_in_root(root.directory(), &self.target.process.cwd, file::Missing::Directory);
-        let null = mount::clone_tree(CWD, "/dev/null", false)
-            .and_then(|null| mount::set_propagation(&null, mount::Propagation::Private, false).map(|()| null))
-            .ok();
-        self.run_hooks(channel)?;
-        let readonly = self.spec.root.as_ref().is_some_and(|root| root.readonly);
-        root.enter(readonly, self.entering)?;
-        if let Some(linux) = linux {
-            root::protect(linux, null)?;
-        }
+        self.enter_root(channel)?;
         let prepared = self.target.prepare(channel, true, notice)?;
         // A container may wait here for long: whatever else the parent had open must not wait with it.
         let channel_number = channel.as_fd().as_raw_fd();
@@ -168,6 +152,28 @@ impl Init<'_> {
             hooks::run("startContainer", hooks, &self.state("created"))?;
         }
         self.target.execute(&prepared)
+    }
+
+    /// Makes the root file system and enters it.
+    fn enter_root(&self, channel: &Channel) -> Result<()> {
+        let linux = self.spec.linux.as_ref();
+        let sources = sources::open(self.spec, self.bundle, self.mapped)?;
+        let root = NewRoot::assemble(self.spec, self.rootfs, sources, self.cgroup, self.entering)?;
+        if root.owns_devices() {
+            devices::make(root.directory(), linux.map_or(&[], |linux| &linux.devices))?;
+        }
+        // A read-only root without the directory fails at chdir, with the right message.
+        let _ = file::make_in_root(root.directory(), &self.target.process.cwd, file::Missing::Directory);
+        let null = mount::clone_tree(CWD, "/dev/null", false)
+            .and_then(|null| mount::set_propagation(&null, mount::Propagation::Private, false).map(|()| null))
+            .ok();
+        self.run_hooks(channel)?;
+        let readonly = self.spec.root.as_ref().is_some_and(|root| root.readonly);
+        root.enter(readonly, self.entering)?;
+        if let Some(linux) = linux {
+            root::protect(linux, null)?;
+        }
+        Ok(())
     }
 
     fn configure_namespaces(&self) -> Result<()> {

@@ -271,6 +271,35 @@ fn pipes_of_the_container_are_those_of_who_restores_it() {
 }
 
 #[test]
+fn a_terminal_goes_to_the_console_socket_again() {
+    use std::io::Write;
+    if !criu() {
+        return;
+    }
+    let ground = Ground::new();
+    let path = ground.path("console.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let socket = path.to_str().unwrap();
+    ground.write_config(&["sh", "-c", "while read line; do echo got $line; done"], |config| {
+        config["process"]["terminal"] = true.into();
+    });
+    quiet(&ground, &["create", "--console-socket", socket, "c"]);
+    let first = support::receive_master(&listener);
+    good(ground.call(&["start", "c"]));
+    logged(&ground, "checkpoint/dump.log", ground.call(&["checkpoint", "c"]));
+    drop(first);
+    let output = ground.call(&["restore", "--detach", "--console-socket", socket, "c"]);
+    logged(&ground, "checkpoint/restore.log", output);
+    let mut master = support::receive_master(&listener);
+    master.write_all(b"this\n\x04").unwrap();
+    let mut text = Vec::new();
+    // It ends with an error when nobody has the other side any more.
+    let _ = master.read_to_end(&mut text);
+    assert!(String::from_utf8_lossy(&text).contains("got this"), "{text:?}");
+    good(ground.call(&["delete", "--force", "c"]));
+}
+
+#[test]
 fn images_that_are_not_there_or_damaged_leave_nothing_behind() {
     if !criu() {
         return;

@@ -403,22 +403,10 @@ fn the_terminal_goes_to_the_console_socket() {
     );
     let output = ground.call(&["create", "--console-socket", path.to_str().unwrap(), "c"]);
     assert!(output.status.success(), "{output:?}");
-    let (stream, _) = listener.accept().unwrap();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
-    let mut name = [0; 64];
-    let mut buffers = [std::io::IoSliceMut::new(&mut name)];
-    rustix::net::recvmsg(&stream, &mut buffers, &mut control, rustix::net::RecvFlags::empty()).unwrap();
-    let master = control
-        .drain()
-        .find_map(|message| match message {
-            rustix::net::RecvAncillaryMessage::ScmRights(mut list) => list.next(),
-            _ => None,
-        })
-        .unwrap();
+    let mut master = support::receive_master(&listener);
     assert!(ground.call(&["start", "c"]).status.success());
     let mut text = Vec::new();
-    let _ = std::fs::File::from(master).read_to_end(&mut text);
+    let _ = master.read_to_end(&mut text);
     let text = String::from_utf8(text).unwrap();
     assert!(
         text.contains("21 77") && text.contains("hello from the terminal"),

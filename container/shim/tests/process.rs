@@ -119,6 +119,25 @@ fn what_cannot_be_given_is_refused_by_name() {
 }
 
 #[test]
+fn an_apparmor_profile_is_applied_where_the_kernel_has_them() {
+    if !std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")) {
+        return;
+    }
+    let ground = Ground::new();
+    let (output, error, code) = ground.run(&["cat", "/proc/self/attr/current"], |config| {
+        config["process"]["apparmorProfile"] = "unconfined".into();
+    });
+    assert!(code == 0 && output.starts_with("unconfined"), "{output}{error}");
+    let (_, error, code) = ground.run(&["true"], |config| {
+        config["process"]["apparmorProfile"] = "nowhere".into();
+    });
+    assert!(
+        code != 0 && error.contains("apparmor failed to apply profile"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_further_process_that_nobody_could_be_told_of_does_not_stay() {
     let ground = Ground::new();
     ground.write_config(&["sleep", "1000"], |_| {});

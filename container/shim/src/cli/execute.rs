@@ -71,10 +71,7 @@ pub(super) fn exec(global: &Global, arguments: &Arguments) -> Result<i32> {
         state: &hooks::state_json(&spec, &record.id, "running", record.pid, &record.bundle),
         no_new_keyring: false,
     });
-    let mut created = created.map_err(|error| match error {
-        Error::Command(text) => Error::Command(format!("exec failed: unable to start container process: {text}")),
-        other => other,
-    })?;
+    let mut created = created.map_err(make::explain)?;
     if let Err(error) = tell(arguments, console.as_ref(), &mut created) {
         let _ = process::signal(&created.child.pidfd, libc::SIGKILL);
         let _ = process::reap(created.child.pid);

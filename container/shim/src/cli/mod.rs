@@ -200,16 +200,16 @@ pub(crate) fn run(arguments: &[String], environment: &[String]) -> i32 {
         Ok(code) => code,
         Err(error) => {
             let text = error.to_string();
-            log.report(&text);
             let name = arguments
                 .iter()
                 .skip(1)
                 .find(|argument| COMMANDS.iter().any(|command| command.name == **argument));
-            if name.is_some_and(|name| name == "exec") {
-                255
-            } else {
-                1
+            if name.is_none_or(|name| name != "exec") {
+                log.report(&text);
+                return 1;
             }
+            log.report(&format!("exec failed: {text}"));
+            255
         }
     }
 }

@@ -153,3 +153,18 @@ pub fn shell(ground: &Ground, script: &str, change: impl FnOnce(&mut Value)) -> 
     assert_eq!(code, 0, "{output}{error}");
     output
 }
+
+/// What a runtime sends to a console socket: the master of a terminal.
+pub fn receive_master(listener: &std::os::unix::net::UnixListener) -> std::fs::File {
+    let (stream, _) = listener.accept().unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 64];
+    let mut buffers = [std::io::IoSliceMut::new(&mut name)];
+    rustix::net::recvmsg(&stream, &mut buffers, &mut control, rustix::net::RecvFlags::empty()).unwrap();
+    let master = control.drain().find_map(|message| match message {
+        rustix::net::RecvAncillaryMessage::ScmRights(mut list) => list.next(),
+        _ => None,
+    });
+    master.unwrap().into()
+}
