@@ -33,6 +33,7 @@ mod follow;
 pub mod fuzzing;
 mod life;
 mod link;
+mod making;
 mod mounts;
 mod record;
 mod recover;

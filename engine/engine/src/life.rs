@@ -1,24 +1,17 @@
 //! Making, starting and ending containers.
 
-use crate::cdi;
 use crate::engine::Inner;
 use crate::entry::{ContainerEntry, SandboxEntry, moment};
 use crate::link::{ShimLink, blocking};
-use crate::record::{ContainerRecord, Life, SandboxRecord, make, new_id, remove};
-use crate::rootfs::{self, Layers};
-use crate::spec::{build, limits, text};
+use crate::record::{new_id, remove};
+use crate::rootfs;
+use crate::spec::limits;
 use crate::steps::done;
-use crate::{
-    ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, PidNamespace, Resources, SandboxId,
-    signal,
-};
-use std::os::fd::AsFd;
-use std::path::{Component, Path, PathBuf};
+use crate::{ContainerConfig, ContainerId, ContainerState, Engine, EngineEvent, Error, Resources, SandboxId};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use strata_runtime::spec::NamespaceKind;
+use std::time::Duration;
 use strata_shim::Error as ShimError;
-use strata_shim::protocol::{ContainerSpec, FailureKind, LogSpec};
+use strata_shim::protocol::FailureKind;
 
 /// How long a killed process may take to go. Longer means that it hangs in the kernel.
 const KILL_DEADLINE: Duration = Duration::from_secs(60);
@@ -124,7 +117,7 @@ impl Engine {
     }
 }
 
-fn expect(container: &ContainerEntry, wanted: ContainerState) -> Result<(), Error> {
+pub(crate) fn expect(container: &ContainerEntry, wanted: ContainerState) -> Result<(), Error> {
     let state = container.state();
     if state == wanted {
         return Ok(());
@@ -143,178 +136,11 @@ fn expect(container: &ContainerEntry, wanted: ContainerState) -> Result<(), Erro
 }
 
 impl Inner {
-    fn make_container(
-        &self,
-        id: &ContainerId,
-        sandbox: &SandboxRecord,
-        link: &ShimLink,
-        mut config: ContainerConfig,
-    ) -> Result<(), Error> {
-        self.without_huge_pages(&mut config.resources);
-        let folder = self.folders.container(id);
-        let part = |name: &str| folder.join(name);
-        let (cgroup, named) = cgroup_of(sandbox, id);
-        let files = self.sandbox_files(sandbox);
-        let users = match sandbox.users {
-            None => None,
-            Some(_) => Some(
-                link.call(|connection| connection.namespace(NamespaceKind::User))
-                    .map_err(|error| link.explain("open the user namespace", error))?,
-            ),
-        };
-        let volumes = self.mount_volumes(id, &config.image_volumes, users.as_ref().map(AsFd::as_fd))?;
-        done("mount volumes");
-        config.mounts.extend(volumes);
-        let writable = config.writable.clone().unwrap_or_else(|| folder.clone());
-        let mut spec = build(
-            sandbox,
-            &files,
-            &config,
-            &part("rootfs"),
-            named,
-            self.cgroups.is_unified(),
-            self.pid_namespace(sandbox, &config.pid)?,
-        )?;
-        cdi::apply(&config.cdi_devices, &mut spec)?;
-        if let Some(finish) = &config.finish {
-            finish.apply(&mut spec);
-        }
-        let record = self.container_record(id, sandbox, &config, cgroup)?;
-        // An image may have no layers at all; overlayfs wants one.
-        let empty = config.image.layers.is_empty().then(|| part("empty"));
-        for name in std::iter::once("rootfs").chain(empty.is_some().then_some("empty")) {
-            make(&part(name))?;
-        }
-        let (upper, work) = (writable.join("upper"), writable.join("work"));
-        // The upper layer's root is the container's root directory; one that is kept has its own ideas.
-        if !upper.exists() {
-            make(&upper)?;
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&upper, mode).map_err(Error::io("change", &upper))?;
-        }
-        make(&work)?;
-        done("make a container's folders");
-        self.images.lease(id.as_str(), &config.image)?;
-        done("lease an image");
-        let rotation = config.log_rotation.unwrap_or(crate::LogRotation {
-            max_bytes: self.log_max_size,
-            max_files: self.log_max_files,
-        });
-        let log = (!record.log_path.as_os_str().is_empty()).then(|| LogSpec {
-            path: record.log_path.display().to_string(),
-            max_bytes: rotation.max_bytes,
-            max_files: rotation.max_files,
-        });
-        if let Some(parent) = log.as_ref().and_then(|log| Path::new(&log.path).parent()) {
-            std::fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
-        }
-        let layers = Layers {
-            lower: config.image.layers.iter().chain(&empty).cloned().collect(),
-            upper,
-            work,
-            target: part("rootfs"),
-            volatile: config.writable.is_none(),
-        };
-        let rootfs = match (sandbox.users, users) {
-            (Some(range), Some(namespace)) => rootfs::mapped(&self.folders, id, range, namespace, &layers)?,
-            _ => rootfs::plain(&layers)?,
-        };
-        done("make a root file system");
-        let life = Life {
-            state: ContainerState::Created,
-            pid: None,
-            started_at: None,
-            finished_at: None,
-            exit_code: None,
-            signal: None,
-            reason: String::new(),
-            message: String::new(),
-        };
-        let entry = Arc::new(ContainerEntry::new(record, life));
-        // Known before the shim makes it: events about it must find it.
-        self.known.add_container(Arc::clone(&entry));
-        self.save(&entry)?;
-        done("write a container's record");
-        let request = ContainerSpec {
-            id: id.to_string(),
-            spec,
-            rootfs: Some(rootfs),
-            bundle: text(&folder)?,
-            log,
-            stdin: config.stdin,
-            stdin_once: config.stdin_once,
-            own_pid: config.pid == PidNamespace::Own,
-            systemd: sandbox.systemd,
-        };
-        let pid = link
-            .call(|connection| connection.create(request))
-            .map_err(|error| link.explain("create container", error))?;
-        done("create a container");
-        entry.life.send_modify(|life| {
-            if life.state == ContainerState::Created {
-                life.pid = Some(pid);
-            }
-        });
-        Ok(())
-    }
-
     /// A kubelet limits every size of huge pages, also where nobody counts them: then there is nothing to limit.
-    fn without_huge_pages(&self, resources: &mut Resources) {
+    pub(crate) fn without_huge_pages(&self, resources: &mut Resources) {
         if self.cgroups.hierarchy("hugetlb").is_none() {
             resources.hugepages.clear();
         }
-    }
-
-    /// The pid namespace that a container joins, if it is another container's.
-    fn pid_namespace(&self, sandbox: &SandboxRecord, pid: &PidNamespace) -> Result<Option<String>, Error> {
-        let PidNamespace::Of(id) = pid else {
-            return Ok(None);
-        };
-        let target = self.known.container(id)?;
-        if target.record.sandbox_id != sandbox.id {
-            return Err(Error::InvalidConfig(format!(
-                "container {id} is in another sandbox; its processes cannot be shared"
-            )));
-        }
-        expect(&target, ContainerState::Running)?;
-        let pid = target.life.borrow().pid;
-        let pid = pid.ok_or_else(|| Error::ContainerNotFound(id.clone()))?;
-        Ok(Some(format!("/proc/{pid}/ns/pid")))
-    }
-
-    fn container_record(
-        &self,
-        id: &ContainerId,
-        sandbox: &SandboxRecord,
-        config: &ContainerConfig,
-        cgroup: String,
-    ) -> Result<ContainerRecord, Error> {
-        let image = &config.image;
-        let stop = config.stop_signal.as_deref().filter(|name| !name.is_empty());
-        let stop = stop.unwrap_or(&image.config.stop_signal);
-        let stop_signal =
-            signal::number(stop).ok_or_else(|| Error::InvalidConfig(format!("unknown stop signal {stop:?}")))?;
-        Ok(ContainerRecord {
-            id: id.clone(),
-            sandbox_id: sandbox.id.clone(),
-            name: config.name.clone(),
-            attempt: config.attempt,
-            created_at: SystemTime::now(),
-            image: config.image_name.clone(),
-            image_id: image
-                .repo_digests
-                .first()
-                .cloned()
-                .unwrap_or_else(|| image.id.to_string()),
-            stop_signal,
-            cgroup,
-            log_path: log_path(&sandbox.log_dir, &config.log_path)?,
-            tty: config.tty,
-            stdin: config.stdin,
-            memo: config.memo.clone(),
-            labels: config.labels.clone(),
-            annotations: config.annotations.clone(),
-        })
     }
 
     /// Takes back what a failed making left.
@@ -431,33 +257,5 @@ impl Inner {
             },
         )
         .await
-    }
-}
-
-/// A container's cgroup: its path in each hierarchy, and as the shim is told it.
-fn cgroup_of(sandbox: &SandboxRecord, id: &ContainerId) -> (String, String) {
-    let parent = &sandbox.cgroup_parent;
-    if sandbox.systemd {
-        let slice = parent.rsplit('/').next().unwrap_or(parent);
-        return (format!("{parent}/strata-{id}.scope"), format!("{slice}:strata:{id}"));
-    }
-    let path = format!("{parent}/{id}");
-    (path.clone(), path)
-}
-
-/// The log's absolute path; it must stay in the sandbox's folder.
-fn log_path(folder: &Path, relative: &str) -> Result<PathBuf, Error> {
-    if relative.is_empty() {
-        return Ok(PathBuf::new());
-    }
-    let plain = Path::new(relative)
-        .components()
-        .all(|component| matches!(component, Component::Normal(_)));
-    if plain {
-        Ok(folder.join(relative))
-    } else {
-        Err(Error::InvalidConfig(format!(
-            "log path {relative:?} leads out of the log folder"
-        )))
     }
 }
