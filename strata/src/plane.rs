@@ -252,6 +252,7 @@ fn reconcilers(
     let user = UserInfo::new("system:kube-scheduler", &[strata_auth::GROUP_AUTHENTICATED]);
     let scheduler = Scheduler::start(SchedulerOptions::new(api.client(user)), cancel.clone());
     let signer = CertificateSigner::start(api.client(master()), ca.clone(), vec![instance.api], cancel.clone());
+    api.runs(Box::new(scheduler.health()), Box::new(controllers.health()));
     Ok(Reconcilers {
         controllers,
         scheduler,

@@ -295,6 +295,18 @@ impl Status {
         status
     }
 
+    /// 405 for something that a resource cannot do though others can.
+    pub fn method_not_supported(resource: &GroupResource, action: &str) -> Self {
+        let why = format_args!("{action} is not supported on resources of kind \"{resource}\"");
+        let mut status = Self::failure(Reason::MethodNotAllowed, why);
+        status.details = Some(Box::new(StatusDetails {
+            group: resource.group.clone(),
+            kind: resource.resource.clone(),
+            ..StatusDetails::default()
+        }));
+        status
+    }
+
     /// 410 for a revision that is no longer kept.
     pub fn expired(why: impl fmt::Display) -> Self {
         Self::failure(Reason::Expired, why)

@@ -23,6 +23,7 @@ mod audit;
 mod bootstrap;
 mod cache;
 mod codec;
+mod components;
 mod core;
 mod discovery;
 mod duration;
@@ -68,6 +69,7 @@ mod yaml;
 mod zpages;
 
 pub use audit::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, AuditTruncate, AuditWebhook};
+pub use components::Health;
 pub use duration::parse as parse_duration;
 pub use encrypt::EncryptionOptions;
 pub use health::GIT_VERSION;

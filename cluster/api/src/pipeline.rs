@@ -577,7 +577,7 @@ async fn dispatch(call: &mut Call, row: &Arc<Row>, request: Request<RequestBody>
     }
     routed(call)?;
     if !row.allows(call.info.verb) {
-        return Err(Status::method_not_allowed());
+        return Err(row.not_allowed(call.info.verb));
     }
     if usage::serves(row) {
         return usage::serve(call, row).await;

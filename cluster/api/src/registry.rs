@@ -103,6 +103,15 @@ impl Row {
         }
     }
 
+    /// What a verb is refused with that the kind does not have.
+    pub(crate) fn not_allowed(&self, verb: &str) -> strata_meta::Status {
+        // What can be listed has the route of a watch.
+        match verb == "watch" && self.allows("list") {
+            true => strata_meta::Status::method_not_supported(&self.resource, "watch"),
+            false => strata_meta::Status::method_not_allowed(),
+        }
+    }
+
     /// Whether a webhook converts between its versions.
     pub(crate) fn converts_elsewhere(&self) -> bool {
         self.schema.custom().is_some_and(Custom::converts_elsewhere)

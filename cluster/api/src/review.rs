@@ -3,6 +3,7 @@
 use crate::{
     admission::{self, Operation, Request},
     codec::{FieldValidation, body_media, decode_body, read_body},
+    components,
     encode::value_response,
     json, legacy_tokens,
     pipeline::Call,
@@ -15,12 +16,12 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_auth::{Attributes, Decision, Notes, TokenError, UserInfo};
 use strata_http::Body;
-use strata_meta::{FieldSelector, GroupKind, GroupResource, LabelSelector, Selector, Status, StatusCause, Time};
+use strata_meta::{FieldSelector, GroupKind, LabelSelector, Selector, Status, StatusCause, Time};
 
-/// Answers a create of a kind that is not stored.
+/// Answers a request about a kind that is not stored.
 pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result<Response<Body>, Status> {
-    if call.info.verb != "create" {
-        return empty_list(call, row);
+    if components::serves(row) {
+        return components::serve(call, row);
     }
     let form = call.untabled_form()?;
     let options = WriteOptions::read(call, "CreateOptions")?;
@@ -63,17 +64,6 @@ pub(crate) async fn serve(call: &mut Call, row: &Arc<Row>, body: Body) -> Result
         _ => return Err(Status::method_not_allowed()),
     }
     Ok(value_response(201, &value, form))
-}
-
-/// Component statuses: the parts are one process, and it answers.
-fn empty_list(call: &Call, row: &Row) -> Result<Response<Body>, Status> {
-    let form = call.form()?;
-    if call.info.verb == "get" {
-        let named = GroupResource::new("", "componentstatus");
-        return Err(Status::not_found(&named, &call.info.name));
-    }
-    let value = json!({"kind": row.list_kind, "apiVersion": row.gvk.api_version(), "metadata": {}, "items": []});
-    Ok(value_response(200, &value, form))
 }
 
 fn subject(value: &Value) -> UserInfo {

@@ -5,6 +5,7 @@ use crate::{
     audit::Audit,
     bootstrap,
     cache::{self},
+    components::Health,
     core::Core,
     encrypt::{self, Reload},
     extension, flow, identity,
@@ -94,6 +95,11 @@ impl ApiServer {
     /// What [`ApiServer::client`] speaks through.
     pub fn transport(&self, user: UserInfo) -> Arc<dyn Transport> {
         Arc::new(InProcess::new(self.core.clone(), user))
+    }
+
+    /// The scheduler and the controllers run in this process too; component statuses ask them how they are.
+    pub fn runs(&self, scheduler: Health, controllers: Health) {
+        self.core.components.run(scheduler, controllers);
     }
 
     /// Whether `/readyz` says so.

@@ -91,6 +91,12 @@ impl Controllers {
         Ok(Self { tasks, cancel })
     }
 
+    /// Tells later on whether none of them has ended.
+    pub fn health(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let (tasks, started) = (self.tasks.clone(), self.tasks.len());
+        move || tasks.len() >= started
+    }
+
     /// Waits until every controller has ended, which cancellation makes them do.
     pub async fn join(self) {
         self.tasks.wait().await;

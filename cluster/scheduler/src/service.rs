@@ -24,7 +24,7 @@ use strata_client::{
 };
 use strata_meta::{Object, ObjectError};
 use strata_task::{CancellationToken, DropGuard};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 
 /// Bindings and reports on their way at a time; with more the engine waits.
 const IN_FLIGHT: usize = 128;
@@ -57,6 +57,7 @@ impl SchedulerOptions {
 pub struct Scheduler {
     ended: oneshot::Receiver<()>,
     counters: Arc<Counters>,
+    task: AbortHandle,
     _stop: DropGuard,
 }
 
@@ -96,10 +97,11 @@ impl Scheduler {
         let stop = cancel.child_token();
         let counters = Arc::new(Counters::default());
         let (end, ended) = oneshot::channel();
-        tokio::spawn(run(options, stop.clone(), counters.clone(), end));
+        let task = tokio::spawn(run(options, stop.clone(), counters.clone(), end)).abort_handle();
         Self {
             ended,
             counters,
+            task,
             _stop: stop.drop_guard(),
         }
     }
@@ -125,6 +127,12 @@ impl Scheduler {
             parked: read(parked),
             gated: read(gated),
         }
+    }
+
+    /// Tells later on whether it has not ended.
+    pub fn health(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let task = self.task.clone();
+        move || !task.is_finished()
     }
 
     /// Waits until it has ended, after its token was cancelled.

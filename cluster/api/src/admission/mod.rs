@@ -5,6 +5,7 @@
 
 mod asked;
 mod certificates;
+mod claims;
 mod conditions;
 mod configured;
 mod connect;
@@ -81,6 +82,7 @@ const VALIDATING: &[(&str, Validate)] = &[
     ("PodSecurity", Validate::Now(pod_security::validate)),
     ("Priority", Validate::Now(pods::one_default)),
     ("", Validate::Later(escalation::validate)),
+    ("", Validate::Later(claims::validate)),
     ("PersistentVolumeClaimResize", Validate::Now(defaults::claim_resize)),
     ("RuntimeClass", Validate::Now(defaults::runtime_overhead)),
     ("CertificateApproval", Validate::Later(certificates::approval)),

@@ -43,6 +43,8 @@ pub(crate) struct Request<'a> {
     /// As the path has it; `""` for an object whose name is still to be made.
     pub(crate) name: &'a str,
     pub(crate) dry_run: bool,
+    /// What authorizers call it, where that is not plain from the operation: `update` or `patch`.
+    pub(crate) verb: &'static str,
     /// What plugins have to say besides yes and no.
     warnings: Mutex<Vec<String>>,
     /// What expressions ask about rights, once one does.
@@ -67,6 +69,7 @@ impl<'a> Request<'a> {
             namespace,
             name,
             dry_run: false,
+            verb: "update",
             warnings: Mutex::default(),
             asked: OnceLock::new(),
         }
@@ -81,6 +84,12 @@ impl<'a> Request<'a> {
     /// Whether nothing is to be written.
     pub(crate) fn dry(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
+        self
+    }
+
+    /// By an update or by a patch.
+    pub(crate) fn by(mut self, verb: &'static str) -> Self {
+        self.verb = verb;
         self
     }
 

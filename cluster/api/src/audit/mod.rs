@@ -38,7 +38,7 @@ use std::{
 use strata_auth::{Notes, UserInfo};
 use strata_http::Body;
 use strata_meta::{GroupVersionKind, MicroTime, Status};
-use strata_schema::protobuf;
+use strata_schema::{protobuf, structural::as_written_down};
 
 /// The largest answer that is written down.
 const ANSWER_LIMIT: usize = 16 << 20;
@@ -76,7 +76,7 @@ pub(crate) fn brought(schema: &RowSchema, gvk: &GroupVersionKind, object: &Value
     let _ = TRAIL.try_with(|trail| {
         trail.name_object(object);
         if trail.rule.level >= Level::Request {
-            let mut whole = object.clone();
+            let mut whole = as_written_down(object).into_owned();
             schema.apply_defaults(gvk, &mut whole);
             if let Some(conversion) = conversion_of(gvk) {
                 conversion.settle(&mut whole);

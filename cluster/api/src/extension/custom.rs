@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
 use strata_meta::{Object, Reason, Revision, Status, StatusDetails};
-use strata_schema::structural::Structural;
+use strata_schema::structural::{Structural, as_written_down};
 
 /// What upstream says of an object whose version there is no more.
 const DROPPED: &str = "request to convert CR from an invalid group/version: ";
@@ -196,14 +196,15 @@ impl Custom {
     /// An object of a value in this version.
     pub(crate) fn made(&self, revision: Revision, value: &Value) -> Result<Arc<Object>, Status> {
         let version = self.version();
-        let object = Object::from_value(version.gvk.clone(), revision, value).map_err(Status::internal)?;
+        let value = as_written_down(value);
+        let object = Object::from_value(version.gvk.clone(), revision, &value).map_err(Status::internal)?;
         Ok(Arc::new(object.with_edition(version.edition)))
     }
 
     /// A value of this version as it is stored. Errors: 500 when the conversion fails.
     pub(crate) async fn stored(&self, core: &Core, value: &Value) -> Result<(StoredForm, Bytes), Status> {
         let form = self.definition.form();
-        let encode = |value: &Value| strata_meta::encode_body(value).map_err(Status::internal);
+        let encode = |value: &Value| strata_meta::encode_body(&as_written_down(value)).map_err(Status::internal);
         if form.kind.version == self.version().gvk.version {
             return Ok((form, encode(value)?));
         }

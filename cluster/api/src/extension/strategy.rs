@@ -8,6 +8,7 @@ use crate::{
 };
 use serde_json::Value;
 use strata_meta::StatusCause;
+use strata_schema::structural::go_float;
 
 /// The rules of one version of a definition.
 pub(super) struct CustomStrategy(pub(super) Custom);
@@ -149,7 +150,11 @@ fn accessor_error(path: &str, found: &Value, wanted: &str) -> String {
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
     };
-    let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    let shown = match found {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => go_float(number.as_f64().unwrap_or(f64::NAN)),
+        other => other.to_string(),
+    };
     format!("{path} accessor error: {shown} is of the type {kind}, expected {wanted}")
 }
 

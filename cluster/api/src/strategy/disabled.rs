@@ -26,10 +26,38 @@ pub(crate) fn drop_disabled(gvk: &GroupVersionKind, new: &mut Value, old: Option
             of_pod(json::object_mut(new, path), before.unwrap_or(&Value::Null));
         }
     }
+    if gvk.group == "resource.k8s.io" && gvk.kind == "ResourceSlice" {
+        of_slice(new, old.unwrap_or(&Value::Null));
+    }
     if gvk.group.is_empty() && gvk.kind == "PersistentVolumeClaim" && old.is_none() {
         // CrossNamespaceVolumeDataSource
         if !json::text(new, "spec.dataSourceRef.namespace").is_empty() {
             json::remove(new, "spec.dataSourceRef");
+        }
+    }
+}
+
+fn of_slice(new: &mut Value, before: &Value) {
+    // DRAListTypeAttributes
+    const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+    let devices = json::list(before, "spec.devices");
+    let has_lists = |attribute: &Value| LISTS.iter().any(|name| attribute.get(name).is_some());
+    let lists = devices
+        .iter()
+        .any(|device| json::members(device, "attributes").any(|(_, attribute)| has_lists(attribute)));
+    // DRANodeAllocatableResources
+    const MAPPINGS: &str = "nodeAllocatableResourceMappings";
+    let mappings = devices.iter().any(|device| device.get(MAPPINGS).is_some());
+    let devices = new.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten() {
+        if !mappings {
+            json::remove(device, MAPPINGS);
+        }
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for attribute in attributes.into_iter().flat_map(serde_json::Map::values_mut) {
+            for name in LISTS.iter().filter(|_| !lists) {
+                json::remove(attribute, name);
+            }
         }
     }
 }

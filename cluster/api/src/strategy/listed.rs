@@ -5,6 +5,7 @@ use super::{
     row::{ROW, Row},
 };
 use crate::json;
+use serde_json::Value;
 
 const COUNTED: Row = Row { counts: true, ..ROW };
 
@@ -95,8 +96,42 @@ static MUTATING_BINDINGS: Row = Row {
     ..COUNTED
 };
 
+/// The one condition of a component.
+fn healthy(component: &Value) -> Option<&Value> {
+    let conditions = json::list(component, "conditions");
+    conditions
+        .iter()
+        .find(|condition| json::text(condition, "type") == "Healthy")
+}
+
+static COMPONENTS: Row = Row {
+    columns: &[
+        columns::NAME,
+        columns::column("Status", "string", "Status of the component conditions", |cx| {
+            healthy(cx.object)
+                .map_or("Unknown", |condition| match json::text(condition, "status") {
+                    "True" => "Healthy",
+                    _ => "Unhealthy",
+                })
+                .into()
+        }),
+        columns::column("Message", "string", "Message of the component conditions", |cx| {
+            healthy(cx.object)
+                .map_or("", |condition| json::text(condition, "message"))
+                .into()
+        }),
+        columns::column("Error", "string", "Error of the component conditions", |cx| {
+            healthy(cx.object)
+                .map_or("", |condition| json::text(condition, "error"))
+                .into()
+        }),
+    ],
+    ..ROW
+};
+
 pub(super) fn strategy_for(group: &str, plural: &str) -> Option<&'static dyn Strategy> {
     Some(match (group, plural) {
+        ("", "componentstatuses") => &COMPONENTS,
         (_, "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => &WEBHOOKS,
         (_, "mutatingadmissionpolicies") => &MUTATING_POLICIES,
         (_, "mutatingadmissionpolicybindings") => &MUTATING_BINDINGS,

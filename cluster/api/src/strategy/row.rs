@@ -38,6 +38,8 @@ pub(super) struct Row {
     pub(super) prepare_create: fn(&mut Value),
     /// Undoes changes that may not be made.
     pub(super) prepare_update: fn(&mut Value, &Value),
+    /// Undoes or completes a change of the status.
+    pub(super) prepare_status: fn(&mut Value, &Value),
     /// Problems of an object.
     pub(super) validate: fn(&Value, &mut Causes),
     /// Problems of a new object only.
@@ -66,6 +68,7 @@ pub(super) const ROW: Row = Row {
     keeps_labels: false,
     prepare_create: |_| {},
     prepare_update: |_, _| {},
+    prepare_status: |_, _| {},
     validate: |_, _| {},
     validate_create: |_, _| {},
     validate_update: |_, _, _| {},
@@ -117,6 +120,7 @@ impl Strategy for Row {
         if self.keeps_labels {
             json::copy(old, new, "metadata.labels");
         }
+        (self.prepare_status)(new, old);
     }
     fn validate(&self, object: &Value, causes: &mut Causes) {
         (self.validate)(object, causes);

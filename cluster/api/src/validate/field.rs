@@ -192,6 +192,11 @@ impl<'v> Field<'v> {
         self.cause("FieldValueDuplicate", format!("Duplicate value: {shown}"))
     }
 
+    /// As [`Self::duplicate`], with a text for the value that is printed as it stands.
+    pub(crate) fn duplicate_shown(&self, shown: impl std::fmt::Display) -> StatusCause {
+        self.cause("FieldValueDuplicate", format!("Duplicate value: {shown}"))
+    }
+
     /// The value is none of the supported ones.
     pub(crate) fn not_supported(&self, supported: &[&str]) -> StatusCause {
         StatusCause::not_supported(&self.path, Bare(self.shown()), supported)

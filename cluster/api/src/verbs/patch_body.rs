@@ -8,7 +8,7 @@ use crate::{
 };
 use serde_json::{Map, Value, value::RawValue};
 use strata_meta::{GroupVersionKind, Reason, Status};
-use strata_schema::kind_word;
+use strata_schema::{kind_word, structural::go_float};
 
 /// Operations of one JSON patch (upstream's limit).
 const MAX_OPERATIONS: usize = 10_000;
@@ -311,21 +311,6 @@ fn go_text(value: &Value) -> String {
         }
         Value::Number(number) if number.is_f64() => go_float(number.as_f64().unwrap_or(f64::NAN)),
         other => other.to_string(),
-    }
-}
-
-/// A floating number as Go's `%v` prints it: with an exponent of two digits or more where that is shorter by much.
-pub(crate) fn go_float(float: f64) -> String {
-    if float == 0.0 || (1e-4..1e6).contains(&float.abs()) {
-        return float.to_string();
-    }
-    let text = format!("{float:e}");
-    match text.split_once('e') {
-        Some((digits, power)) => {
-            let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
-            format!("{digits}e{sign}{power:0>2}")
-        }
-        None => text,
     }
 }
 

@@ -259,6 +259,7 @@ async fn attempt_change(
     let place = (change.namespace, change.name);
     let request = Request::new(change.core, change.user, row, Operation::Update, place)
         .on(change.subresource)
+        .by(if change.demands_revision { "update" } else { "patch" })
         .dry(change.dry_run);
     // What the server does itself was admitted as what the client asked for; a scale is admitted as what it is.
     let scaled = change.subresource == "scale";

@@ -3,7 +3,7 @@
 
 use super::node::Node;
 use crate::structural::{Root, Structural, apply_root as root_of};
-use crate::{Error, Schema, Shape, decode_value};
+use crate::{Error, Schema, Shape, decode_converted, decode_value};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use strata_meta::{GroupVersion, GroupVersionKind};
@@ -97,9 +97,15 @@ impl Kind for BuiltinKind {
     }
 
     fn normalise(&self, object: Value) -> Result<Value, String> {
-        match decode_value(&self.gvk, object) {
+        match decode_converted(&self.gvk, object) {
             Ok(decoded) => Ok(decoded.value),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                let (version, kind) = (self.gvk.api_version(), &self.gvk.kind);
+                let slash = if self.gvk.group.is_empty() { "/" } else { "" };
+                Err(format!(
+                    "unable to convert unstructured object to {slash}{version}, Kind={kind}: {error}"
+                ))
+            }
         }
     }
 

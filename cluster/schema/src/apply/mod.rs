@@ -28,11 +28,10 @@ pub use kind::{BuiltinKind, Convert, CustomKind, Kind};
 pub use node::{Anything, Form, Identity, Keys, Node, Scalar};
 pub use scale::Replicas;
 
-use crate::structural::whole_numbers;
+use crate::decode::as_written_down;
 use managers::{Held, Managers, Source};
 use serde_json::Value;
 use session::{Refusal, Session};
-use std::borrow::Cow;
 use strata_meta::Time;
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -86,10 +85,7 @@ pub struct Conflict {
 /// Applies a configuration to an object, or makes a new one of it. The result is in canonical
 /// form and not defaulted yet.
 pub fn apply(write: &Write<'_>, live: Option<&Value>, config: &Value, force: bool) -> Result<Value, ApplyError> {
-    let mut whole = Cow::Borrowed(config);
-    if says_whole_fractions(config) {
-        whole_numbers(whole.to_mut());
-    }
+    let whole = as_written_down(config);
     let config = &*whole;
     let session = Session::new(write).map_err(ApplyError::Invalid)?;
     let live = live.unwrap_or(write.kind.empty());
@@ -126,16 +122,6 @@ pub fn apply(write: &Write<'_>, live: Option<&Value>, config: &Value, force: boo
     with_managed_fields(object, managers).map_err(|_| ApplyError::BadRequest("exceeded max depth".to_owned()))
 }
 
-/// Whether there are numbers such as `80.0`, which are known as 80 once they are written.
-fn says_whole_fractions(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|n| n.fract() == 0.0),
-        Value::Array(items) => items.iter().any(says_whole_fractions),
-        Value::Object(members) => members.values().any(says_whole_fractions),
-        _ => false,
-    }
-}
-
 /// Keeps account of a write that is no apply: what it changed is the writer's. `live` is the object
 /// before the write, `None` for a new one; the result is `new` with its managed fields. Errors: the
 /// object is not of its type, so that there is no telling what changed; it comes back without them.
@@ -150,7 +136,13 @@ pub fn update(write: &Write<'_>, live: Option<&Value>, mut new: Value) -> Result
     if managers.0.is_empty() && live.is_some() {
         return Ok(new);
     }
-    if let Err(why) = session.account(live.unwrap_or(write.kind.empty()), &new, &mut managers) {
+    // 80 and 80.0 are one to those who manage them.
+    let accounted = session.account(
+        live.unwrap_or(write.kind.empty()),
+        &as_written_down(&new),
+        &mut managers,
+    );
+    if let Err(why) = accounted {
         return Err((why, new));
     }
     managers.cap();

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use strata_meta::GroupVersionKind;
 use visit::{Context, ShapeSeed, UntypedSeed};
 
-pub use number::{whole, whole_numbers};
+pub use number::{as_written_down, floating_numbers, has_whole_fractions, whole, whole_numbers};
 pub use syntax::syntax_error;
 pub use visit::kind_word;
 pub(crate) use zero::{fill, is_empty, zero_item};
@@ -105,8 +105,14 @@ fn text_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Str
 /// Decodes a body of a built-in kind. apiVersion and kind of the result are those asked for.
 pub fn decode(gvk: &GroupVersionKind, bytes: &[u8]) -> Result<Decoded, Error> {
     let text = as_text(bytes);
-    let mut deserializer = serde_json::Deserializer::from_str(&text);
-    decode_with(gvk, &mut deserializer, Some(text.as_bytes()))
+    let read = |source: &str| {
+        let mut deserializer = serde_json::Deserializer::from_str(source);
+        decode_with(gvk, &mut deserializer, Some(text.as_bytes()))
+    };
+    read(&text).or_else(|error| match number::tamed(&text) {
+        Some(tamed) => read(&tamed),
+        None => Err(error),
+    })
 }
 
 /// Decodes an object that is JSON already, such as the outcome of a patch.

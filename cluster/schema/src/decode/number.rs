@@ -2,7 +2,7 @@
 
 use super::visit::{Context, Part};
 use serde_json::{Number, Value, value::RawValue};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// From here on Go writes floating numbers with an exponent.
 const EXPONENT: f64 = 1e21;
@@ -15,6 +15,40 @@ pub fn whole(float: f64) -> Option<Number> {
         .then(|| float.to_string().parse::<i64>().ok())
         .flatten()
         .map(Number::from)
+}
+
+/// Makes the whole numbers of a value floating that are beyond 63 bits: others there are not.
+pub fn floating_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if !number.is_f64() && number.as_i64().is_none() => {
+            if let Some(float) = number.as_f64().and_then(Number::from_f64) {
+                *number = float;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(floating_numbers),
+        Value::Object(map) => map.values_mut().for_each(floating_numbers),
+        _ => {}
+    }
+}
+
+/// Whether there are floating numbers such as `80.0`, which are known as 80 once they are written.
+pub fn has_whole_fractions(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|n| n.fract() == 0.0),
+        Value::Array(items) => items.iter().any(has_whole_fractions),
+        Value::Object(members) => members.values().any(has_whole_fractions),
+        _ => false,
+    }
+}
+
+/// A value as it reads once it has been written and read again.
+pub fn as_written_down(value: &Value) -> Cow<'_, Value> {
+    if !has_whole_fractions(value) {
+        return Cow::Borrowed(value);
+    }
+    let mut whole = value.clone();
+    whole_numbers(&mut whole);
+    Cow::Owned(whole)
 }
 
 /// Writes the floating numbers of a value that are whole as Go does.
@@ -56,6 +90,45 @@ pub(super) fn as_written(message: String, context: &Context<'_>, text: Option<&[
         Some(written) => message.replacen(&format!("number {spelled}"), &format!("number {written}"), 1),
         None => message,
     }
+}
+
+/// A body with numbers that can be read in place of those that cannot: floating ones beyond all bounds, and `-0`, which
+/// is 0 where a whole number is wanted. `None` for one that has no such numbers.
+pub(super) fn tamed(text: &str) -> Option<String> {
+    const BEYOND_INTEGERS: &str = "1e300";
+    let (mut out, mut rest, mut changed) = (String::new(), text, false);
+    while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let end = match from.starts_with('"') {
+            true => end_of_string(from),
+            false => from
+                .find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c)))
+                .unwrap_or(from.len()),
+        };
+        let (token, behind) = from.split_at(end);
+        let instead = match token.parse::<f64>() {
+            _ if token == "-0" => Some("0"),
+            Ok(number) if number.is_infinite() => Some(BEYOND_INTEGERS),
+            _ => None,
+        };
+        changed |= instead.is_some();
+        out.push_str(instead.unwrap_or(token));
+        rest = behind;
+    }
+    out.push_str(rest);
+    changed.then_some(out)
+}
+
+/// Where a text's first string ends, behind its closing quote.
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.bytes().enumerate().skip(1).find(|(_, byte)| {
+        let closes = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        closes
+    });
+    end.map_or(text.len(), |(at, _)| at + 1)
 }
 
 /// The text of the value at the end of a way. Of members that repeat the last counts.
@@ -139,6 +212,22 @@ mod tests {
         assert_eq!(replicas(json!(1e30)).expect("cut off"), json!(0));
         let why = replicas(json!(2.5)).expect_err("a fraction").to_string();
         assert_eq!(why, "cannot convert float64 to int32");
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_read_are_told_where_they_stand() {
+        let replicas = |number: &str| {
+            let body = format!(r#"{{"metadata": {{"name": "-0 \" 1e400"}}, "spec": {{"replicas": {number}}}}}"#);
+            decode(&kind(), body.as_bytes())
+        };
+        let why = replicas("1e400").expect_err("beyond").to_string();
+        let told =
+            "json: cannot unmarshal number 1e400 into Go struct field DeploymentSpec.spec.replicas of type int32";
+        assert_eq!(why, told);
+        let decoded = replicas("-0").expect("nothing").value;
+        assert_eq!(decoded["spec"]["replicas"], json!(0));
+        assert_eq!(decoded["metadata"]["name"], json!("-0 \" 1e400"));
+        assert!(replicas("-0.0").is_err());
     }
 
     #[test]

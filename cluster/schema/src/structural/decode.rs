@@ -1,8 +1,7 @@
 //! Decoding of bodies of custom resources.
 
-use super::whole_numbers;
 use super::{Flags, Path, Structural};
-use crate::{Decoded, Error, decode_untyped, decode_value};
+use crate::{Decoded, Error, decode::floating_numbers, decode_untyped, decode_value};
 use serde_json::Value;
 use strata_meta::GroupVersionKind;
 
@@ -38,7 +37,8 @@ impl Structural {
         };
         map.insert("apiVersion".into(), gvk.api_version().into());
         map.insert("kind".into(), gvk.kind.as_str().into());
-        whole_numbers(value);
+        // What is whole but written as floating stays so until it is stored: rules for integers tell the two apart.
+        floating_numbers(value);
         let mut strict = Vec::new();
         if let Some(metadata) = value.get_mut("metadata") {
             strict.extend(decode_embedded_metadata(metadata)?);

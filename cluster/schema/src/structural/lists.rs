@@ -1,8 +1,8 @@
 //! Lists whose items may stand once only: sets and maps.
 
-use super::{Flags, Path, Structural};
+use super::{Flags, Path, Structural, as_written_down};
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 use strata_meta::StatusCause;
 
 impl Structural {
@@ -27,9 +27,10 @@ fn walk(schema: &Structural, value: &Value, path: &Path<'_>, causes: &mut Vec<St
         }
         Value::Array(items) => {
             if schema.is(Flags::SET) {
-                twice(items.iter().cloned(), path, causes);
+                twice(items.iter().cloned(), path, false, causes);
             } else if schema.is(Flags::LIST_MAP) {
-                twice(items.iter().map(|item| keys_of(schema, item)), path, causes);
+                let one = schema.list_keys().len() == 1;
+                twice(items.iter().map(|item| keys_of(schema, item)), path, one, causes);
             }
             if let Some(below) = schema.items.as_deref() {
                 for (at, item) in items.iter().enumerate() {
@@ -49,15 +50,23 @@ fn keys_of(schema: &Structural, item: &Value) -> Value {
     Value::Object(members)
 }
 
-fn twice(keys: impl Iterator<Item = Value>, path: &Path<'_>, causes: &mut Vec<StatusCause>) {
+/// As upstream, 1 and 1.0 are two scalars, but one number within something larger.
+fn twice(keys: impl Iterator<Item = Value>, path: &Path<'_>, scalars: bool, causes: &mut Vec<StatusCause>) {
     let mut seen = HashSet::new();
     let mut told = HashSet::new();
     for (at, key) in keys.enumerate() {
-        let text = key.to_string();
+        let text = match scalars || !(key.is_object() || key.is_array()) {
+            true => key.to_string(),
+            false => as_written_down(&key).to_string(),
+        };
         if !seen.insert(text.clone()) && told.insert(text) {
+            let shown = match &key {
+                Value::Number(_) => Cow::Borrowed(&key),
+                other => as_written_down(other),
+            };
             causes.push(StatusCause::duplicate(
                 &path.item(at).to_string(),
-                super::validate::Shown(&key),
+                super::validate::Shown(&shown),
             ));
         }
     }

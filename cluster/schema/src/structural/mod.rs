@@ -19,13 +19,13 @@ mod path;
 mod prune;
 mod validate;
 
-pub use crate::decode::whole_numbers;
+pub use crate::decode::{as_written_down, whole_numbers};
 pub use decode::decode_embedded_metadata;
 pub use formats::supports as supports_format;
 pub use items::OldItems;
 pub use node::{Root, root as apply_root};
 pub use path::Path;
-pub use validate::{Shown, compiled_pattern};
+pub use validate::{Shown, compiled_pattern, go_float};
 
 use serde_json::Value;
 use std::sync::Arc;

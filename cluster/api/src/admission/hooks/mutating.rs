@@ -4,7 +4,7 @@ use super::{
     Hook,
     call::{Failure, ask},
     is_exempt,
-    review::{shown, taken_back},
+    review::{sent, taken_back},
 };
 use crate::{
     admission::{Request, Round, matching::Form},
@@ -118,8 +118,8 @@ async fn change(
     new: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Option<(Value, Vec<jsonpatch::Operation>)>, Failure> {
-    let object = shown(request, form, new).await.map_err(Failure::Internal)?;
-    let before = shown(request, form, old).await.map_err(Failure::Internal)?;
+    let object = sent(request, form, new).await.map_err(Failure::Internal)?;
+    let before = sent(request, form, old).await.map_err(Failure::Internal)?;
     let answer = ask(request, hook, form, (object.clone(), before), true).await?;
     if answer.patch.is_empty() {
         return Ok(None);

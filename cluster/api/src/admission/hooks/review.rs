@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use strata_auth::UserInfo;
 use strata_meta::{GroupResource, GroupVersionKind, Status, Uid};
+use strata_schema::structural::whole_numbers;
 
 /// The review version a webhook and this server both know: the first of its list.
 pub(super) fn version_of(hook: &Hook) -> Option<&'static str> {
@@ -41,6 +42,15 @@ pub(in crate::admission) async fn shown(
     }
     json::set(&mut value, "apiVersion", form.kind.api_version());
     json::set(&mut value, "kind", form.kind.kind.as_str());
+    Ok(value)
+}
+
+/// The same as a webhook is sent it.
+pub(super) async fn sent(request: &Request<'_>, form: &Form, object: Option<&Value>) -> Result<Value, Status> {
+    let mut value = shown(request, form, object).await?;
+    if request.row.schema.is_custom() {
+        whole_numbers(&mut value);
+    }
     Ok(value)
 }
 

@@ -1,6 +1,6 @@
 //! ValidatingAdmissionWebhook.
 
-use super::{Hook, call::Failure, call::ask, is_exempt, review::shown};
+use super::{Hook, call::Failure, call::ask, is_exempt, review::sent};
 use crate::{
     admission::{Request, matching::Form},
     flow,
@@ -28,8 +28,8 @@ pub(in crate::admission) fn validate<'a>(
             }
         }
         let calls = asked.iter().map(|(hook, form)| async move {
-            let object = shown(request, form, new).await.map_err(Failure::Internal)?;
-            let before = shown(request, form, old).await.map_err(Failure::Internal)?;
+            let object = sent(request, form, new).await.map_err(Failure::Internal)?;
+            let before = sent(request, form, old).await.map_err(Failure::Internal)?;
             ask(request, hook, form, (object, before), false).await
         });
         let started = Instant::now();

@@ -6,7 +6,7 @@
 mod outcome;
 mod scalars;
 
-pub use outcome::Shown;
+pub use outcome::{Shown, go_float};
 pub use scalars::compiled_pattern;
 
 use super::{Additional, Flags, Kind, Path, Rule, Structural};
@@ -93,8 +93,8 @@ fn check_type(schema: &Structural, value: &Value, path: &Path<'_>) -> Outcome {
             either || schema.kind == Kind::String || (formatted && !matches!(schema.kind, Kind::Integer | Kind::Number))
         }
         Value::Number(number) => match schema.kind {
-            _ if either => number.as_i64().is_some(),
-            Kind::Integer => number.as_i64().is_some(),
+            _ if either => scalars::is_integer(number),
+            Kind::Integer => scalars::is_integer(number),
             Kind::Number => true,
             _ => false,
         },

@@ -170,16 +170,18 @@ impl Problem {
     }
 }
 
-/// A number with a fraction as Go's `%v` writes it.
-pub(super) fn go_float(n: f64) -> String {
-    let scientific = format!("{n:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    match exponent.parse::<i32>() {
-        Ok(exponent) if n != 0.0 && !(-4..21).contains(&exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.abs())
+/// A floating number as Go's `%v` prints it: with an exponent of two digits or more where that is shorter by much.
+pub fn go_float(float: f64) -> String {
+    if float == 0.0 || (1e-4..1e6).contains(&float.abs()) {
+        return float.to_string();
+    }
+    let text = format!("{float:e}");
+    match text.split_once('e') {
+        Some((digits, power)) => {
+            let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
+            format!("{digits}e{sign}{power:0>2}")
         }
-        _ => n.to_string(),
+        None => text,
     }
 }
 

@@ -95,6 +95,7 @@ pub(super) fn number(schema: &Structural, number: &Number, path: &Path<'_>) -> O
     let whole = number.as_i64().is_some();
     let invalid = |why: String| Problem::invalid(path, &value, why);
     let bound = |n: f64| if whole { n.trunc() + 0.0 } else { n };
+    let shown = |n: f64| if whole { n.to_string() } else { go_float(n) };
     for rule in &schema.rules {
         let rule = match *rule {
             Rule::Maximum(most, exclusive) => Rule::Maximum(bound(most), exclusive),
@@ -104,33 +105,30 @@ pub(super) fn number(schema: &Structural, number: &Number, path: &Path<'_>) -> O
         };
         match rule {
             Rule::Maximum(most, true) if float >= most => {
-                outcome.add(invalid(format!(
-                    "{path} in body should be less than {}",
-                    go_float(most)
-                )));
+                outcome.add(invalid(format!("{path} in body should be less than {}", shown(most))));
             }
             Rule::Maximum(most, false) if float > most => {
                 outcome.add(invalid(format!(
                     "{path} in body should be less than or equal to {}",
-                    go_float(most)
+                    shown(most)
                 )));
             }
             Rule::Minimum(least, true) if float <= least => {
                 outcome.add(invalid(format!(
                     "{path} in body should be greater than {}",
-                    go_float(least)
+                    shown(least)
                 )));
             }
             Rule::Minimum(least, false) if float < least => {
                 outcome.add(invalid(format!(
                     "{path} in body should be greater than or equal to {}",
-                    go_float(least)
+                    shown(least)
                 )));
             }
             Rule::MultipleOf(factor) if factor <= 0.0 => {
                 let why = format!(
                     "factor MultipleOf declared for {path} must be positive: {}",
-                    go_float(factor)
+                    shown(factor)
                 );
                 outcome.add(Problem::invalid(path, &Value::from(factor), why));
                 continue;
@@ -138,7 +136,7 @@ pub(super) fn number(schema: &Structural, number: &Number, path: &Path<'_>) -> O
             Rule::MultipleOf(factor) if factor > 0.0 && !is_multiple(number, factor) => {
                 outcome.add(invalid(format!(
                     "{path} in body should be a multiple of {}",
-                    go_float(factor)
+                    shown(factor)
                 )));
             }
             _ => {}
@@ -149,6 +147,28 @@ pub(super) fn number(schema: &Structural, number: &Number, path: &Path<'_>) -> O
     }
     outcome.count();
     outcome
+}
+
+/// Whether a number is an integer in JSON, however it is written: to a billionth of itself (go-openapi/swag).
+pub(super) fn is_integer(number: &Number) -> bool {
+    const LARGEST: f64 = 9_007_199_254_740_991.0;
+    const CLOSE: f64 = 1e-9;
+    if number.as_i64().is_some() {
+        return true;
+    }
+    let Some(float) = number.as_f64().filter(|float| float.abs() <= LARGEST) else {
+        return false;
+    };
+    let whole = float.trunc();
+    float == whole || (whole != 0.0 && (float - whole).abs() / (float.abs() + whole.abs()) < CLOSE)
+}
+
+/// A number as Go writes it out before it looks whether it fits.
+fn written_out(number: &Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() => float.to_string(),
+        _ => number.to_string(),
+    }
 }
 
 fn is_multiple(number: &Number, factor: f64) -> bool {
@@ -171,8 +191,8 @@ fn out_of_range(schema: &Structural, number: &Number, path: &Path<'_>) -> Option
         _ => None,
     });
     let fits = match (schema.kind, format) {
-        (Kind::Integer, Some("int32")) => number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
-        (Kind::Integer, _) => number.as_i64().is_some(),
+        (Kind::Integer, Some("int32")) => written_out(number).parse::<i32>().is_ok(),
+        (Kind::Integer, _) => written_out(number).parse::<i64>().is_ok(),
         (Kind::Number, Some("float")) => number.as_f64().is_some_and(|n| (n as f32).is_finite()),
         _ => true,
     };
