@@ -205,10 +205,10 @@ fn matched(core: &Core, policy: &Value) -> Vec<Known> {
 /// What is declared of a row's objects: by its definition, or by the description of the built-in kinds.
 fn declare(row: &Row) -> Option<DeclType> {
     let node = match row.schema.custom() {
-        Some(custom) => Node::build(&custom.schema_value()?, &Value::Null, 0),
+        Some(custom) => Node::build(&custom.schema_value()?, &Value::Null, &mut Vec::new()),
         None => {
             let (own, schemas) = strata_schema::openapi_definitions(&row.gvk)?;
-            Node::build(&own, &schemas, 0)
+            Node::build(&own, &schemas, &mut Vec::new())
         }
     };
     DeclType::from_schema(&node, &row.gvk.kind, true)
@@ -224,18 +224,30 @@ struct Node {
 }
 
 impl Node {
-    fn build(value: &Value, schemas: &Value, depth: usize) -> Self {
-        let value = resolve(value, schemas);
-        if depth > MAX_DEPTH {
-            return Self::default();
+    /// `around` names the references that lead here: one that comes back to itself is an object of which nothing is
+    /// known, as upstream has it. Without that a schema of schemas would never end.
+    fn build<'v>(value: &'v Value, schemas: &'v Value, around: &mut Vec<&'v str>) -> Self {
+        let name = reference(value);
+        if name.is_some_and(|name| around.contains(&name)) || around.len() > MAX_DEPTH {
+            return Self {
+                value: json!({"type": "object"}),
+                ..Self::default()
+            };
         }
-        let child = |member: &Value| Self::build(member, schemas, depth + 1);
-        let boxed = |member: Option<&Value>| member.filter(|m| m.is_object()).map(|m| Box::new(child(m)));
+        let value = name.and_then(|name| schemas.get(name)).unwrap_or(value);
+        // Every step down counts, so that nothing is too deep.
+        around.push(name.unwrap_or(""));
+        let mut child = |member: &'v Value| Self::build(member, schemas, around);
+        let items = value.get("items").filter(|m| m.is_object()).map(&mut child);
+        let others = value.get("additionalProperties").filter(|m| m.is_object());
+        let others = others.map(&mut child);
         let properties = value.get("properties").and_then(Value::as_object);
+        let properties = properties.map(|all| all.iter().map(|(name, p)| (name.clone(), child(p))).collect());
+        around.pop();
         Self {
-            items: boxed(value.get("items")),
-            properties: properties.map(|all| all.iter().map(|(name, p)| (name.clone(), child(p))).collect()),
-            others: boxed(value.get("additionalProperties")),
+            items: items.map(Box::new),
+            properties,
+            others: others.map(Box::new),
             // Only its own words are asked for from here on.
             value: shallow(value),
         }
@@ -254,15 +266,14 @@ impl Node {
     }
 }
 
-/// The schema behind a reference, alone or in an `allOf` of one.
-fn resolve<'v>(value: &'v Value, schemas: &'v Value) -> &'v Value {
-    let reference = |v: &'v Value| v.get("$ref").and_then(Value::as_str);
-    let alone = json::list(value, "allOf").first().and_then(reference);
-    let Some(path) = reference(value).or(alone) else {
-        return value;
-    };
-    let name = path.rsplit('/').next().unwrap_or("");
-    schemas.get(name).unwrap_or(value)
+/// What a schema refers to, by itself or in an `allOf` of one.
+fn reference(value: &Value) -> Option<&str> {
+    let own = value.get("$ref").and_then(Value::as_str);
+    let alone = json::list(value, "allOf")
+        .first()
+        .and_then(|one| one.get("$ref"))
+        .and_then(Value::as_str);
+    own.or(alone).and_then(|path| path.rsplit('/').next())
 }
 
 fn shallow(value: &Value) -> Value {
@@ -329,5 +340,35 @@ impl Schema for Node {
     fn list_map_keys(&self) -> Vec<String> {
         let keys = json::list(&self.value, "x-kubernetes-list-map-keys").iter();
         keys.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_refers_to_itself_ends() {
+        let to = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+        let properties: serde_json::Map<String, Value> = (0..20)
+            .map(|at| (format!("p{at}"), json!({"allOf": [to("a")]})))
+            .collect();
+        let schemas = json!({"a": {"type": "object", "properties": properties}});
+        let node = Node::build(
+            &json!({"type": "object", "properties": {"root": to("a")}}),
+            &schemas,
+            &mut Vec::new(),
+        );
+        let child = |node: &Node, name: &str| {
+            let all = node.properties.as_ref().expect("properties").iter();
+            all.filter(|(found, _)| found == name)
+                .map(|(_, node)| node.text("type").to_owned())
+                .next()
+        };
+        assert_eq!(child(&node, "root").as_deref(), Some("object"));
+        let root = &node.properties.as_ref().expect("properties")[0].1;
+        assert_eq!(child(root, "p3").as_deref(), Some("object"));
+        let p3 = &root.properties.as_ref().expect("properties")[3].1;
+        assert!(p3.properties.is_none());
     }
 }
