@@ -60,6 +60,17 @@ impl AddressPool {
         self.owners.keys().any(|address| range.contains(ip(*address)))
     }
 
+    /// Small ranges with the addresses that sandboxes have of other ranges than this pool's.
+    pub(crate) fn others(&self) -> Result<Vec<Cidr>, Error> {
+        const PREFIX: u8 = 24;
+        let outside = self.owners.keys().filter(|address| !self.range.contains(ip(**address)));
+        let mut ranges: Vec<Cidr> = outside
+            .map(|address| Cidr::new(ip(*address), PREFIX))
+            .collect::<Result<_, _>>()?;
+        ranges.dedup();
+        Ok(ranges)
+    }
+
     /// The range that addresses are taken from.
     pub(crate) fn range(&self) -> Cidr {
         self.range

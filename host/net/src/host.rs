@@ -21,12 +21,14 @@ pub(crate) fn forward_packets() -> Result<(), Error> {
     Ok(())
 }
 
-/// Forwarding on, loopback up, the gateway address on loopback.
-pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error> {
+/// Forwarding on, loopback up, the gateway address on loopback. Whether another one was there: the kernel forgets the
+/// routes that had that as their source.
+pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<bool, Error> {
     forward_packets()?;
     let mut socket = RouteSocket::open()?;
     let label = instance.address_label();
     let present = socket.addresses()?;
+    let mut moved = false;
     let mut requests = socket.requests();
     // The range of an earlier run may have been another one.
     for (link, old, prefix, _) in present
@@ -34,11 +36,13 @@ pub(crate) fn prepare(instance: &Instance, gateway: IpAddr) -> Result<(), Error>
         .filter(|(_, old, _, found)| *found == label && *old != gateway)
     {
         requests.delete_address(*link, *old, *prefix);
+        moved = true;
     }
     requests
         .set_up(LOOPBACK)
         .add_address(LOOPBACK, gateway, 32, Some(&label));
-    requests.run()
+    requests.run()?;
+    Ok(moved)
 }
 
 /// Replaces the instance's table of pod traffic: what pods send to none of the cluster is masqueraded.

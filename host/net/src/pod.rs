@@ -70,8 +70,16 @@ impl PodNetwork {
         let instance = Instance::new(&options.instance)?;
         let pool = AddressPool::open(&options.state_dir.join("addresses"), options.cidr)?;
         let gateway = IpAddr::V4((options.cidr.network4()?.to_bits() + 1).into());
-        host::prepare(&instance, gateway)?;
-        host::install_table(&instance, &[options.cidr], &[options.cluster_cidr])?;
+        if host::prepare(&instance, gateway)? {
+            restore_routes(&instance, &pool, gateway)?;
+        }
+        // The range may have been another one when they came.
+        let others = pool.others()?;
+        let cluster: Vec<Cidr> = std::iter::once(options.cluster_cidr)
+            .chain(others.iter().copied())
+            .collect();
+        let pods: Vec<Cidr> = std::iter::once(options.cidr).chain(others).collect();
+        host::install_table(&instance, &pods, &cluster)?;
         let watch = ForwardWatch::start(instance.clone())?;
         forward::answer(&instance)?;
         let mtu = if options.mtu == 0 { DEFAULT_MTU } else { options.mtu };
@@ -84,7 +92,7 @@ impl PodNetwork {
             gateway,
             mtu,
             pool: Mutex::new(pool),
-            cluster: Mutex::new(vec![options.cluster_cidr]),
+            cluster: Mutex::new(cluster),
             _watch: watch,
         }))
     }
@@ -253,6 +261,22 @@ impl PodNetwork {
         // The pool is consistent between its statements; a panic elsewhere does not spoil it.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Routes to sandboxes of an earlier run, from another address of this node.
+fn restore_routes(instance: &Instance, pool: &AddressPool, gateway: IpAddr) -> Result<(), Error> {
+    let mut socket = RouteSocket::open()?;
+    for owner in pool.owners() {
+        let (Some(ip), Some(index)) = (pool.address(&owner), socket.link_index(&instance.link_name(&owner))?) else {
+            continue;
+        };
+        let route = Route {
+            source: Some(gateway),
+            ..Route::on_link(Cidr::host(ip), index)
+        };
+        socket.requests().replace_route(&route).run()?;
+    }
+    Ok(())
 }
 
 /// Ranges that sandboxes have addresses of still.

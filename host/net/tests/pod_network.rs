@@ -263,6 +263,59 @@ fn nodes_route_to_each_other_and_leaving_traffic_is_masqueraded() {
 }
 
 #[test]
+fn another_range_is_for_pods_that_come_and_both_reach_each_other_and_beyond() {
+    let dir = tempfile::tempdir().unwrap();
+    let spaces = [(); 4].map(|()| NetworkNamespace::create().unwrap());
+    let [host, old, new, outer] = &spaces;
+    join(host, outer, [192, 0, 2, 1], [192, 0, 2, 2]);
+    let network = host
+        .run(|| PodNetwork::open(options(dir.path(), "range", "10.244.1.0/24")))
+        .unwrap()
+        .unwrap();
+    let attach = |id: &str, space: &NetworkNamespace| host.run(|| network.attach(id, space.as_fd())).unwrap();
+    let change = |range: &str| host.run(|| network.change_range(range.parse().unwrap())).unwrap();
+    let first = attach("old", old).unwrap();
+    change("10.99.0.0/24").unwrap();
+    let second = attach("new", new).unwrap();
+    assert_eq!(second.ip.to_string(), "10.99.0.2");
+    assert_eq!(second.gateway, first.gateway, "who was there before keeps its gateway");
+    for (from, to, at) in [(old, new, second.ip), (new, old, first.ip)] {
+        let (address, server) = serve_once(to, &format!("{at}:0"));
+        let seen = ask(from, address).unwrap();
+        server.join().unwrap();
+        assert!(
+            seen == first.ip.to_string() || seen == second.ip.to_string(),
+            "{seen} is no pod's"
+        );
+    }
+    for from in [old, new] {
+        let (address, server) = serve_once(outer, "192.0.2.2:0");
+        assert_eq!(
+            ask(from, address).unwrap(),
+            "192.0.2.1",
+            "leaving traffic has the host's address"
+        );
+        server.join().unwrap();
+    }
+    assert!(change("fd00::/64").is_err() && change("10.99.0.0/31").is_err());
+    // The next process knows the one address in a range that is not its own.
+    drop(network);
+    let again = host
+        .run(|| PodNetwork::open(options(dir.path(), "range", "10.99.0.0/24")))
+        .unwrap()
+        .unwrap();
+    assert_eq!(again.address("old").map(|place| place.ip), Some(first.ip));
+    assert_eq!(again.address("new").map(|place| place.ip), Some(second.ip));
+    for from in [old, new] {
+        let (address, server) = serve_once(outer, "192.0.2.2:0");
+        assert_eq!(ask(from, address).unwrap(), "192.0.2.1");
+        server.join().unwrap();
+    }
+    drop(again);
+    host.run(|| cleanup("range")).unwrap().unwrap();
+}
+
+#[test]
 fn a_foreign_forward_drop_is_answered_even_when_it_comes_later() {
     let dir = tempfile::tempdir().unwrap();
     let node = NetworkNamespace::create().unwrap();
