@@ -71,7 +71,7 @@ fn run(cli: Cli) -> Outcome<ExitCode> {
         Command::ClusterNode { spec } => return cluster::node::enter(&spec),
         Command::ClusterSupervisor { folder } => runtime()?.block_on(cluster::supervisor::run(&folder))?,
         Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
-        Command::Image(args) => runtime()?.block_on(image::run(*args))?,
+        Command::Image(args) => return Ok(runtime()?.block_on(image::carry_out(*args))),
         Command::Login(args) => runtime()?.block_on(image::log_in_only(&args))?,
         Command::Logout { server } => runtime()?.block_on(image::log_out(server.as_deref()))?,
         Command::Containers(command) => return people::carry_out(command, runtime()?),

@@ -25,6 +25,12 @@ pub fn run(args: &DataDir) -> Outcome {
     if crate::people::is_running(&data_dir) {
         return fail(format!("an engine is running on {}; stop it first", data_dir.display()));
     }
+    // Containers whose cgroups the user chose lie outside of the instance's.
+    for group in strata_docker::cgroups_elsewhere(&data_dir.join("docker")) {
+        let group = group.trim_start_matches('/');
+        cgroups::kill_all(group);
+        cgroups::remove(group);
+    }
     for name in instances(&data_dir) {
         let group = format!("strata-{name}");
         cgroups::kill_all(&group);

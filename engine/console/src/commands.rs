@@ -338,7 +338,7 @@ pub struct InspectArgs {
     /// Which kind is meant
     #[arg(long = "type", default_value = "")]
     pub kind: String,
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "NAME|ID")]
     pub names: Vec<String>,
 }
 

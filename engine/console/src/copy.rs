@@ -2,7 +2,7 @@
 
 use crate::client::Ask;
 use crate::commands::{CommitArgs, CopyArgs, ExportArgs};
-use crate::{Console, Failure, terminal};
+use crate::{Console, Failure, terminal, text};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -118,6 +118,12 @@ async fn from(console: &Console, container: &str, path: &str, target: &str, args
     };
     // Into a folder of its own first: what a container sends is not let loose among our files by name.
     let draft = folder.join(format!(".strata-cp-{}", std::process::id()));
+    if !folder.is_dir() {
+        return Err(Failure::new(format!(
+            "invalid output path: directory {:?} does not exist",
+            folder.display().to_string()
+        )));
+    }
     std::fs::create_dir(&draft).map_err(|error| Failure::new(format!("{}: {error}", folder.display())))?;
     let moved = fetch(console, container, &path, &draft).await.and_then(|()| {
         let got = draft.join(&name);
@@ -205,7 +211,7 @@ async fn into(console: &Console, source: &str, container: &str, path: &str, args
     }
     let metadata = here
         .symlink_metadata()
-        .map_err(|error| Failure::new(format!("lstat {source}: {error}")))?;
+        .map_err(|error| Failure::new(format!("lstat {source}: {}", text::errno(&error))))?;
     let mut target = path.to_owned();
     let mut there = look(console, container, &target).await?;
     for _ in 0..MAX_LINKS {

@@ -42,37 +42,7 @@ pub(crate) fn cpus(text: &str) -> Result<i64, String> {
 
 /// `1h30m`, in nanoseconds.
 pub(crate) fn duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    let mut rest = text;
-    let mut total = 0.0;
-    if text == "0" {
-        return Ok(0);
-    }
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(invalid)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
-        let end = rest[digits..]
-            .find(|c: char| c.is_ascii_digit())
-            .map_or(rest.len(), |at| digits + at);
-        total += number
-            * match &rest[digits..end] {
-                "ns" => 1.0,
-                "us" | "µs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                _ => return Err(invalid()),
-            };
-        rest = &rest[end..];
-    }
-    if text.is_empty() {
-        Err(invalid())
-    } else {
-        Ok(total as i64)
-    }
+    strata_template::duration(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
 /// Ports in the API's form: exposed ones and their bindings.

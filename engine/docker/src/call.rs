@@ -1,5 +1,6 @@
 //! A request as handlers see it, and the shapes of answers.
 
+use crate::connection::Connection;
 use crate::error::{Answer, ApiError};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -7,7 +8,6 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ impl Call {
         multiplexed: bool,
     ) -> (
         Response<Body>,
-        impl Future<Output = Result<TokioIo<hyper::upgrade::Upgraded>, hyper::Error>> + use<>,
+        impl Future<Output = std::io::Result<Connection>> + use<>,
     ) {
         let kind = if multiplexed {
             "application/vnd.docker.multiplexed-stream"
@@ -119,15 +119,12 @@ impl Call {
                 .headers_mut()
                 .insert(name, http::HeaderValue::from_static(value));
         }
-        (response, async move { Ok(TokioIo::new(upgrade.await?)) })
+        (response, Connection::take(upgrade))
     }
 }
 
 /// The answer that a connection is taken over, and the connection afterwards.
-pub(crate) type Hijacked = (
-    Response<Body>,
-    BoxFuture<'static, Result<TokioIo<hyper::upgrade::Upgraded>, hyper::Error>>,
-);
+pub(crate) type Hijacked = (Response<Body>, BoxFuture<'static, std::io::Result<Connection>>);
 
 impl Call {
     /// The body of a request that may ask to take the connection over, and how to do that if it does.

@@ -17,6 +17,13 @@ const RUNTIMES: [&str; 2] = ["strata", ""];
 
 type Told = Answer<()>;
 
+/// Refuses limits that cannot be.
+pub(crate) fn limits(host: &HostConfig) -> Told {
+    memory(host)?;
+    processors(host)?;
+    block_io(host).map(drop)
+}
+
 fn refuse(sentence: impl Into<String>) -> Told {
     Err(ApiError::invalid(sentence))
 }

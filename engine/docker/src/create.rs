@@ -219,7 +219,7 @@ fn defaults_of_config() -> Map<String, Value> {
 /// The host's half with every member that docker shows.
 fn with_defaults(given: &Value) -> Value {
     let defaults = json!({
-        "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "local", "Config": {}}, "NetworkMode": "bridge",
+        "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
         "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": false,
         "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": null, "CapDrop": null,
         "CgroupnsMode": "", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": null, "GroupAdd": null,
@@ -244,7 +244,7 @@ fn with_defaults(given: &Value) -> Value {
         all["RestartPolicy"]["Name"] = json!("no");
     }
     if all["LogConfig"]["Type"] == json!("") {
-        all["LogConfig"]["Type"] = json!("local");
+        all["LogConfig"]["Type"] = json!("json-file");
     }
     if all["LogConfig"]["Config"].is_null() {
         all["LogConfig"]["Config"] = json!({});

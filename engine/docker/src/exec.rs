@@ -1,9 +1,10 @@
 //! Further processes in running containers.
 
-use crate::call::{Call, Hijacked, created, nothing, ok};
+use crate::call::{Call, created, nothing, ok};
+use crate::connection::Connection;
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError};
-use crate::record::{Status, new_id};
+use crate::record::{Container, Status, new_id};
 use crate::streams::{Keys, Pump};
 use futures::FutureExt;
 use http::Response;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use strata_engine::{ExecOptions, Resizer};
+use strata_engine::{ContainerId, ExecOptions, Resizer, SessionParts};
 use strata_http::Body;
 
 /// How long an ended one can be asked about.
@@ -76,6 +77,26 @@ impl Execs {
         }
     }
 
+    /// Takes note that it is started; an error the second time.
+    fn begin(&self, id: &str) -> Answer<()> {
+        match self.lock().get_mut(id) {
+            Some(exec) if exec.started => Err(ApiError::conflict(format!("exec instance {id} was started already"))),
+            Some(exec) => {
+                exec.started = true;
+                Ok(())
+            }
+            None => Err(ApiError::not_found(format!("No such exec instance: {id}"))),
+        }
+    }
+
+    fn ended(&self, id: &str, code: i32) {
+        self.change(id, |exec| {
+            exec.running = false;
+            exec.exit_code = Some(code);
+            exec.since = Instant::now();
+        });
+    }
+
     /// Those of a container that run.
     pub fn of(&self, container: &str) -> Vec<String> {
         let all = self.lock();
@@ -104,6 +125,7 @@ pub(crate) async fn create(inner: Arc<Inner>, call: Call) -> Answer<Response<Bod
         return Err(ApiError::invalid("No exec command specified"));
     }
     Keys::parse(&wanted.detach_keys)?;
+    container.settle().await;
     match container.status() {
         Status::Running => {}
         Status::Paused => {
@@ -144,9 +166,6 @@ pub(crate) async fn create(inner: Arc<Inner>, call: Call) -> Answer<Response<Bod
 pub(crate) async fn start(inner: Arc<Inner>, mut call: Call) -> Answer<Response<Body>> {
     let id = call.name().to_owned();
     let exec = inner.execs.get(&id)?;
-    if exec.started {
-        return Err(ApiError::conflict(format!("exec instance {id} was started already")));
-    }
     let container = inner.find(&exec.container)?;
     // The request's body has to be read before the connection can be taken over.
     let (parts, hijacked) = call.take_over().await?;
@@ -155,100 +174,130 @@ pub(crate) async fn start(inner: Arc<Inner>, mut call: Call) -> Answer<Response<
     if body.tty && !wanted.tty && !body.detach {
         return Err(ApiError::invalid("the exec instance has no terminal"));
     }
+    let keys = Keys::parse(&wanted.detach_keys)?.filter(|_| wanted.tty);
+    let within = crate::life::running(&container)?;
+    inner.execs.begin(&id)?;
     let attached = !body.detach;
-    let options = ExecOptions {
-        command: wanted.cmd.clone(),
-        tty: wanted.tty,
-        stdin: attached && wanted.attach_stdin,
-        stdout: attached && (wanted.attach_stdout || wanted.tty),
-        stderr: attached && wanted.attach_stderr,
-        env: wanted.env.clone(),
-        user: Some(wanted.user.clone()).filter(|user| !user.is_empty()),
-        working_dir: Some(wanted.working_dir.clone()).filter(|dir| !dir.is_empty()),
-        privileged: wanted.privileged,
+    let starting = Starting {
+        inner: Arc::clone(&inner),
+        id,
+        container,
+        within,
+        wanted,
+        attached,
+        size: body.console_size,
     };
-    let engine_id = crate::life::running(&container)?;
-    let started = inner.engine.exec(&engine_id, options).await;
-    let mut session = match started {
-        Ok(session) => session.into_parts(),
-        Err(error) => return refused(&inner, &id, &error.into(), hijacked.filter(|_| attached), wanted.tty),
-    };
-    inner.execs.change(&id, |exec| {
-        exec.started = true;
-        exec.running = true;
-        exec.resizer = Some(Arc::clone(&session.resize));
-    });
-    if let [height, width] = body.console_size[..]
-        && wanted.tty
-        && let Err(error) = (session.resize)(width, height).await
-    {
-        tracing::debug!(exec = id, %error, "could not set the size of a terminal");
-    }
-    let command = wanted.cmd.join(" ");
-    inner
-        .events
-        .container(&container, &format!("exec_start: {command}"), &[("execID", id.clone())]);
-    // Streams may end before the process and the other way round: each is followed by itself.
-    let exit = std::mem::replace(&mut session.exit, std::future::pending().boxed());
-    let (shared, name) = (Arc::clone(&inner), id.clone());
-    let ended = tokio::spawn(async move {
-        let code = exit.await.unwrap_or(137);
-        shared.execs.change(&name, |exec| {
-            exec.running = false;
-            exec.exit_code = Some(code);
-            exec.since = Instant::now();
-        });
-        let more = [("execID", name), ("exitCode", code.to_string())];
-        shared.events.container(&container, "exec_die", &more);
-    });
-    let Some((response, upgraded)) = hijacked.filter(|_| attached) else {
+    let Some((mut response, upgraded)) = hijacked.filter(|_| attached) else {
+        starting.begin().await?;
         return ok(&json!({}));
     };
-    let keys = Keys::parse(&wanted.detach_keys)?.filter(|_| wanted.tty);
+    if starting.wanted.tty {
+        let raw = http::HeaderValue::from_static("application/vnd.docker.raw-stream");
+        response.headers_mut().insert("content-type", raw);
+    }
     let busy = inner.activity.begin();
+    // The answer goes before the process begins: some clients read its head and the output apart.
     tokio::spawn(async move {
         let _busy = busy;
         let Ok(connection) = upgraded.await else { return };
-        let (from_client, to_client) = tokio::io::split(connection);
-        let pump = Pump {
-            session,
-            framed: !wanted.tty,
-            keys,
-        };
-        // The code is known to whoever asks after the streams ended.
-        let to_client = Late {
-            inner: to_client,
-            before_end: Some(ended),
-        };
-        pump.run(from_client, to_client).await;
+        starting.carry(connection, keys).await;
     });
     Ok(response)
 }
 
-/// What cannot be run is told where its output would have been, and by the code that shells use.
-fn refused(inner: &Inner, id: &str, error: &ApiError, hijacked: Option<Hijacked>, tty: bool) -> Answer<Response<Body>> {
-    let why = error
-        .message
-        .split_once(": ")
-        .map_or(error.message.as_str(), |(_, why)| why);
-    let message = format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown");
-    let absent = why.contains("not found") || why.contains("no such file");
-    inner.execs.change(id, |exec| {
-        exec.started = true;
-        exec.exit_code = Some(if absent { 127 } else { 126 });
-        exec.since = Instant::now();
-    });
-    let Some((response, upgraded)) = hijacked else {
-        return Err(ApiError::invalid(message));
-    };
-    tokio::spawn(async move {
-        let Ok(mut connection) = upgraded.await else { return };
-        let line = format!("{message}\r\n");
-        // The client may have gone.
-        let _ = crate::streams::write(&mut connection, 1, line.as_bytes(), !tty).await;
-        crate::streams::finish(connection).await;
-    });
-    Ok(response)
+/// A process about to be started.
+struct Starting {
+    inner: Arc<Inner>,
+    id: String,
+    container: Arc<Container>,
+    within: ContainerId,
+    wanted: Wanted,
+    attached: bool,
+    size: Vec<u16>,
+}
+
+impl Starting {
+    fn options(&self) -> ExecOptions {
+        let (wanted, attached) = (&self.wanted, self.attached);
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        ExecOptions {
+            command: wanted.cmd.clone(),
+            tty: wanted.tty,
+            stdin: attached && wanted.attach_stdin,
+            stdout: attached && (wanted.attach_stdout || wanted.tty),
+            stderr: attached && wanted.attach_stderr,
+            env: wanted.env.clone(),
+            user: text(&wanted.user),
+            working_dir: text(&wanted.working_dir),
+            privileged: wanted.privileged,
+        }
+    }
+
+    /// Starts the process; its streams, and what ends when its code is known.
+    async fn begin(&self) -> Answer<(SessionParts, tokio::task::JoinHandle<()>)> {
+        let (inner, id) = (&self.inner, &self.id);
+        let started = inner.engine.exec(&self.within, self.options()).await;
+        let mut session = started.map_err(|error| self.refused(&error.into()))?.into_parts();
+        inner.execs.change(id, |exec| {
+            exec.running = true;
+            exec.resizer = Some(Arc::clone(&session.resize));
+        });
+        if let [height, width] = self.size[..]
+            && self.wanted.tty
+            && let Err(error) = (session.resize)(width, height).await
+        {
+            tracing::debug!(exec = id, %error, "could not set the size of a terminal");
+        }
+        let action = format!("exec_start: {}", self.wanted.cmd.join(" "));
+        inner
+            .events
+            .container(&self.container, &action, &[("execID", id.clone())]);
+        // Streams may end before the process and the other way round: each is followed by itself.
+        let exit = std::mem::replace(&mut session.exit, std::future::pending().boxed());
+        let (shared, name, container) = (Arc::clone(inner), id.clone(), Arc::clone(&self.container));
+        let ended = tokio::spawn(async move {
+            let code = exit.await.unwrap_or(137);
+            shared.execs.ended(&name, code);
+            let more = [("execID", name), ("exitCode", code.to_string())];
+            shared.events.container(&container, "exec_die", &more);
+        });
+        Ok((session, ended))
+    }
+
+    /// Starts the process and carries its streams over a connection.
+    async fn carry(self, mut connection: Connection, keys: Option<Keys>) {
+        let framed = !self.wanted.tty;
+        match self.begin().await {
+            Ok((session, ended)) => {
+                let (from_client, to_client) = tokio::io::split(connection);
+                let pump = Pump { session, framed, keys };
+                // The code is known to whoever asks after the streams ended.
+                let to_client = Late {
+                    inner: to_client,
+                    before_end: Some(ended),
+                };
+                pump.run(from_client, to_client).await;
+            }
+            // What cannot be run is told where its output would have been.
+            Err(error) => {
+                let line = format!("{}\r\n", error.message);
+                // The client may have gone.
+                let _ = crate::streams::write(&mut connection, 1, line.as_bytes(), framed).await;
+                crate::streams::finish(connection).await;
+            }
+        }
+    }
+
+    /// Notes the code that shells use for what cannot be run; what the user is told.
+    fn refused(&self, error: &ApiError) -> ApiError {
+        let why = error.message.split_once(": ");
+        let why = why.map_or(error.message.as_str(), |(_, why)| why);
+        let absent = why.contains("not found") || why.contains("no such file");
+        self.inner.execs.ended(&self.id, if absent { 127 } else { 126 });
+        ApiError::invalid(format!(
+            "OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown"
+        ))
+    }
 }
 
 /// A writer whose end waits for something else.

@@ -19,6 +19,7 @@ mod attach;
 mod call;
 mod check;
 mod config;
+mod connection;
 mod create;
 mod daemon;
 mod error;
@@ -60,3 +61,4 @@ mod usage;
 mod volumes;
 
 pub use daemon::{Daemon, DaemonOptions};
+pub use spec::cgroups_elsewhere;

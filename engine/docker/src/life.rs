@@ -138,6 +138,7 @@ fn number_of(text: &str) -> Answer<i32> {
 pub(crate) async fn stop(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
     let container = inner.find(call.name())?;
     let (grace, signal) = (grace(&call, &container)?, signal(call.query("signal"))?);
+    container.settle().await;
     let status = container.status();
     if !status.is_alive() && status != Status::Restarting {
         return Err(ApiError::not_modified());
@@ -180,6 +181,7 @@ pub(crate) fn running(container: &Container) -> Answer<ContainerId> {
 /// `POST /containers/{name}/kill`
 pub(crate) async fn kill(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
     let container = inner.find(call.name())?;
+    container.settle().await;
     let number = signal(call.query("signal"))?.unwrap_or(KILL);
     let id = running(&container)
         .map_err(|error| ApiError::conflict(format!("cannot kill container: {}: {}", call.name(), error.message)))?;
@@ -258,6 +260,7 @@ pub(crate) async fn rename(inner: Arc<Inner>, call: Call) -> Answer<Response<Bod
 pub(crate) async fn resize(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
     let container = inner.find(call.name())?;
     let (width, height) = size(&call)?;
+    container.settle().await;
     running(&container)?;
     let resizer = container.resizer.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let resizer = resizer.ok_or_else(|| ApiError::conflict("the container has no terminal"))?;
@@ -338,6 +341,7 @@ pub(crate) async fn update(inner: Arc<Inner>, call: Call) -> Answer<Response<Bod
             "Restart policy cannot be updated because AutoRemove is enabled for the container",
         ));
     }
+    crate::check::limits(&host)?;
     if record.state.status.is_alive() {
         inner
             .engine

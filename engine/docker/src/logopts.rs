@@ -5,7 +5,7 @@ use crate::error::{Answer, ApiError};
 use strata_engine::LogRotation;
 
 /// What docker's driver `local` keeps.
-const LOCAL: LogRotation = LogRotation {
+const USUAL: LogRotation = LogRotation {
     max_bytes: 20 << 20,
     max_files: 5,
 };
@@ -46,14 +46,11 @@ pub(crate) fn rotation(config: &LogConfig) -> Answer<LogRotation> {
         ))
     };
     let local = config.kind != "json-file";
-    let mut all = match local {
-        true => LOCAL,
-        // As docker: one file that grows.
-        false => LogRotation {
-            max_bytes: 0,
-            max_files: 1,
-        },
-    };
+    // docker's json-file grows for ever unless it is given a size; here it is kept within the same bounds.
+    let mut all = USUAL;
+    if !local && config.config.contains_key("max-size") {
+        all.max_files = 1;
+    }
     if let Some(text) = config.config.get("max-size") {
         let bytes = bytes(text, if local { 1024.0 } else { 1000.0 }).ok_or_else(|| failed(&invalid_size(text)))?;
         all.max_bytes = bytes;
@@ -127,7 +124,8 @@ mod tests {
                 .ok()
         };
         assert_eq!(of("local", &[]), Some((20 << 20, 5)));
-        assert_eq!(of("json-file", &[]), Some((0, 1)));
+        assert_eq!(of("json-file", &[]), Some((20 << 20, 5)));
+        assert_eq!(of("json-file", &[("max-size", "10k")]), Some((10_000, 1)));
         assert_eq!(
             of("json-file", &[("max-size", "10k"), ("max-file", "3")]),
             Some((10_000, 3))

@@ -278,6 +278,13 @@ impl Container {
         Turn { _turn: turn }
     }
 
+    /// Waits for a start that is under way, of which its first output may tell before it is complete.
+    pub async fn settle(&self) {
+        if !self.status().is_alive() {
+            drop(self.turn.lock().await);
+        }
+    }
+
     /// Where its output is written.
     pub fn log_path(&self) -> PathBuf {
         self.folder.join(LOG_NAME)

@@ -66,6 +66,25 @@ pub(crate) fn cgroup_of(root: &str, parent: &str, id: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// The cgroups that containers were given outside of the engine's own, of a daemon that kept its state in that
+/// folder. What cannot be read has none.
+pub fn cgroups_elsewhere(root: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(root.join("containers"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let record = |folder: std::fs::DirEntry| -> Option<Record> {
+        let text = std::fs::read(folder.path().join("container.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    let parent = |record: &Record| record.host["CgroupParent"].as_str().unwrap_or("").to_owned();
+    folders
+        .filter_map(record)
+        .filter(|record| !parent(record).is_empty())
+        .map(|record| cgroup_of("", &parent(&record), &record.id))
+        .collect()
+}
+
 /// The container itself. `files` are mounted besides what the record asks for.
 pub(crate) fn container(
     inner: &Inner,

@@ -84,7 +84,7 @@ pub(crate) async fn info(inner: Arc<Inner>, _: Call) -> Answer<Response<Body>> {
         "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "local", "none"]},
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
         "CPUSet": true, "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": !unified,
-        "NGoroutines": 0, "SystemTime": crate::record::now(), "LoggingDriver": "local", "CgroupDriver": "cgroupfs",
+        "NGoroutines": 0, "SystemTime": crate::record::now(), "LoggingDriver": "json-file", "CgroupDriver": "cgroupfs",
         "CgroupVersion": if unified { "2" } else { "1" }, "NEventsListener": 0, "KernelVersion": kernel(),
         "OperatingSystem": system.unwrap_or_else(|| "Linux".into()), "OSVersion": "", "OSType": "linux",
         "Architecture": std::env::consts::ARCH, "IndexServerAddress": "https://index.docker.io/v1/",

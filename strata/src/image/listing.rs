@@ -1,8 +1,9 @@
 //! Lists and documents of images, as docker prints them.
 
 use super::cli::LsArgs;
+use super::said;
 use crate::cli::Output;
-use crate::failure::{During, Outcome, fail};
+use crate::failure::{Outcome, fail};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use strata_image::{Digest, ImageFilters, ImageStore, Reference, Summary};
@@ -59,11 +60,8 @@ pub struct Style {
 pub fn ls(images: &ImageStore, args: &LsArgs) -> Outcome {
     let mut texts = args.filter.clone();
     texts.extend(args.repository.iter().map(|pattern| format!("reference={pattern}")));
-    let filters = ImageFilters::parse(&texts).during("listing images")?;
-    let found = images
-        .summaries()
-        .and_then(|all| filters.apply(images, all))
-        .during("listing images")?;
+    let filters = said::of(ImageFilters::parse(&texts), "")?;
+    let found = said::of(images.summaries().and_then(|all| filters.apply(images, all)), "")?;
     if args.output == Output::Json {
         let row = |s: &Summary| {
             let i = &s.image;
@@ -128,8 +126,7 @@ pub fn inspect(images: &ImageStore, names: &[String], format: &str) -> Outcome {
     for name in names {
         match images.inspect(name) {
             Ok(document) => found.push(document),
-            Err(error) if error.is_not_found() => missing.push(format!("No such image: {name}")),
-            Err(error) => missing.push(error.to_string()),
+            Err(error) => missing.extend(said::of(Err::<(), _>(error), name).err().map(|failure| failure.0)),
         }
     }
     let encode = |error: serde_json::Error| crate::failure::Failure(error.to_string());
@@ -154,13 +151,13 @@ pub fn inspect(images: &ImageStore, names: &[String], format: &str) -> Outcome {
     if missing.is_empty() {
         Ok(())
     } else {
-        fail(missing.join("; "))
+        fail(missing.join("\n"))
     }
 }
 
 /// `image history`.
 pub fn history(images: &ImageStore, name: &str, style: &Style) -> Outcome {
-    let steps = images.history(name).during("reading the history")?;
+    let steps = said::of(images.history(name), name)?;
     let rows: Vec<Value> = steps
         .iter()
         .map(|step| {

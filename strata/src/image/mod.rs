@@ -4,6 +4,7 @@ pub mod cli;
 mod listing;
 mod login;
 mod progress;
+mod said;
 
 use crate::failure::{During, Outcome, fail};
 use crate::worker;
@@ -11,15 +12,26 @@ use cli::{ImageArgs, ImageCommand, LoginArgs, PullArgs, PushArgs, SaveFormat};
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use strata_image::{
-    ArchiveFormat, CredentialStore, Credentials, Image, ImageFilters, ImageOptions, ImageStore, ImportOptions,
-    Platform, PullOptions, PushOptions, Reference, Removed,
+    ArchiveFormat, CredentialStore, Credentials, Image, ImageError, ImageFilters, ImageOptions, ImageStore,
+    ImportOptions, Platform, PullOptions, PushOptions, Reference, Removed,
 };
 
 pub use login::{log_in, log_out};
 
-/// Carries the command out.
-pub async fn run(args: ImageArgs) -> Outcome {
+/// Carries the command out; what fails is told as docker's client tells it.
+pub async fn carry_out(args: ImageArgs) -> ExitCode {
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.0);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: ImageArgs) -> Outcome {
     if let ImageCommand::Login(login) = &args.command {
         let options = worker::image_options(&args.node.data_dir, &args.registry_hosts);
         return log_in(&options, login).await;
@@ -49,7 +61,10 @@ pub async fn run(args: ImageArgs) -> Outcome {
             };
             import(&images, &source, &options)
         }
-        ImageCommand::Tag { source, target } => images.tag(&source, &target).during("tagging"),
+        ImageCommand::Tag { source, target } => {
+            said::new_name(&target)?;
+            said::of(images.tag(&source, &target), &source)
+        }
         ImageCommand::Ls(args) => listing::ls(&images, &args),
         ImageCommand::Inspect { images: names, format } => listing::inspect(&images, &names, &format),
         ImageCommand::History {
@@ -242,6 +257,15 @@ async fn save(images: &ImageStore, names: &[String], output: Option<&Path>, form
         SaveFormat::DockerArchive => ArchiveFormat::Docker,
         SaveFormat::OciArchive => ArchiveFormat::Oci,
     };
+    for name in names {
+        let there = said::of(images.resolve(name), name)?.is_some();
+        let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        match (there, tagged) {
+            (true, _) => {}
+            (false, true) => return Err(said::answered("reference does not exist")),
+            (false, false) => return Err(said::answered(format!("No such image: {name}"))),
+        }
+    }
     let logins = logins();
     let notes = match output {
         None if io::stdout().is_terminal() => {
@@ -290,20 +314,29 @@ fn remove(images: &ImageStore, names: &[String], force: bool) -> Outcome {
     for name in names {
         match images.remove_with(name, force) {
             Ok(removed) => print_removed(&removed),
+            // As docker: with force, what is gone already is fine, and said.
             Err(error) if force && error.is_not_found() => eprintln!("Error: No such image: {name}"),
-            Err(error) if error.is_not_found() => failed.push(format!("No such image: {name}")),
-            Err(error) => failed.push(error.to_string()),
+            Err(error) => {
+                let error = match (error, said::of(images.resolve(name), name)?) {
+                    (ImageError::InUse { owner, .. }, Some(image)) => ImageError::InUse {
+                        image: image.id.short(),
+                        owner,
+                    },
+                    (error, _) => error,
+                };
+                failed.extend(said::of(Err::<(), _>(error), name).err().map(|failure| failure.0));
+            }
         }
     }
     if failed.is_empty() {
         Ok(())
     } else {
-        fail(failed.join("; "))
+        fail(failed.join("\n"))
     }
 }
 
 fn prune(images: &ImageStore, all: bool, force: bool, filter: &[String]) -> Outcome {
-    let filters = ImageFilters::parse(filter).during("pruning")?;
+    let filters = said::of(ImageFilters::parse(filter), "")?;
     if !force && io::stdin().is_terminal() {
         let what = match all {
             true => "all images without at least one container associated to them",
