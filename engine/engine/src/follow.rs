@@ -2,7 +2,7 @@
 
 use crate::engine::Inner;
 use crate::entry::{ContainerEntry, SandboxEntry, moment};
-use crate::link::{EventStream, ShimLink, blocking, is_same_process};
+use crate::link::{EventStream, ShimLink, blocking, end_at, is_same_process};
 use crate::run::detach;
 use crate::spec::text;
 use crate::{ContainerId, ContainerState, EngineEvent, Error};
@@ -126,10 +126,10 @@ impl Inner {
     /// Kills what a shim left running. Blocking.
     pub fn end_orphans(self: &Arc<Self>, sandbox: &SandboxEntry) -> Result<(), Error> {
         // A shim that never got to its sandbox, or speaks no more than half.
-        if let Ok(connection) = strata_shim::Connection::open(&text(&self.folders.run(&sandbox.id).join("shim.sock"))?)
-        {
-            // If it does not end by itself, its processes are killed below.
-            let _ = connection.shutdown();
+        let socket = text(&self.folders.run(&sandbox.id).join("shim.sock"))?;
+        if let Err(why) = end_at(&socket) {
+            // Its processes are killed below.
+            tracing::warn!(sandbox = %sandbox.id, why, "a shim does not end when it is asked to");
         }
         let mut result = Ok(());
         let stopped = sandbox.lock_record().stopped;

@@ -3,7 +3,7 @@
 use crate::{Error, SandboxId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use strata_shim::protocol::Event;
 use strata_shim::{Connection, Error as ShimError, Events, ShimRef};
@@ -88,22 +88,38 @@ impl ShimLink {
             Err(error) => return Err(self.explain("stop the sandbox", error)),
         }
         let Some(process) = process else { return Ok(()) };
-        let mut list = [PollFd::new(&process, PollFlags::IN)];
-        match poll(&mut list, Some(&END_DEADLINE)) {
-            Ok(0) => Err(Error::Shim {
-                id: self.sandbox.clone(),
-                why: format!("process {} does not end", self.shim.pid),
-            }),
-            Ok(_) => Ok(()),
-            Err(errno) => Err(Error::Shim {
-                id: self.sandbox.clone(),
-                why: errno.to_string(),
-            }),
-        }
+        await_end(&process).map_err(|why| Error::Shim {
+            id: self.sandbox.clone(),
+            why,
+        })
     }
 
     pub fn shim(&self) -> &ShimRef {
         &self.shim
+    }
+}
+
+/// Ends whatever shim listens at a socket, also one that speaks no more than half, and waits until its process is gone.
+/// Blocking.
+pub(crate) fn end_at(socket: &str) -> Result<(), String> {
+    let Ok(connection) = Connection::open(socket) else {
+        return Ok(());
+    };
+    let peer = strata_sys::message::peer(&connection).map_err(|errno| errno.to_string())?;
+    let process = pidfd_open(peer.pid, PidfdFlags::empty());
+    match connection.shutdown() {
+        Ok(()) | Err(ShimError::Gone(_)) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    process.map_or(Ok(()), |process| await_end(&process))
+}
+
+fn await_end(process: &OwnedFd) -> Result<(), String> {
+    let mut list = [PollFd::new(process, PollFlags::IN)];
+    match poll(&mut list, Some(&END_DEADLINE)) {
+        Ok(0) => Err("the shim's process does not end".into()),
+        Ok(_) => Ok(()),
+        Err(errno) => Err(errno.to_string()),
     }
 }
 
