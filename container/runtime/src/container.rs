@@ -129,6 +129,7 @@ pub fn create(creation: Creation<'_>) -> Result<Created> {
             keyring: !creation.choices.no_new_keyring,
             streams: &creation.streams,
             preserve: creation.preserve,
+            profile: label::profile(target_process),
         },
     };
     // Without a namespace of its own what the container mounts is to be taken away again.
@@ -342,6 +343,7 @@ pub fn execute(execution: Execution<'_>) -> Result<Created> {
             keyring: !execution.no_new_keyring,
             streams: &execution.streams,
             preserve: execution.preserve,
+            profile: label::profile(execution.process),
         },
     };
     let child = fork_further(&further, &ours, &theirs)?;

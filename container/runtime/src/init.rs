@@ -37,6 +37,8 @@ pub(crate) struct Target<'a> {
     pub(crate) streams: &'a Streams,
     /// Descriptors from 3 on that stay open.
     pub(crate) preserve: u32,
+    /// AppArmor's, or empty.
+    pub(crate) profile: &'a str,
 }
 
 /// A container's first process.
@@ -309,7 +311,7 @@ impl Target<'_> {
         scheduling::apply(process, self.linux)?;
         let identity = user::resolve(&process.user)?;
         own_streams(&identity);
-        label::confine(&process.apparmor_profile)?;
+        label::confine(self.profile)?;
         // Some can only be entered as root, others (on a file server) only as the user.
         let entered = enter_directory(&process.cwd);
         let last = self.drop_privileges(&identity)?;

@@ -1,4 +1,5 @@
-//! Labels of the kernel's security modules. One that would not be enforced is refused: who asks for it relies on it.
+//! Labels of the kernel's security modules. Where the kernel has none they say nothing, as the specification's other
+//! runtimes have it.
 
 use crate::error::{Context, Error, Result};
 use crate::spec::{Linux, Process};
@@ -9,19 +10,30 @@ use strata_sys::file;
 /// Where the kernel says whether AppArmor is in force.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
-/// Errors: the configuration names a label that this machine, or this program, does not enforce.
+/// There where the kernel has SELinux.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
+/// Whether the kernel has AppArmor; to be asked outside of a container.
+pub fn has_apparmor() -> bool {
+    file::read(APPARMOR, 16).is_ok_and(|text| text.starts_with(b"Y"))
+}
+
+/// Errors: a label that the kernel could enforce and this program does not apply: who asks for it relies on it.
 pub(crate) fn check(process: &Process, linux: Option<&Linux>) -> Result<()> {
-    if !process.selinux_label.is_empty() || linux.is_some_and(|linux| !linux.mount_label.is_empty()) {
-        return Err(Error::Invalid(
-            "selinux label is specified in config, but selinux is disabled or not supported".into(),
-        ));
+    let labelled = !process.selinux_label.is_empty() || linux.is_some_and(|linux| !linux.mount_label.is_empty());
+    if labelled && file::exists(SELINUX) {
+        return Err(Error::Invalid("selinux labels are not supported".into()));
     }
-    if process.apparmor_profile.is_empty() || file::read(APPARMOR, 16).is_ok_and(|text| text.starts_with(b"Y")) {
-        return Ok(());
+    Ok(())
+}
+
+/// The profile to confine a process by; empty where there is nothing that could.
+pub(crate) fn profile(process: &Process) -> &str {
+    if process.apparmor_profile.is_empty() || !has_apparmor() {
+        ""
+    } else {
+        &process.apparmor_profile
     }
-    Err(Error::Invalid(
-        "apparmor profile is specified in config, but apparmor is disabled or not supported".into(),
-    ))
 }
 
 /// Has the kernel confine the program from exec on; to be called by the process that is to become it, inside its root.

@@ -40,6 +40,7 @@ pub use container::{Choices, Created, Creation, Execution, create, execute, leav
 pub use devices::STANDARD_DEVICES;
 pub use error::{Context, Error, Result};
 pub use init::{Streams, set_sysctl};
+pub use label::has_apparmor;
 pub use namespaces::{flag as namespace_flag, id_map};
 pub use program::find as find_program;
 pub use root::Entering;

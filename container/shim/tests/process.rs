@@ -95,14 +95,6 @@ fn what_cannot_be_given_is_refused_by_name() {
     refused("linux.intelRdt is not supported", &|config| {
         config["linux"]["intelRdt"] = json!({"closID": "x"});
     });
-    // A label that would not be enforced.
-    refused("selinux label", &|config| {
-        config["process"]["selinuxLabel"] = "system_u:system_r:x_t:s0".into();
-    });
-    refused("selinux label", &|config| config["linux"]["mountLabel"] = "x".into());
-    refused("apparmor", &|config| {
-        config["process"]["apparmorProfile"] = "nowhere".into()
-    });
     refused("invalid environment variable", &|config| {
         config["process"]["env"] = json!(["A"])
     });
@@ -159,6 +151,16 @@ fn a_further_process_that_nobody_could_be_told_of_does_not_stay() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("cannot use console socket"), "{output:?}");
     }
+    let output = ground.call(&["exec", "--process-label", "system_u:system_r:x_t:s0", "c", "true"]);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("selinux"),
+        "{output:?}"
+    );
+    let output = ground.call(&["exec", "--apparmor", "nowhere", "c", "true"]);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("apparmor"),
+        "{output:?}"
+    );
     // Of a name given twice the last value is found.
     let output = ground.call(&["exec", "--env", "PATH=/nowhere", "c", "sleep", "0"]);
     assert!(

@@ -29,7 +29,7 @@ pub struct Linux {
     pub masked_paths: Vec<String>,
     /// Paths made read-only.
     pub readonly_paths: Vec<String>,
-    /// SELinux mount label; refused.
+    /// SELinux mount label; ignored on kernels without it, refused on others.
     pub mount_label: String,
     /// Offsets of a new time namespace by clock (`monotonic`, `boottime`).
     pub time_offsets: BTreeMap<String, TimeOffset>,

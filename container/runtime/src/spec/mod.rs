@@ -55,9 +55,9 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// Forbid gaining privileges by exec.
     pub no_new_privileges: bool,
-    /// AppArmor profile; refused on kernels without it.
+    /// AppArmor profile; ignored on kernels without it.
     pub apparmor_profile: String,
-    /// SELinux label; refused.
+    /// SELinux label; ignored on kernels without it, refused on others.
     pub selinux_label: String,
     /// Adjustment of the out-of-memory score.
     pub oom_score_adj: Option<i32>,

@@ -125,11 +125,15 @@ fn describe(spec: &Spec, arguments: &Arguments) -> Result<Process> {
             .map_err(|_| Error::Invalid(format!("bad group {group:?}")))?;
         process.user.additional_gids.push(group);
     }
-    if let Some(profile) = arguments.value("apparmor") {
+    // Who names one here means this machine's.
+    if let Some(profile) = arguments.value("apparmor").filter(|profile| !profile.is_empty()) {
+        if !strata_runtime::has_apparmor() {
+            return Err(Error::Invalid("apparmor is disabled or not supported".into()));
+        }
         process.apparmor_profile = profile.into();
     }
-    if let Some(label) = arguments.value("process-label") {
-        process.selinux_label = label.into();
+    if arguments.value("process-label").is_some_and(|label| !label.is_empty()) {
+        return Err(Error::Invalid("selinux is disabled or not supported".into()));
     }
     if arguments.has("no-new-privs") {
         process.no_new_privileges = true;

@@ -6,7 +6,7 @@ use super::{Global, print};
 use alloc::{format, string::String, string::ToString, vec::Vec};
 use rustix::fs::AtFlags;
 use serde::Serialize;
-use strata_runtime::spec::{IdMapping, NamespaceKind};
+use serde_json::{Value, json};
 use strata_runtime::{Context, Error, Result};
 use strata_sys::{capability, file};
 
@@ -185,33 +185,32 @@ const EXAMPLE: &str = include_str!("example.json");
 /// The example for who has no privileges: root inside is the caller, the network is the caller's, and no group but the
 /// own one is there.
 fn rootless_example() -> Result<String> {
-    let mut spec: strata_runtime::spec::Spec =
-        serde_json::from_str(EXAMPLE).map_err(|error| Error::State(error.to_string()))?;
-    let id = |host_id| {
-        alloc::vec![IdMapping {
-            container_id: 0,
-            host_id,
-            size: 1
-        }]
-    };
-    let linux = spec.linux.get_or_insert_default();
-    linux.uid_mappings = id(rustix::process::geteuid().as_raw());
-    linux.gid_mappings = id(rustix::process::getegid().as_raw());
-    linux.resources = None;
-    linux.namespaces.retain(|entry| entry.kind != NamespaceKind::Network);
-    linux.namespaces.push(strata_runtime::spec::Namespace {
-        kind: NamespaceKind::User,
-        path: String::new(),
-    });
-    for mount in &mut spec.mounts {
-        mount.options.retain(|option| !option.starts_with("gid="));
-        if mount.kind == "sysfs" {
-            // A new one takes a network namespace of the own user namespace.
-            mount.kind = "none".into();
-            mount.source = "/sys".into();
-            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(String::from).to_vec();
+    let broken = |error: serde_json::Error| Error::State(error.to_string());
+    // As values: the types would be read and written in ways that nothing else needs.
+    let mut spec: Value = serde_json::from_slice(EXAMPLE.as_bytes()).map_err(broken)?;
+    let id = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 1}]);
+    let linux = &mut spec["linux"];
+    linux["uidMappings"] = id(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = id(rustix::process::getegid().as_raw());
+    if let Some(linux) = linux.as_object_mut() {
+        linux.remove("resources");
+    }
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|entry| entry["type"] != "network");
+        namespaces.push(json!({"type": "user"}));
+    }
+    if let Some(mounts) = spec["mounts"].as_array_mut() {
+        mounts.retain(|mount| mount["type"] != "cgroup");
+        for mount in mounts {
+            if mount["type"] == "sysfs" {
+                // A new one takes a network namespace of the own user namespace.
+                mount["type"] = "none".into();
+                mount["source"] = "/sys".into();
+                mount["options"] = json!(["rbind", "nosuid", "noexec", "nodev", "ro"]);
+            } else if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
+                options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("gid=")));
+            }
         }
     }
-    spec.mounts.retain(|mount| mount.kind != "cgroup");
-    serde_json::to_string_pretty(&spec).map_err(|error| Error::State(error.to_string()))
+    serde_json::to_string_pretty(&spec).map_err(broken)
 }
