@@ -16,6 +16,8 @@ pub(super) fn merge(node: &dyn Node, live: Option<&Value>, config: Option<&Value
     let (place, others): (&dyn Node, &dyn Node) = match treatment(node) {
         Treatment::Leaf => return whole(),
         _ if is_hollow(live) && is_hollow(config) => return whole(),
+        // A value of another kind, from before the schema said so, has no items.
+        Treatment::List(..) if list(live).is_empty() && list(config).is_empty() => return whole(),
         Treatment::List(item, identity) => {
             let merged = merge_lists(item, identity, list(live), list(config))?;
             return Ok((!merged.is_empty()).then_some(Value::Array(merged)));
