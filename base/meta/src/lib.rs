@@ -12,6 +12,7 @@ mod kind;
 mod metadata;
 pub mod names;
 mod object;
+pub mod placement;
 mod quantity;
 pub mod selector;
 mod status;

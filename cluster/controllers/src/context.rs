@@ -1,7 +1,7 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
+    Error, daemon, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
     protection, quota, replicas,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
@@ -78,6 +78,7 @@ impl Controllers {
         node::start(&context)?;
         replicas::start(&context);
         deployment::start(&context);
+        daemon::start(&context);
         endpoints::start(&context);
         namespace::start(&context);
         namespace_objects::start(&context);
@@ -132,6 +133,8 @@ pub(crate) struct Context {
     pub namespaces: Informer<Arc<Object>>,
     pub replica_sets: Informer<Arc<Object>>,
     pub replica_sets_by_owner: Arc<Index<Arc<Object>>>,
+    pub revisions: Informer<Arc<Object>>,
+    pub revisions_by_owner: Arc<Index<Arc<Object>>>,
 }
 
 impl Context {
@@ -140,6 +143,7 @@ impl Context {
         let pods = Informer::start_with(&client, PODS, Scope::default(), cancel.clone(), Tracked::decode);
         let objects = |resource| Informer::start_with(&client, resource, Scope::default(), cancel.clone(), undecoded);
         let replica_sets = objects(REPLICA_SETS);
+        let revisions = objects(CONTROLLER_REVISIONS);
         Self {
             pods_by_owner: Index::new(&pods, |pod| vec![owner_index(pod)]),
             pods_by_namespace: Index::new(&pods, |pod| vec![pod.key.namespace.clone()]),
@@ -153,6 +157,8 @@ impl Context {
             namespaces: objects(NAMESPACES),
             replica_sets_by_owner: Index::new(&replica_sets, |set| vec![owner_index(set)]),
             replica_sets,
+            revisions_by_owner: Index::new(&revisions, |revision| vec![owner_index(revision)]),
+            revisions,
             options,
             cancel,
             tasks,

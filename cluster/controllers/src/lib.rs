@@ -11,6 +11,8 @@ mod certificates;
 mod claim;
 mod conditions;
 mod context;
+mod daemon;
+mod dependents;
 mod deployment;
 mod endpoints;
 mod error;

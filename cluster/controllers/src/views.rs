@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::collections::BTreeMap;
-use strata_meta::{IntOrString, ObjectMeta, Time};
+use strata_meta::{
+    IntOrString, ObjectMeta, Time,
+    placement::{Taint, Toleration},
+};
 
 use crate::tracked::Tracked;
 
@@ -85,32 +88,6 @@ pub(crate) struct ContainerPort {
     pub name: String,
     pub container_port: i32,
     pub protocol: String,
-}
-
-/// core/v1 Toleration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Toleration {
-    pub key: String,
-    pub operator: String,
-    pub value: String,
-    pub effect: String,
-    pub toleration_seconds: Option<i64>,
-}
-
-impl Toleration {
-    /// core/v1 Toleration.ToleratesTaint.
-    pub fn tolerates(&self, taint: &Taint) -> bool {
-        let effect = self.effect.is_empty() || self.effect == taint.effect;
-        let key = self.key.is_empty() || self.key == taint.key;
-        effect
-            && key
-            && match self.operator.as_str() {
-                "" | "Equal" => self.value == taint.value,
-                "Exists" => true,
-                _ => false,
-            }
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -289,18 +266,6 @@ pub(crate) struct Condition {
     pub reason: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-}
-
-/// core/v1 Taint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Taint {
-    pub key: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub value: String,
-    pub effect: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time_added: Option<Time>,
 }
 
 /// What controllers read of a node.

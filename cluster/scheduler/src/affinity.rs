@@ -1,8 +1,12 @@
-//! Node selectors, tolerations and pod affinity terms: what the API says and whether it matches.
+//! Node affinity and pod affinity terms: what the API says and whether it matches.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use strata_meta::{Object, ObjectError, Selector, selector::LabelSelector};
+use strata_meta::{
+    Object, ObjectError, Selector,
+    placement::{NodeSelector, NodeTerm},
+    selector::LabelSelector,
+};
 
 /// core/v1 Affinity.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -23,121 +27,10 @@ pub(crate) struct NodeAffinity {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct NodeSelector {
-    pub node_selector_terms: Vec<NodeTerm>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct PreferredNode {
     pub weight: i64,
     pub preference: NodeTerm,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct NodeTerm {
-    pub match_expressions: Vec<NodeRequirement>,
-    pub match_fields: Vec<NodeRequirement>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(crate) struct NodeRequirement {
-    pub key: String,
-    pub operator: String,
-    pub values: Vec<String>,
-}
-
-impl NodeSelector {
-    /// Whether any term matches.
-    pub fn matches(&self, node: &Object) -> bool {
-        self.node_selector_terms.iter().any(|term| term.matches(node))
-    }
-}
-
-impl NodeTerm {
-    /// Whether all requirements hold. A term that requires nothing matches nothing.
-    pub fn matches(&self, node: &Object) -> bool {
-        if self.match_expressions.is_empty() && self.match_fields.is_empty() {
-            return false;
-        }
-        let field = |key: &str| (key == "metadata.name").then(|| node.name());
-        self.match_expressions
-            .iter()
-            .all(|requirement| requirement.holds(node.label(&requirement.key)))
-            && self
-                .match_fields
-                .iter()
-                .all(|requirement| requirement.holds(field(&requirement.key)))
-    }
-}
-
-impl NodeRequirement {
-    fn holds(&self, value: Option<&str>) -> bool {
-        let listed = || value.is_some_and(|value| self.values.iter().any(|listed| listed == value));
-        let compared = |holds: fn(i64, i64) -> bool| {
-            let numbers = (
-                value.and_then(|value| value.parse().ok()),
-                self.values.first().map(|bound| bound.parse()),
-            );
-            matches!(numbers, (Some(value), Some(Ok(bound))) if self.values.len() == 1 && holds(value, bound))
-        };
-        match self.operator.as_str() {
-            "In" => listed(),
-            "NotIn" => !listed(),
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            "Gt" => compared(|value, bound| value > bound),
-            "Lt" => compared(|value, bound| value < bound),
-            _ => false,
-        }
-    }
-}
-
-/// core/v1 Taint, as far as placement reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Taint {
-    pub key: String,
-    pub value: String,
-    pub effect: String,
-}
-
-/// core/v1 Toleration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Toleration {
-    pub key: String,
-    pub operator: String,
-    pub value: String,
-    pub effect: String,
-}
-
-impl Toleration {
-    pub fn tolerates(&self, taint: &Taint) -> bool {
-        let effect = self.effect.is_empty() || self.effect == taint.effect;
-        let key = self.key.is_empty() || self.key == taint.key;
-        effect
-            && key
-            && match self.operator.as_str() {
-                "" | "Equal" => self.value == taint.value,
-                "Exists" => true,
-                _ => false,
-            }
-    }
-}
-
-impl Taint {
-    /// Whether it keeps pods off that do not tolerate it.
-    pub fn repels(&self) -> bool {
-        self.effect == "NoSchedule" || self.effect == "NoExecute"
-    }
-
-    pub fn tolerated_by(&self, tolerations: &[Toleration]) -> bool {
-        tolerations.iter().any(|toleration| toleration.tolerates(self))
-    }
 }
 
 /// core/v1 PodAffinity or PodAntiAffinity.
@@ -280,88 +173,4 @@ pub(crate) fn selector(raw: &LabelSelector) -> Result<Selector, ObjectError> {
 
 fn invalid(why: &str) -> ObjectError {
     ObjectError::Json(serde::de::Error::custom(why))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::node;
-    use serde_json::json;
-
-    #[test]
-    fn node_terms_match_as_the_api_says() {
-        let node = node("n1", json!({"zone": "a", "cpus": "8"}), json!({}), json!({}));
-        let cases = [
-            (
-                json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}),
-                false,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "disk", "operator": "NotIn", "values": ["a"]}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}),
-                false,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "cpus", "operator": "Gt", "values": ["7"]}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "cpus", "operator": "Lt", "values": ["8"]}]}),
-                false,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "zone", "operator": "Gt", "values": ["7"]}]}),
-                false,
-            ),
-            (
-                json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}),
-                true,
-            ),
-            (
-                json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]}),
-                false,
-            ),
-            (json!({}), false),
-        ];
-        for (term, expected) in cases {
-            let parsed: NodeTerm = serde_json::from_value(term.clone()).expect("term");
-            assert_eq!(parsed.matches(&node.object), expected, "{term}");
-        }
-    }
-
-    #[test]
-    fn tolerations_match_as_the_api_says() {
-        let taint = Taint {
-            key: "k".into(),
-            value: "v".into(),
-            effect: "NoSchedule".into(),
-        };
-        let cases = [
-            (
-                json!({"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}),
-                true,
-            ),
-            (json!({"key": "k", "value": "v"}), true),
-            (json!({"key": "k", "value": "w"}), false),
-            (json!({"key": "k", "operator": "Exists"}), true),
-            (json!({"operator": "Exists"}), true),
-            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
-            (json!({"key": "j", "operator": "Exists"}), false),
-        ];
-        for (toleration, expected) in cases {
-            let parsed: Toleration = serde_json::from_value(toleration.clone()).expect("toleration");
-            assert_eq!(parsed.tolerates(&taint), expected, "{toleration}");
-        }
-    }
 }

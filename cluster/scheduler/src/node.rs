@@ -1,14 +1,13 @@
 //! What placement reads of a node.
 
 use crate::{
-    affinity::Taint,
     body,
     pod::normalized_image,
     resources::{ResourceList, Resources},
 };
 use serde::Deserialize;
 use std::sync::Arc;
-use strata_meta::{Object, ObjectError};
+use strata_meta::{Object, ObjectError, placement::Taint};
 
 /// A node as the scheduler keeps it.
 #[derive(Debug)]

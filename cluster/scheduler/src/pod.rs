@@ -1,13 +1,13 @@
 //! What placement reads of a pod.
 
 use crate::{
-    affinity::{Affinity, NodeAffinity, PodAffinity, Toleration, selector},
+    affinity::{Affinity, NodeAffinity, PodAffinity, selector},
     body,
     resources::{ContainerRequest, ResourceList, Resources, pod_request},
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
-use strata_meta::{Object, ObjectError, Selector, Time, selector::LabelSelector};
+use strata_meta::{Object, ObjectError, Selector, Time, placement::Toleration, selector::LabelSelector};
 
 /// A pod as the scheduler keeps it: the object everyone shares, and what is decided by.
 #[derive(Debug)]

@@ -3,12 +3,13 @@
 use super::{
     Controller,
     plan::{Action, Plan, plan, with_hash},
-    progress, template,
+    progress,
     types::{Annotations, Deployment, REVISION, Set, Status},
 };
 use crate::{
     Error,
     claim::{self, Claim},
+    dependents::template,
     error::{During, namespace_is_terminating},
     expectations::LOOK_AGAIN,
     tracked::{decode, value},

@@ -7,17 +7,17 @@ mod plan_tests;
 mod progress;
 mod revision;
 mod scale;
-mod template;
 mod types;
 
 use crate::{
     context::{Context, orphans_of},
+    dependents::label_selector,
     expectations::Expectations,
     views::Pod,
 };
 use std::sync::Arc;
 use strata_client::{Change, Client, EventRecorder, Informer, WorkQueue, resources::*};
-use strata_meta::{LabelSelector, Object, ObjectKey};
+use strata_meta::{Object, ObjectKey};
 
 const CONTROLLER: &str = "deployment-controller";
 const WORKERS: usize = 5;
@@ -135,17 +135,5 @@ impl Controller {
 }
 
 fn selects(deployment: &Object, set: &Object) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Wire {
-        spec: Spec,
-    }
-    #[derive(serde::Deserialize)]
-    struct Spec {
-        selector: LabelSelector,
-    }
-    let selector = deployment
-        .decode::<Wire>()
-        .ok()
-        .and_then(|d| d.spec.selector.to_selector().ok());
-    selector.is_some_and(|s| !s.is_everything() && s.matches_object(set))
+    label_selector(deployment).is_some_and(|selector| selector.matches_object(set))
 }

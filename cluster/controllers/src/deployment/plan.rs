@@ -1,9 +1,10 @@
 //! One step of a deployment: from what is to what should be done.
 
 use super::{
-    progress, revision, scale, template,
-    types::{Annotations, Deployment, HASH_LABEL, REVISION, Set, Status},
+    progress, revision, scale,
+    types::{Annotations, Deployment, REVISION, Set, Status},
 };
+use crate::dependents::template::{self, HASH_LABEL};
 use serde_json::Value;
 use strata_meta::{ObjectMeta, Time, Uid, names::DNS1123_SUBDOMAIN_MAX};
 

@@ -2,9 +2,9 @@
 
 use super::{
     plan::{Action, Plan, plan},
-    template,
     types::{Deployment, Set},
 };
+use crate::dependents::template;
 use serde_json::{Value, json};
 use strata_meta::Time;
 

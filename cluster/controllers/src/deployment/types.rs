@@ -10,7 +10,6 @@ pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 pub(super) const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
-pub(super) const HASH_LABEL: &str = "pod-template-hash";
 
 pub(super) type Annotations = BTreeMap<String, String>;
 

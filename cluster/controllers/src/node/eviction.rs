@@ -1,16 +1,14 @@
 //! Deletes pods from nodes whose NoExecute taints they do not tolerate, or not for longer.
 
 use super::{CONTROLLER, health::NO_EXECUTE};
-use crate::{
-    Error,
-    context::Context,
-    error::During,
-    views::{Taint, Toleration},
-};
+use crate::{Error, context::Context, error::During};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use strata_client::{Client, DeleteOptions, EventRecorder, EventType, ObjectReference, Patch, resources::PODS};
-use strata_meta::{ObjectKey, Time};
+use strata_meta::{
+    ObjectKey, Time,
+    placement::{Taint, Toleration},
+};
 
 const WORKERS: usize = 8;
 

@@ -5,7 +5,7 @@ use crate::{
     Error, conditions,
     context::{Context, SHARED_INFORMERS},
     error::During,
-    views::{Condition, Node, NodeView, Taint},
+    views::{Condition, Node, NodeView},
 };
 use futures::future::try_join_all;
 use serde_json::json;
@@ -17,7 +17,7 @@ use std::{
 use strata_client::{
     Change, Client, EventRecorder, EventType, Informer, ObjectReference, Patch, Scope, WorkQueue, resources::*,
 };
-use strata_meta::{Object, ObjectKey, Time};
+use strata_meta::{Object, ObjectKey, Time, placement::Taint};
 use tokio::time::Instant;
 
 const WORKERS: usize = 4;

@@ -2,6 +2,7 @@
 
 use crate::{
     conditions,
+    dependents::{BURST, template::Template},
     replicas::rank,
     views::{Condition, Pod},
 };
@@ -10,8 +11,6 @@ use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 use strata_meta::{LabelSelector, ObjectMeta, Selector, Time, selector::SelectorError};
 
-/// At most so many pods are created or deleted in one reconcile, as upstream.
-pub(super) const BURST: usize = 500;
 pub(super) const FAILURE: &str = "ReplicaFailure";
 
 /// A ReplicaSet or a ReplicationController.
@@ -31,13 +30,6 @@ pub(crate) struct ReplicaSetSpec {
     /// A LabelSelector, or for a ReplicationController a map of labels.
     selector: Value,
     pub template: Template,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Template {
-    pub metadata: ObjectMeta,
-    pub spec: Value,
 }
 
 /// The status of both kinds.
@@ -156,19 +148,6 @@ pub(super) fn status(set: &ReplicaSet, seen: &Seen<'_>) -> ReplicaStatus {
     }
 }
 
-/// Seconds until the next ready pod becomes available.
-pub(super) fn next_availability(set: &ReplicaSet, active: &[Arc<Pod>], now: Time) -> Option<u64> {
-    let minimum = set.spec.min_ready_seconds;
-    let waits = active
-        .iter()
-        .filter(|pod| pod.view.ready && !pod.view.is_available(minimum, now))
-        .map(|pod| {
-            let since = pod.view.ready_since.unwrap_or(now);
-            u64::try_from((minimum - now.seconds_since(since)).max(1)).unwrap_or(1)
-        });
-    waits.min()
-}
-
 fn saturated(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
@@ -274,7 +253,8 @@ pub(super) mod tests {
             (3, 2, 2, 1)
         );
         assert_eq!((status.terminating_replicas, status.observed_generation), (Some(1), 3));
-        assert_eq!(next_availability(&set, &active, now), Some(10));
+        let next = crate::dependents::next_availability(30, &active, now);
+        assert_eq!(next, Some(std::time::Duration::from_secs(10)));
     }
 
     #[test]

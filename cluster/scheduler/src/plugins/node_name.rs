@@ -1,12 +1,12 @@
 //! NodeName and NodeUnschedulable.
 
 use crate::{
-    affinity::Taint,
     cluster::{Cluster, NodeState},
     framework::{Event, Filter, Plugin, Rejection},
     node::Node,
     pod::Pod,
 };
+use strata_meta::placement::Taint;
 
 /// Only the named node, for pods that name one. Such pods do not wait, so this decides
 /// only for pods that are checked again.
@@ -57,8 +57,8 @@ impl Plugin for NodeUnschedulable {
 fn tolerates_cordon(pod: &Pod) -> bool {
     let taint = Taint {
         key: "node.kubernetes.io/unschedulable".to_owned(),
-        value: String::new(),
         effect: "NoSchedule".to_owned(),
+        ..Taint::default()
     };
     !pod.wish().tolerations.is_empty() && taint.tolerated_by(&pod.wish().tolerations)
 }

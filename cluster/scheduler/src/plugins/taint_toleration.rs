@@ -1,12 +1,12 @@
 //! TaintToleration.
 
 use crate::{
-    affinity::Toleration,
     cluster::{Cluster, NodeState},
     framework::{Event, Filter, Plugin, Rejection, Score, normalize_by_highest},
     node::Node,
     pod::Pod,
 };
+use strata_meta::placement::Toleration;
 
 pub(super) struct TaintToleration;
 

@@ -1,18 +1,49 @@
-//! Comparing and naming pod templates.
+//! Pod templates: compared, named, made into pods.
 
-use super::types::HASH_LABEL;
-use serde_json::Value;
+use crate::claim;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
+use strata_meta::{Object, ObjectMeta};
+
+/// The label by which a deployment's replica sets tell their templates apart.
+pub(crate) const HASH_LABEL: &str = "pod-template-hash";
+
+/// core/v1 PodTemplateSpec.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Template {
+    pub metadata: ObjectMeta,
+    pub spec: Value,
+}
+
+/// The pod that a template stands for, with a name of the server's choice.
+pub(crate) fn pod_of(owner: &Object, template: &Template) -> Value {
+    let mut metadata = json!({
+        "generateName": format!("{}-", owner.name()),
+        "ownerReferences": [claim::reference(owner)],
+    });
+    if !template.metadata.labels.is_empty() {
+        metadata["labels"] = json!(template.metadata.labels);
+    }
+    if !template.metadata.annotations.is_empty() {
+        metadata["annotations"] = json!(template.metadata.annotations);
+    }
+    if !template.metadata.finalizers.is_empty() {
+        metadata["finalizers"] = json!(template.metadata.finalizers);
+    }
+    json!({"metadata": metadata, "spec": template.spec})
+}
 
 /// Whether two templates are the same but for the label that holds their hash.
-pub(super) fn equal(a: &Value, b: &Value) -> bool {
+pub(crate) fn equal(a: &Value, b: &Value) -> bool {
     canonical(a) == canonical(b)
 }
 
 /// A short name of a template that stays the same as long as the template does; `collisions`
 /// makes another one when two templates have the same. Upstream's alphabet, which spells no
 /// words; another hash than upstream's, which depends on how Go prints its types.
-pub(super) fn hash(template: &Value, collisions: Option<i32>) -> String {
+pub(crate) fn hash(template: &Value, collisions: Option<i32>) -> String {
     let mut text = canonical(template);
     if let Some(count) = collisions {
         write!(text, "/{count}").expect("writing to a String cannot fail");
@@ -83,7 +114,6 @@ fn is_nothing(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_hash_label_and_empty_members_make_no_difference() {
