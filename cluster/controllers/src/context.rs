@@ -2,7 +2,7 @@
 
 use crate::{
     Error, daemon, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
-    protection, quota, replicas,
+    protection, quota, replicas, stateful,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
 };
@@ -79,6 +79,7 @@ impl Controllers {
         replicas::start(&context);
         deployment::start(&context);
         daemon::start(&context);
+        stateful::start(&context);
         endpoints::start(&context);
         namespace::start(&context);
         namespace_objects::start(&context);

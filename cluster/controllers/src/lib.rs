@@ -27,6 +27,7 @@ mod pod_gc;
 mod protection;
 mod quota;
 mod replicas;
+mod stateful;
 mod tracked;
 mod views;
 

@@ -5,6 +5,7 @@ use crate::{
     Error, conditions,
     context::{Context, SHARED_INFORMERS},
     error::During,
+    expectations::LOOK_AGAIN,
     views::{Condition, Node, NodeView},
 };
 use futures::future::try_join_all;
@@ -144,13 +145,15 @@ impl Monitor {
         if !decision.unknown.is_empty() {
             self.mark_unknown(&node, &decision.unknown).await?;
         }
-        if let Some(taints) = &decision.taints {
-            self.taint(&node, taints).await?;
-        }
+        let tainted = match &decision.taints {
+            Some(taints) => self.taint(&node, taints).await?,
+            None => true,
+        };
         if decision.pods_not_ready {
             self.mark_pods(&key.name).await?;
         }
-        Ok(decision.again)
+        // Whoever wrote meanwhile may have changed what does not bring the node here again.
+        Ok(if tainted { decision.again } else { Some(LOOK_AGAIN) })
     }
 
     async fn mark_unknown(&self, node: &Node, unknown: &[Condition]) -> Result<(), Error> {
@@ -164,18 +167,18 @@ impl Monitor {
         Ok(())
     }
 
-    async fn taint(&self, node: &Object, taints: &[Taint]) -> Result<(), Error> {
+    /// Whether the node was as it was seen.
+    async fn taint(&self, node: &Object, taints: &[Taint]) -> Result<bool, Error> {
         let body = json!({"metadata": {"resourceVersion": node.revision.to_string()}, "spec": {"taints": taints}});
         match self
             .client
             .patch(NODES, "", node.name(), None, Patch::Merge(body))
             .await
         {
-            // Somebody else wrote, perhaps this controller's own status: the change brings the node here again.
-            Err(error) if error.is_conflict() => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) if error.is_not_found() => Ok(true),
             result => result
-                .map(drop)
+                .map(|_| true)
                 .during(|| format!("changing the taints of node {}", node.name())),
         }
     }
