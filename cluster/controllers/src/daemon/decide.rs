@@ -21,6 +21,9 @@ pub(super) struct Seen<'a> {
     pub now: Time,
 }
 
+/// The new and the old pod of a node.
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
 /// What to do.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -106,7 +109,7 @@ impl Seen<'_> {
     }
 
     /// The one new and the one old pod of a node; none where there are more, which the plan mends first.
-    fn pair(&self, pods: &[Arc<Pod>]) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+    fn pair(&self, pods: &[Arc<Pod>]) -> Option<Pair> {
         let present = pods.iter().filter(|pod| !pod.deleting).cloned();
         let (mut new, mut old): (Vec<_>, Vec<_>) = present.partition(|pod| self.is_updated(pod));
         (new.len() <= 1 && old.len() <= 1).then(|| (new.pop(), old.pop()))

@@ -145,11 +145,11 @@ impl Work<'_> {
         match result {
             Ok(()) => {
                 let message = format!("{verb} Pod {pod} in StatefulSet {set} successful");
-                events.event(&about, EventType::Normal, &format!("Successful{verb}"), message);
+                events.event(&about, EventType::Normal, format!("Successful{verb}"), message);
             }
             Err(why) => {
                 let message = format!("{verb} Pod {pod} in StatefulSet {set} failed error: {why}");
-                events.event(&about, EventType::Warning, &format!("Failed{verb}"), message);
+                events.event(&about, EventType::Warning, format!("Failed{verb}"), message);
             }
         }
     }
