@@ -14,7 +14,7 @@ export DOCKER_CONFIG=$work/config DOCKER_CLI_HINTS=false
 "$strata" engine >"$work/engine.log" 2>&1 &
 engine=$!
 registry=
-trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null || true; kill $engine; wait $engine || true; "$strata" reset >>"$work/engine.log" 2>&1' EXIT
+trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null || true; kill $engine; wait $engine || true; "$strata" reset >>"$work/engine.log" 2>&1; rmdir /sys/fs/cgroup/people-test /sys/fs/cgroup/*/people-test 2>/dev/null || true' EXIT
 
 # An image of busybox, as people would make one.
 root=$work/root
