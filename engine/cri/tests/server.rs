@@ -174,6 +174,64 @@ async fn a_second_server_does_not_take_the_first_ones_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kubelets_range_of_pods_is_kept() {
+    let served = serve(Bench::new().await).await;
+    let range = |text: &str| field(1, &field(1, &field(1, text.as_bytes())));
+    served
+        .call("UpdateRuntimeConfig", &range("10.1.0.0/24,fd00::/64"))
+        .await
+        .expect("a range");
+    let refused = served.call("UpdateRuntimeConfig", &range("nonsense")).await;
+    assert_eq!(refused.expect_err("nonsense").code, GrpcStatus::INVALID_ARGUMENT);
+    served.call("UpdateRuntimeConfig", b"").await.expect("nothing to do");
+    let told = strata_cri::told_range(served.bench.folder.path()).expect("kept");
+    assert_eq!(told.to_string(), "10.1.0.0/24");
+    served.end().await;
+}
+
+/// A pod with the host's network: its mode is a number, which [`field`] has not.
+fn host_pod() -> Vec<u8> {
+    let metadata = [field(1, b"pod"), field(2, b"uid"), field(3, b"default")].concat();
+    let linux = field(2, &field(1, &[1 << 3, 2]));
+    field(1, &[field(1, &metadata), field(8, &linux)].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_pod_that_is_nobody_elses_change_while_it_runs() {
+    let served = serve(Bench::new().await).await;
+    let answer = served.call("RunPodSandbox", &host_pod()).await.expect("a pod");
+    let id = answer[2..].to_vec();
+    let taken = served
+        .call("RunPodSandbox", &host_pod())
+        .await
+        .expect_err("its name is taken");
+    assert_eq!(taken.code, GrpcStatus::ALREADY_EXISTS);
+    let bytes: u64 = 64 << 20;
+    // memory_limit_in_bytes, as a number of seven bits a byte.
+    let limit = [4 << 3, 0x80, 0x80, 0x80, 0x20];
+    let update = [field(1, &id), field(3, &limit)].concat();
+    served
+        .call("UpdatePodSandboxResources", &update)
+        .await
+        .expect("changed");
+    let layout = strata_runtime::cgroup::Layout::detect().expect("cgroups");
+    let memory = layout.hierarchy("memory").expect("memory");
+    let pods = PathBuf::from(memory.directory(&served.bench.cgroup));
+    let pod = support::names(&pods).into_iter().find(|name| name.starts_with("pod"));
+    let pod = pods.join(pod.expect("the pod's cgroup"));
+    let file = ["memory.limit_in_bytes", "memory.max"].map(|name| pod.join(name));
+    let file = file.into_iter().find(|path| path.exists()).expect("a limit");
+    assert_eq!(fs::read_to_string(file).expect("read").trim(), bytes.to_string());
+    for name in ["StopPodSandbox", "UpdatePodSandboxResources", "RemovePodSandbox"] {
+        let answer = served.call(name, &update[..id.len() + 2]).await;
+        let refused = name == "UpdatePodSandboxResources";
+        assert_eq!(answer.is_err(), refused, "{name}: {answer:?}");
+    }
+    assert!(!pod.exists(), "the pod's cgroup is left");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_containers_are_listed_in_good_time() {
     let mut bench = Bench::new().await;
     bench.engine = None;
