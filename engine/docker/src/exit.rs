@@ -3,7 +3,7 @@
 use crate::config::RestartPolicy;
 use crate::daemon::Inner;
 use crate::launch;
-use crate::record::{Container, Status, moment};
+use crate::record::{Container, Record, Status, moment};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use strata_engine::{ContainerId, ContainerState, ContainerStatus, EngineEvent};
@@ -97,11 +97,10 @@ fn hear(inner: &Arc<Inner>, id: &ContainerId, end: End) {
 
 /// Takes note of an end. The caller holds the container's turn, or is alone with it.
 pub(crate) async fn ended(inner: &Arc<Inner>, container: &Arc<Container>, end: &End) {
-    launch::tear_down(inner, container).await;
     let finished = moment(end.at);
     let wait = restart_after(container, end);
     let removed = container.lock().host["AutoRemove"] == serde_json::json!(true) && wait.is_none();
-    let noted = container.change(|record| {
+    let note = |record: &mut Record| {
         record.state.status = if wait.is_some() {
             Status::Restarting
         } else {
@@ -114,8 +113,8 @@ pub(crate) async fn ended(inner: &Arc<Inner>, container: &Arc<Container>, end: &
         if wait.is_some() {
             record.restart_count += 1;
         }
-    });
-    if let Err(error) = noted {
+    };
+    if let Err(error) = launch::tear_down(inner, container, note).await {
         tracing::error!(container = %container.id, %error, "could not record the end of a container");
     }
     container.phase.send_modify(|phase| phase.exits += 1);

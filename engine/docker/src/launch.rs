@@ -24,15 +24,15 @@ pub(crate) async fn start(inner: &Arc<Inner>, container: &Arc<Container>) -> Ans
             let code = exit_code_of(&error.message);
             // Who attached learns that nothing comes.
             container.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            tear_down(inner, container).await;
-            container.change(|record| {
+            let note = |record: &mut Record| {
                 record.state.exit_code = code;
                 record.state.error.clone_from(&error.message);
                 record.state.finished_at = Some(now());
                 if record.state.status == Status::Restarting {
                     record.state.status = Status::Exited;
                 }
-            })?;
+            };
+            tear_down(inner, container, note).await?;
             Err(error)
         }
     }
@@ -350,7 +350,14 @@ pub(crate) fn parse_port(text: &str) -> Answer<(u16, String)> {
 }
 
 /// Takes back whatever a start made: ports, links, sandbox. Goes on after a failure, and logs it.
-pub(crate) async fn tear_down(inner: &Arc<Inner>, container: &Arc<Container>) {
+///
+/// What else is to be noted of the container is written with the fact that nothing of it runs: a daemon that is
+/// killed between the two would leave one that runs for ever.
+pub(crate) async fn tear_down(
+    inner: &Arc<Inner>,
+    container: &Arc<Container>,
+    note: impl FnOnce(&mut Record),
+) -> Answer<()> {
     container.end_run();
     let record = container.record();
     let mut problems = Vec::new();
@@ -376,7 +383,11 @@ pub(crate) async fn tear_down(inner: &Arc<Inner>, container: &Arc<Container>) {
             .await;
         problems.extend(removed.err().map(ApiError::from));
     }
-    let noted = container.change(|record| {
+    *container.resizer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    for error in problems {
+        tracing::warn!(container = %record.id, %error, "could not clean up after a container");
+    }
+    container.change(|record| {
         record.run = None;
         record.ports.clear();
         record.state.pid = 0;
@@ -387,12 +398,8 @@ pub(crate) async fn tear_down(inner: &Arc<Inner>, container: &Arc<Container>) {
                 ..Endpoint::default()
             };
         }
-    });
-    problems.extend(noted.err());
-    *container.resizer.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    for error in problems {
-        tracing::warn!(container = %record.id, %error, "could not clean up after a container");
-    }
+        note(record);
+    })
 }
 
 /// Takes up what an earlier process left: running containers go on, ended ones are noted as such.
@@ -425,14 +432,14 @@ pub(crate) async fn recover(inner: &Arc<Inner>) -> Answer<()> {
                 // Made and not started, or gone with the machine.
                 let ran = record.state.status.is_alive();
                 let policy = record.typed_host()?.restart_policy.name;
-                tear_down(inner, container).await;
-                container.change(|record| {
+                let note = |record: &mut Record| {
                     if ran {
                         record.state.status = Status::Exited;
                         record.state.exit_code = 255;
                         record.state.finished_at = Some(now());
                     }
-                })?;
+                };
+                tear_down(inner, container, note).await?;
                 if ran && matches!(policy.as_str(), "always" | "unless-stopped") {
                     again.push(Arc::clone(container));
                 }
