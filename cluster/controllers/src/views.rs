@@ -385,3 +385,8 @@ pub(crate) struct LoadBalancerIngress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_mode: Option<String>,
 }
+
+/// Whether a member says nothing and so is left out, as Go's omitempty does.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -35,6 +35,7 @@ mod usage;
 pub use client::{Client, Start};
 pub use commands::Command;
 pub use error::Failure;
+pub use parse::misnamed;
 pub use usage::{command_path, plain_switches, usage_error};
 
 /// Carries commands out.

@@ -381,7 +381,7 @@ fn device_and(text: &str) -> Result<(&str, &str), String> {
 }
 
 /// What is wrong with an image's name, in docker's words.
-pub(crate) fn misnamed(name: &str, why: &str) -> String {
+pub fn misnamed(name: &str, why: &str) -> String {
     const FORM: &str = "invalid reference format";
     match why {
         "repository name must be lowercase" => {

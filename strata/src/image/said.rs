@@ -1,6 +1,7 @@
 //! Failures of the commands for images, in the words by which scripts know them.
 
 use crate::failure::{Failure, Outcome};
+use strata_console::misnamed;
 use strata_image::{ImageError, Reference};
 
 /// What the engine would answer, as docker's client prints it.
@@ -35,24 +36,6 @@ fn tagged(name: &str) -> String {
     match last.contains(':') || name.contains('@') {
         true => name.to_owned(),
         false => format!("{name}:latest"),
-    }
-}
-
-/// What is wrong with a name.
-fn misnamed(name: &str, why: &str) -> String {
-    const FORM: &str = "invalid reference format";
-    match why {
-        "repository name must be lowercase" => {
-            let bare = name.split(['@', ':']).next().unwrap_or(name);
-            let path = if bare.contains('/') {
-                bare.to_owned()
-            } else {
-                format!("library/{bare}")
-            };
-            format!("{FORM}: repository name ({path}) must be lowercase")
-        }
-        why if why.ends_with(FORM) => FORM.to_owned(),
-        why => format!("{FORM}: {why}"),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the daemon set controller reads and writes.
 
-use crate::{dependents::template::Template, views::Condition};
+use crate::{
+    dependents::template::Template,
+    views::{Condition, is_default},
+};
 use serde::{Deserialize, Serialize};
 use strata_meta::{IntOrString, ObjectMeta};
 
@@ -48,26 +51,18 @@ pub(super) struct Status {
     pub number_misscheduled: i32,
     pub desired_number_scheduled: i32,
     pub number_ready: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub observed_generation: i64,
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub updated_number_scheduled: i32,
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub number_available: i32,
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub number_unavailable: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-}
-
-fn is_zero(n: &i64) -> bool {
-    *n == 0
-}
-
-fn is_none(n: &i32) -> bool {
-    *n == 0
 }
 
 impl DaemonSet {

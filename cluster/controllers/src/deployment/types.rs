@@ -1,6 +1,9 @@
 //! What the deployment controller reads and writes.
 
-use crate::{replicas::ReplicaStatus, views::Condition};
+use crate::{
+    replicas::ReplicaStatus,
+    views::{Condition, is_default},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
@@ -54,17 +57,17 @@ pub(super) struct RollingUpdate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Status {
-    #[serde(skip_serializing_if = "is_zero_64")]
+    #[serde(skip_serializing_if = "is_default")]
     pub observed_generation: i64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub updated_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ready_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub available_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub unavailable_replicas: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminating_replicas: Option<i32>,
@@ -72,14 +75,6 @@ pub(super) struct Status {
     pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
-}
-
-fn is_zero(n: &i32) -> bool {
-    *n == 0
-}
-
-fn is_zero_64(n: &i64) -> bool {
-    *n == 0
 }
 
 impl Deployment {

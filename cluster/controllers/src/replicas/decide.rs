@@ -4,7 +4,7 @@ use crate::{
     conditions,
     dependents::{BURST, template::Template},
     replicas::rank,
-    views::{Condition, Pod},
+    views::{Condition, Pod, is_default},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,26 +37,18 @@ pub(crate) struct ReplicaSetSpec {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct ReplicaStatus {
     pub replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub fully_labeled_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ready_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub available_replicas: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminating_replicas: Option<i32>,
-    #[serde(skip_serializing_if = "is_zero_64")]
+    #[serde(skip_serializing_if = "is_default")]
     pub observed_generation: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-}
-
-fn is_zero(n: &i32) -> bool {
-    *n == 0
-}
-
-fn is_zero_64(n: &i64) -> bool {
-    *n == 0
 }
 
 impl ReplicaSet {

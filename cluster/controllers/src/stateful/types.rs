@@ -1,6 +1,9 @@
 //! What the stateful set controller reads and writes.
 
-use crate::{dependents::template::Template, views::Condition};
+use crate::{
+    dependents::template::Template,
+    views::{Condition, is_default},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -78,14 +81,14 @@ pub(super) struct Ordinals {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Status {
-    #[serde(skip_serializing_if = "is_zero_64")]
+    #[serde(skip_serializing_if = "is_default")]
     pub observed_generation: i64,
     pub replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ready_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub current_replicas: i32,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub updated_replicas: i32,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub current_revision: String,
@@ -96,14 +99,6 @@ pub(super) struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     pub available_replicas: i32,
-}
-
-fn is_zero(n: &i32) -> bool {
-    *n == 0
-}
-
-fn is_zero_64(n: &i64) -> bool {
-    *n == 0
 }
 
 impl StatefulSet {
