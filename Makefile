@@ -64,7 +64,7 @@ conformance-share: setup build ## The share of that suite that CI runs.
 operators: setup build ## Operators and clients of others, unmodified [ONLY=..]; needs Go, Java with Maven, Python.
 	STRATA=$(abspath $(STRATA)) tests/operators/run.sh
 
-people: setup build ## docker's client and ours, given the same commands against our engine; needs docker's client.
+people: setup build ## docker's client and ours, given the same commands against our engine; without the first, what it printed stands in.
 	tests/people/run.sh $(abspath $(STRATA))
 
 interop: setup build ## Suites of others against the runtime and the container runtime interface; needs Go.

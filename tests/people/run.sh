@@ -6,7 +6,10 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 strata=$(realpath "${1:?the built binary}")
+# A folder of our own goes with us; one that was named stays for whoever wants to look into it.
+own=
 work=${2:-$(mktemp -d)}
+[ -n "${2:-}" ] || own=1
 mkdir -p "$work"
 docker=$(command -v docker || true)
 export STRATA_DATA_DIR=$work/data STRATA_HOST=unix://$work/engine.sock DOCKER_HOST=unix://$work/engine.sock
@@ -14,7 +17,7 @@ export DOCKER_CONFIG=$work/config DOCKER_CLI_HINTS=false
 "$strata" engine >"$work/engine.log" 2>&1 &
 engine=$!
 registry=
-trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null || true; kill $engine; wait $engine || true; "$strata" reset >>"$work/engine.log" 2>&1; rmdir /sys/fs/cgroup/people-test /sys/fs/cgroup/*/people-test 2>/dev/null || true' EXIT
+trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null || true; kill $engine; wait $engine || true; "$strata" reset >>"$work/engine.log" 2>&1; rmdir /sys/fs/cgroup/people-test /sys/fs/cgroup/*/people-test 2>/dev/null || true; [ -z "$own" ] || rm -rf --one-file-system "$work"' EXIT
 
 # An image of busybox, as people would make one.
 root=$work/root
