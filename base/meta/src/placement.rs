@@ -41,14 +41,9 @@ impl NodeSelector {
 
     /// The one node that a term names by its name.
     pub fn node_name(&self) -> Option<&str> {
-        let names = |term: &'_ NodeTerm| -> Option<usize> {
-            term.match_fields
-                .iter()
-                .position(|r| r.key == "metadata.name" && r.operator == "In" && r.values.len() == 1)
-        };
-        self.node_selector_terms
-            .iter()
-            .find_map(|term| names(term).map(|at| term.match_fields[at].values[0].as_str()))
+        let mut fields = self.node_selector_terms.iter().flat_map(|term| &term.match_fields);
+        let named = fields.find(|r| r.key == "metadata.name" && r.operator == "In" && r.values.len() == 1)?;
+        named.values.first().map(String::as_str)
     }
 }
 

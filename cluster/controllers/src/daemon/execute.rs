@@ -10,7 +10,7 @@ use crate::{
     Error,
     dependents::{
         BURST, label_selector, next_availability,
-        revisions::{self, HASH_LABEL, Naming},
+        revisions::{self, HASH_LABEL},
     },
     expectations::LOOK_AGAIN,
     tracked::decode,
@@ -26,8 +26,6 @@ use strata_client::{EventType, ObjectReference};
 use strata_meta::{Object, ObjectError, ObjectKey};
 use tokio::time::Instant;
 
-const NAMING: Naming = Naming { hash_label: HASH_LABEL };
-
 impl Controller {
     pub(super) async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Option<Duration>, Error> {
         let manager = &self.manager;
@@ -41,7 +39,7 @@ impl Controller {
         if !manager.is_settled(&owner) {
             return Ok(Some(LOOK_AGAIN));
         }
-        let history = revisions::record(manager, &owner, &selector, &NAMING).await?;
+        let history = revisions::record(manager, &owner, &selector, HASH_LABEL).await?;
         let hash = history.update().object.label(HASH_LABEL).unwrap_or("").to_owned();
         let pods = manager.claim(&owner, &selector, &manager.candidates(&owner)).await?;
         let nodes = self.nodes(&owner, &set)?;

@@ -1,7 +1,10 @@
 //! What the daemon set controller reads and writes.
 
 use crate::{
-    dependents::template::Template,
+    dependents::{
+        template::Template,
+        update::{RollingUpdate, UpdateStrategy},
+    },
     views::{Condition, is_default},
 };
 use serde::{Deserialize, Serialize};
@@ -26,21 +29,6 @@ pub(super) struct Spec {
     pub update_strategy: UpdateStrategy,
     pub min_ready_seconds: i64,
     pub revision_history_limit: Option<i32>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct UpdateStrategy {
-    #[serde(rename = "type")]
-    pub type_: String,
-    pub rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct RollingUpdate {
-    pub max_surge: Option<IntOrString>,
-    pub max_unavailable: Option<IntOrString>,
 }
 
 /// apps/v1 DaemonSetStatus.

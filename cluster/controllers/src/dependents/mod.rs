@@ -3,6 +3,7 @@
 
 pub(crate) mod revisions;
 pub(crate) mod template;
+pub(crate) mod update;
 
 use crate::{
     Error,

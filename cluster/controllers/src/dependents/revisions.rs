@@ -26,6 +26,8 @@ pub(crate) struct Revision {
     pub object: Arc<Object>,
     pub number: i64,
     pub template: Value,
+    /// When it was made, of equal numbers the later is the newer.
+    created: String,
 }
 
 impl Revision {
@@ -42,14 +44,9 @@ impl Revision {
             object: object.clone(),
             number: whole["revision"].as_i64().unwrap_or(0),
             template,
+            created: whole["metadata"]["creationTimestamp"].to_string(),
         })
     }
-}
-
-/// What a new revision is called and labelled besides its template's labels.
-pub(crate) struct Naming {
-    /// The label that holds its hash.
-    pub hash_label: &'static str,
 }
 
 /// The revisions of an owner, oldest number first, and what has become of collisions.
@@ -66,12 +63,12 @@ impl History {
     }
 }
 
-/// Reads an owner's revisions and sees to it that its present template is the newest.
+/// Reads an owner's revisions and sees to it that its present template is the newest; `hash_label` holds a new one's hash.
 pub(crate) async fn record(
     manager: &Manager,
     owner: &Object,
     selector: &Selector,
-    naming: &Naming,
+    hash_label: &str,
 ) -> Result<History, Error> {
     let whole = value(owner)?;
     let present = &whole["spec"]["template"];
@@ -91,7 +88,7 @@ pub(crate) async fn record(
             revisions.len() - 1
         }
         None => {
-            revisions.push(create(manager, owner, &whole, next, naming, &mut collisions).await?);
+            revisions.push(create(manager, owner, &whole, next, hash_label, &mut collisions).await?);
             revisions.len() - 1
         }
     };
@@ -160,10 +157,9 @@ async fn owned(manager: &Manager, owner: &Object, selector: &Selector) -> Result
             }
         }
     }
-    let age = |object: &Object| value(object).map(|v| v["metadata"]["creationTimestamp"].to_string());
-    mine.sort_by_cached_key(|revision| {
-        let created = age(&revision.object).unwrap_or_default();
-        (revision.number, created, revision.object.name().to_owned())
+    mine.sort_by(|a, b| {
+        let age = a.number.cmp(&b.number).then_with(|| a.created.cmp(&b.created));
+        age.then_with(|| a.object.name().cmp(b.object.name()))
     });
     Ok(mine)
 }
@@ -203,7 +199,7 @@ async fn create(
     owner: &Object,
     whole: &Value,
     number: i64,
-    naming: &Naming,
+    hash_label: &str,
     collisions: &mut Option<i32>,
 ) -> Result<Revision, Error> {
     let present = &whole["spec"]["template"];
@@ -217,7 +213,7 @@ async fn create(
             Some(labels) => labels.clone(),
             None => serde_json::Map::new(),
         };
-        labels.insert(naming.hash_label.into(), hash.into());
+        labels.insert(hash_label.into(), hash.into());
         let mut body = json!({
             "metadata": {"name": name, "labels": labels, "ownerReferences": [claim::reference(owner)]},
             "data": {"spec": {"template": data}},

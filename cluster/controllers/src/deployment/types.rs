@@ -1,6 +1,7 @@
 //! What the deployment controller reads and writes.
 
 use crate::{
+    dependents::update::UpdateStrategy,
     replicas::ReplicaStatus,
     views::{Condition, is_default},
 };
@@ -31,26 +32,11 @@ pub(super) struct Spec {
     pub replicas: Option<i32>,
     pub selector: LabelSelector,
     pub template: Value,
-    pub strategy: Strategy,
+    pub strategy: UpdateStrategy,
     pub min_ready_seconds: i64,
     pub revision_history_limit: Option<i32>,
     pub paused: bool,
     pub progress_deadline_seconds: Option<i32>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Strategy {
-    #[serde(rename = "type")]
-    pub type_: String,
-    pub rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct RollingUpdate {
-    pub max_surge: Option<IntOrString>,
-    pub max_unavailable: Option<IntOrString>,
 }
 
 /// apps/v1 DeploymentStatus.

@@ -11,7 +11,7 @@ use crate::{
     Error,
     dependents::{
         label_selector, next_availability,
-        revisions::{self, HASH_LABEL, History, Naming},
+        revisions::{self, HASH_LABEL, History},
         template::Template,
     },
     error::{During, namespace_is_terminating},
@@ -29,9 +29,8 @@ use strata_client::{
 };
 use strata_meta::{Object, ObjectError, ObjectKey};
 
-const NAMING: Naming = Naming {
-    hash_label: "controller.kubernetes.io/hash",
-};
+/// Where a revision keeps the hash that its name ends in.
+const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
 /// One set at work.
 struct Work<'a> {
@@ -59,7 +58,7 @@ impl Controller {
         let named = |pod: &Arc<Pod>| pod.controller().is_some() || set.ordinal(pod.name()).is_some();
         let candidates: Vec<Arc<Pod>> = manager.candidates(&owner).into_iter().filter(named).collect();
         let pods = manager.claim(&owner, &selector, &candidates).await?;
-        let history = revisions::record(manager, &owner, &selector, &NAMING).await?;
+        let history = revisions::record(manager, &owner, &selector, REVISION_HASH).await?;
         let named_current = |revision: &&revisions::Revision| revision.object.name() == set.status.current_revision;
         let current = history.revisions.iter().find(named_current);
         let work = Work {

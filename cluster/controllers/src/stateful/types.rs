@@ -1,13 +1,16 @@
 //! What the stateful set controller reads and writes.
 
 use crate::{
-    dependents::template::Template,
+    dependents::{
+        template::Template,
+        update::{RollingUpdate, UpdateStrategy},
+    },
     views::{Condition, is_default},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use strata_meta::{IntOrString, ObjectMeta};
+use strata_meta::ObjectMeta;
 
 /// apps/v1 StatefulSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -46,21 +49,6 @@ pub(super) struct MatchLabels {
 pub(super) struct ClaimTemplate {
     pub metadata: ObjectMeta,
     pub spec: Value,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct UpdateStrategy {
-    #[serde(rename = "type")]
-    pub type_: String,
-    pub rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct RollingUpdate {
-    pub partition: Option<i32>,
-    pub max_unavailable: Option<IntOrString>,
 }
 
 /// What becomes of claims.
