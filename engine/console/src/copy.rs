@@ -72,10 +72,14 @@ async fn look(console: &Console, container: &str, path: &str) -> Result<Option<V
         Err(error) if error.is_not_found() => return Ok(None),
         other => other?,
     };
+    // What cannot be read is not nothing: a copy would be written beside what is there.
+    let broken = |why: &str| Failure::new(format!("the daemon's description of {path} cannot be read: {why}"));
     let header = response.headers().get("x-docker-container-path-stat");
-    let bytes =
-        header.and_then(|header| base64::Engine::decode(&base64::prelude::BASE64_STANDARD, header.as_bytes()).ok());
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    let header = header.ok_or_else(|| broken("it is missing"))?;
+    let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, header.as_bytes());
+    let bytes = bytes.map_err(|error| broken(&error.to_string()))?;
+    let known = serde_json::from_slice(&bytes).map_err(|error| broken(&error.to_string()))?;
+    Ok(Some(known))
 }
 
 fn has(stat: &Value, bit: u64) -> bool {

@@ -111,7 +111,7 @@ impl Service {
     ) -> Answer<api::ListPodSandboxMetricsResponse> {
         let (mut pod_metrics, mut running) = (Vec::new(), self.running_by_sandbox());
         for sandbox in self.engine.list_sandboxes() {
-            if sandbox.state == SandboxState::Ready {
+            if sandbox.state == SandboxState::Ready && self.is_made(&sandbox) {
                 pod_metrics.push(
                     self.metrics_of(&sandbox, running.remove(&sandbox.id).unwrap_or_default())
                         .await,

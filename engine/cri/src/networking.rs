@@ -206,13 +206,20 @@ impl Service {
 }
 
 impl PodRanges {
-    /// As they were told to an earlier process; a file that cannot be read is as none. Blocking.
+    /// As they were told to an earlier process; a file that cannot be read is as none, and said. Blocking.
     pub fn open(path: PathBuf) -> Self {
-        let told = std::fs::read_to_string(&path).ok();
-        let told = told.and_then(|text| parse_ranges(text.trim()).ok());
+        let told = match std::fs::read_to_string(&path) {
+            Ok(text) => parse_ranges(text.trim()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        };
+        let told = told.unwrap_or_else(|why| {
+            tracing::warn!(path = %path.display(), why, "ranges of pods that were told earlier are lost");
+            Vec::new()
+        });
         Self {
             path,
-            told: Mutex::new(told.unwrap_or_default()),
+            told: Mutex::new(told),
         }
     }
 

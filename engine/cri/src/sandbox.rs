@@ -151,13 +151,13 @@ impl Service {
         let filter = request.filter.unwrap_or_default();
         let mut list = self.engine.list_sandboxes();
         list.retain(|sandbox| {
-            self.is_made(sandbox)
-                && sandbox.id.as_str().starts_with(&filter.id)
+            sandbox.id.as_str().starts_with(&filter.id)
                 && filter
                     .state
                     .as_ref()
                     .is_none_or(|wanted| wanted.state() == state(sandbox))
                 && has_labels(&filter.label_selector, &sandbox.labels)
+                && self.is_made(sandbox)
         });
         list.sort_by_key(|sandbox| sandbox.created_at);
         let items = list.iter().filter_map(|sandbox| self.list_item(sandbox)).collect();

@@ -139,6 +139,7 @@ impl Service {
             sandbox.state == SandboxState::Ready
                 && sandbox.id.as_str().starts_with(&filter.id)
                 && has_labels(&filter.label_selector, &sandbox.labels)
+                && self.is_made(sandbox)
         });
         let running = self.running_by_sandbox();
         let of = |sandbox: &SandboxStatus| running.get(&sandbox.id).map_or(&[][..], Vec::as_slice);

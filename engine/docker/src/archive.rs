@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use strata_http::Body;
+use strata_http::{Body, BodySender};
 use strata_image::{ChangeKind, CommitOptions, pack_mount, pack_tree, unpack_tree};
 
 /// Pieces of an archive on their way.
@@ -123,9 +123,9 @@ pub(crate) async fn get(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
         let busy = inner.activity.begin();
         tokio::task::spawn_blocking(move || {
             let (_busy, _turn) = (busy, turn);
-            let sink = io::BufWriter::with_capacity(PIECE, Sink(sender));
+            let sink = io::BufWriter::with_capacity(PIECE, Sink(sender.clone()));
             if let Err(error) = target.pack(sink) {
-                tracing::debug!(path = %target.path.display(), %error, "an archive was cut short");
+                cut_short(sender, &target.path, &error);
             }
         });
         body
@@ -136,7 +136,7 @@ pub(crate) async fn get(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
 }
 
 /// Hands pieces to a body from a blocking thread.
-pub(crate) struct Sink(pub strata_http::BodySender);
+pub(crate) struct Sink(pub BodySender);
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -179,6 +179,12 @@ pub(crate) async fn put(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
     })
 }
 
+/// Breaks an answer off, so that half an archive does not look like a whole one. Blocking.
+fn cut_short(sender: BodySender, path: &Path, error: &io::Error) {
+    tracing::debug!(path = %path.display(), %error, "an archive was cut short");
+    tokio::runtime::Handle::current().block_on(sender.abort(error.to_string()));
+}
+
 /// `GET /containers/{name}/export`
 pub(crate) async fn export(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
     let container = inner.find(call.name())?;
@@ -189,12 +195,12 @@ pub(crate) async fn export(inner: Arc<Inner>, call: Call) -> Answer<Response<Bod
     let busy = inner.activity.begin();
     tokio::task::spawn_blocking(move || {
         let (_busy, _turn) = (busy, turn);
-        let sink = io::BufWriter::with_capacity(PIECE, Sink(sender));
+        let sink = io::BufWriter::with_capacity(PIECE, Sink(sender.clone()));
         let written = open_inside(root.as_fd(), Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY)
             .and_then(|folder| pack_mount(folder.as_fd(), sink))
             .and_then(|mut sink| sink.flush());
         if let Err(error) = written {
-            tracing::debug!(%error, "an archive was cut short");
+            cut_short(sender, Path::new("/"), &error);
         }
     });
     inner.events.container(&container, "export", &[]);
