@@ -8,6 +8,7 @@ use crate::plugin::{self, Call};
 use crate::{Error, outcome};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,9 +107,11 @@ impl Cni {
         };
         let entry = Entry::new(attachment.clone());
         let _turn = entry.turn.lock().await;
-        if self.lock().insert(container.to_owned(), Arc::clone(&entry)).is_some() {
-            return Err(Error::Invalid(format!("{container} is attached already")));
-        }
+        // Who is attached stays so, with what the plugins answered: it is taken back by that.
+        match self.lock().entry(container.to_owned()) {
+            MapEntry::Occupied(_) => return Err(Error::Invalid(format!("{container} is attached already"))),
+            MapEntry::Vacant(place) => place.insert(Arc::clone(&entry)),
+        };
         match self.attach(&list, attachment.clone(), namespace).await {
             Ok((attached, addresses)) => {
                 *entry.lock() = attached;

@@ -179,9 +179,12 @@ mod tests {
     use std::fs;
 
     fn plugin(folder: &Path, script: &str) {
-        let path = folder.join("p");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+        let (text, path) = (folder.join("text"), folder.join("p"));
+        fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("write");
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).expect("mode");
+        // A file that this process has open for writing while another test forks cannot be run (ETXTBSY).
+        let copied = std::process::Command::new("cp").arg("-p").args([text, path]).status();
+        assert!(copied.expect("cp").success());
     }
 
     async fn told(script: &str) -> Result<Vec<u8>, Error> {

@@ -192,7 +192,8 @@ fn listen(path: &str) -> Result<Option<OwnedFd>> {
         Err(errno) => return Err(Error::System { what: what(), errno }),
     }
     match connect(path) {
-        Ok(_) => return Ok(None),
+        // It listens, and may have more callers than it has taken yet.
+        Ok(_) | Err(Errno::AGAIN) => return Ok(None),
         // It was killed.
         Err(Errno::CONNREFUSED) => rustix::fs::unlink(path).context(what)?,
         Err(Errno::NOENT) => {}
