@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::fd::AsRawFd;
 use std::process::{Output, Stdio};
 use support::Ground;
@@ -342,6 +342,38 @@ fn a_container_can_be_kept_at_its_end() {
     assert_eq!((&state["status"], &state["pid"]), (&json!("stopped"), &json!(0)));
     assert!(error(&ground.call(&["kill", "c"])).contains("container not running"));
     assert!(ground.call(&["delete", "c"]).status.success());
+}
+
+#[test]
+fn who_waits_and_who_deletes_remove_it_once_between_them() {
+    let ground = Ground::new();
+    let log = ground.path("ends");
+    for round in 1..=12 {
+        ground.write_config(&["sleep", "1000"], |config| {
+            let script = format!("echo end >> {}", log.display());
+            config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+        });
+        let mut foreground = ground.command(&["run", "c"]);
+        let mut foreground = foreground.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !text(&ground.call(&["state", "c"])).contains("\"running\"") {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        let deletes = [(); 3].map(|()| {
+            let mut command = ground.command(&["delete", "--force", "c"]);
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        });
+        for delete in deletes {
+            let output = delete.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        let code = foreground.wait().unwrap().code();
+        let mut errors = String::new();
+        foreground.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        assert_eq!(code, Some(137), "{errors}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "end\n".repeat(round));
+        assert!(!ground.path("state/c").exists());
+    }
 }
 
 #[test]

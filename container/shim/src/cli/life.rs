@@ -186,8 +186,12 @@ fn await_end(pidfd: &OwnedFd) -> Result<()> {
     }
 }
 
-/// Removes what is left of a container whose init has ended.
+/// Removes what is left of a container whose init has ended, which the command that waits for it and one that deletes
+/// or checkpoints it may want at once: one does it, the others find it done.
 pub(super) fn destroy(global: &Global, container: &Container) -> Result<()> {
+    let Some(_claim) = container.claim()? else {
+        return Ok(());
+    };
     let cgroup = container.cgroup()?;
     // Without a pid namespace of its own a container's processes outlive its init.
     cgroup.signal_all(libc::SIGKILL)?;

@@ -3,7 +3,7 @@
 use super::Global;
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, vec::Vec};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir};
 use serde::{Deserialize, Serialize};
 use strata_runtime::cgroup::{Cgroup, Layout};
 use strata_runtime::spec::Spec;
@@ -13,13 +13,16 @@ use strata_sys::{Errno, file, process};
 /// Largest configuration that is read.
 const CONFIG_LIMIT: usize = 16 << 20;
 
+/// What makes a container exist.
+const STATE: &str = "state.json";
+
 /// The gate of a created container; removed by `start`.
 pub(super) const GATE: &str = "exec.fifo";
 
 /// Where the root file system of a container that is being restored is mounted meanwhile.
 pub(super) const CRIU_ROOT: &str = "criu-root";
 
-/// `state.json`.
+/// What [`STATE`] holds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Record {
@@ -97,14 +100,19 @@ pub(super) fn forget(path: &str) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         other => other.context(what)?,
     };
-    let files = ["state.json", "config.json", GATE].map(|name| (name, AtFlags::empty()));
-    for (name, flags) in files.into_iter().chain([(CRIU_ROOT, AtFlags::REMOVEDIR)]) {
+    super::notify::withdraw(&directory).context(what)?;
+    // The state is last: with it the container still exists, and its removal can be repeated.
+    for (name, flags) in [
+        ("config.json", AtFlags::empty()),
+        (GATE, AtFlags::empty()),
+        (CRIU_ROOT, AtFlags::REMOVEDIR),
+        (STATE, AtFlags::empty()),
+    ] {
         match rustix::fs::unlinkat(&directory, name, flags) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Error::System { what: what(), errno }),
         }
     }
-    super::notify::withdraw(&directory).context(what)?;
     rustix::fs::rmdir(path).context(what)
 }
 
@@ -131,7 +139,7 @@ pub(super) fn save(directory: &OwnedFd, record: &Record, config: &[u8]) -> Resul
     let text = serde_json::to_vec(record).map_err(|error| Error::State(error.to_string()))?;
     write_new(directory, "config.json", config).context(|| "write the container's configuration")?;
     // Last, since its presence makes the container exist.
-    write_new(directory, "state.json", &text).context(|| "write the container's state")
+    write_new(directory, STATE, &text).context(|| "write the container's state")
 }
 
 impl Container {
@@ -143,7 +151,7 @@ impl Container {
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(missing()),
             other => other.context(|| format!("open {path}"))?,
         };
-        let text = match file::read_at(&directory, "state.json", CONFIG_LIMIT) {
+        let text = match file::read_at(&directory, STATE, CONFIG_LIMIT) {
             Err(Errno::NOENT) => return Err(missing()),
             other => other.context(|| format!("read {path}/state.json"))?,
         };
@@ -154,6 +162,22 @@ impl Container {
             path,
             record,
         })
+    }
+
+    /// Keeps other commands from removing it as long as the result is open. None: another has removed it.
+    pub(super) fn claim(&self) -> Result<Option<OwnedFd>> {
+        let what = || format!("lock {}/{STATE}", self.path);
+        let state = match rustix::fs::openat(&self.directory, STATE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.context(what)?,
+        };
+        while let Err(errno) = rustix::fs::flock(&state, FlockOperation::LockExclusive) {
+            if errno != Errno::INTR {
+                return Err(Error::System { what: what(), errno });
+            }
+        }
+        let links = rustix::fs::fstat(&state).context(what)?.st_nlink;
+        Ok((links > 0).then_some(state))
     }
 
     /// The configuration it was created with.
