@@ -498,6 +498,12 @@ pub struct Capabilities {
 }
 
 impl Pod {
+    /// Whether a volume or variable that shows the pod's own fields would show something else than of `before`.
+    pub fn shows_otherwise(&self, before: &Self) -> bool {
+        let (new, old) = (&self.metadata, &before.metadata);
+        new.labels != old.labels || new.annotations != old.annotations
+    }
+
     /// `namespace/name`, for messages.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.metadata.namespace, self.metadata.name)

@@ -89,6 +89,10 @@ struct Worker {
     ended: Option<Ended>,
     ending: CancellationToken,
     busy: bool,
+    /// What the volumes show has changed since they were written.
+    stale: bool,
+    /// The volumes are being written.
+    refreshing: bool,
     retry_at: Option<Time>,
     reporter: Reporter,
     gone: bool,
@@ -129,6 +133,8 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
         ended: None,
         ending: CancellationToken::new(),
         busy: false,
+        stale: false,
+        refreshing: false,
         retry_at: None,
         reporter,
         gone: false,
@@ -208,7 +214,7 @@ impl Worker {
             self.act(action);
         }
         let refresh_at = self.volumes.as_ref().and_then(|v| v.refresh_at);
-        if refresh_at.is_some_and(|at| at <= now) {
+        if self.stale || refresh_at.is_some_and(|at| at <= now) {
             self.refresh();
         }
         [plan.wake_at, self.deadline(), refresh_at].into_iter().flatten().min()
@@ -276,6 +282,7 @@ impl Worker {
     fn read(&mut self, letter: Letter) {
         match letter {
             Letter::Pod(pod) => {
+                self.stale |= pod.shows_otherwise(&self.pod);
                 self.pod = pod;
                 self.retry_at = self.retry_at.filter(|_| !self.pod.is_deleting());
             }
@@ -286,7 +293,7 @@ impl Worker {
                 self.pod = Arc::new(pod);
             }
             Letter::Engine => {}
-            Letter::Refresh => self.refresh(),
+            Letter::Refresh => self.stale = true,
             Letter::Done(step) => self.done(step),
             Letter::Probe(name, id, finding) => self.found_out(&name, &id, finding),
         }
@@ -404,11 +411,12 @@ impl Worker {
     }
 
     fn refresh(&mut self) {
-        if self.busy || self.sandbox.is_none() {
+        if self.busy || self.refreshing || self.sandbox.is_none() {
             return;
         }
         let first = self.volumes.is_none();
         self.busy = first;
+        (self.stale, self.refreshing) = (false, true);
         if let Some(volumes) = &mut self.volumes {
             volumes.refresh_at = None;
         }
@@ -460,6 +468,7 @@ impl Worker {
     fn refreshed(&mut self, result: Result<PodVolumes, StepError>) {
         let first = self.volumes.is_none();
         self.busy = self.busy && !first;
+        self.refreshing = false;
         match result {
             Ok(volumes) => self.volumes = Some(volumes),
             Err(_) if first => self.retry_at = Some(Time::now().plus_seconds(SANDBOX_RETRY)),
