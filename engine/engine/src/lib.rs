@@ -31,6 +31,7 @@ mod follow;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod groups;
 mod life;
 mod link;
 mod making;

@@ -3,11 +3,14 @@
 //!
 //! Not for: anything inside a container (the runtime mounts there), nor file systems of images.
 //!
-//! Start at [`mount_tmpfs`] and [`unmount_below`]; [`mount_points`] reads what is mounted.
+//! Start at [`mount_tmpfs`] and [`unmount_below`]; [`mount_points`] reads what is mounted, [`folder_usage`]
+//! what lies in a folder.
 
 mod mountinfo;
+mod usage;
 
 pub use mountinfo::{mount_points, parse_mount_points};
+pub use usage::{FolderUsage, folder_usage};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount};
 use std::{
