@@ -1,8 +1,8 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, daemon, deployment, endpoints, garbage, identity, load_balancer, namespace, namespace_objects, node, pod_gc,
-    protection, quota, replicas, stateful,
+    Error, daemon, deployment, disruption, endpoints, garbage, identity, load_balancer, namespace, namespace_objects,
+    node, pod_gc, protection, quota, replicas, stateful,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
 };
@@ -80,6 +80,7 @@ impl Controllers {
         deployment::start(&context);
         daemon::start(&context);
         stateful::start(&context);
+        disruption::start(&context);
         endpoints::start(&context);
         namespace::start(&context);
         namespace_objects::start(&context);

@@ -14,6 +14,7 @@ mod context;
 mod daemon;
 mod dependents;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod expectations;

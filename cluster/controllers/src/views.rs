@@ -55,6 +55,8 @@ pub(crate) struct PodView {
     pub claims: Vec<PodClaim>,
     /// The agent is done with it, or it was deleted without asking the agent.
     pub is_shut_down: bool,
+    /// Since when somebody other than its agent has said that it is about to go.
+    pub disruption_target: Option<Time>,
 }
 
 /// A claim that a pod's volume names.
@@ -200,6 +202,9 @@ impl From<PodWire> for PodView {
             .conditions
             .iter()
             .find(|c| c.type_ == "Ready" && c.status == "True");
+        let announced =
+            |c: &&Condition| c.type_ == "DisruptionTarget" && c.status == "True" && c.reason != "TerminationByKubelet";
+        let target = status.conditions.iter().find(announced);
         let sidecars: Vec<&ContainerWire> = spec
             .init_containers
             .iter()
@@ -226,6 +231,7 @@ impl From<PodWire> for PodView {
         let containers = spec.containers.iter().chain(sidecars.iter().copied());
         Self {
             claims: claims.collect(),
+            disruption_target: target.and_then(|c| c.last_transition_time),
             is_shut_down: metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0),
             created: metadata.creation_timestamp,
             deletion: metadata.deletion_timestamp,
