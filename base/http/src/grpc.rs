@@ -1,4 +1,4 @@
-//! gRPC without streams: one message there, one back, over a Unix socket.
+//! gRPC without streams: one message there, one back, over a Unix socket or TCP.
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
@@ -15,10 +15,12 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// The largest answer (grpc-go's default).
 const MAX_ANSWER: usize = 4 << 20;
+/// What the address of a server that is not at a Unix socket begins with.
+const TCP: &str = "tcp:";
 /// Flag and length in front of a message.
 const FRAME: usize = 5;
 /// Pauses between attempts to connect.
@@ -100,10 +102,10 @@ impl fmt::Display for GrpcStatus {
     }
 }
 
-/// A client of one server at a Unix socket. It connects when it must and waits for a server that is not there yet,
+/// A client of one server, most often at a Unix socket. It connects when it must and waits for a server that is not there yet,
 /// as long as the call may take.
 pub struct GrpcClient {
-    /// A path, or `@` and a name in the abstract namespace.
+    /// A path, `@` and a name in the abstract namespace, or `tcp:` and an address with a port.
     address: String,
     connection: Mutex<Option<SendRequest<Body>>>,
 }
@@ -123,6 +125,15 @@ impl GrpcClient {
             address: address.into(),
             connection: Mutex::default(),
         }
+    }
+
+    /// Of `host:port` without TLS. It is connected when this returns.
+    ///
+    /// Errors: nobody answers there, or not in HTTP/2.
+    pub async fn dial(address: &str) -> io::Result<Self> {
+        let client = Self::new(format!("{TCP}{address}"));
+        client.ready().await?;
+        Ok(client)
     }
 
     /// Calls `/service/method` with an encoded message; the encoded answer, within `limit`.
@@ -183,15 +194,10 @@ impl GrpcClient {
         {
             return Ok(sender);
         }
-        let stream = TokioIo::new(self.connect().await?);
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new());
-        let (sender, connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "gRPC connection ended");
-            }
-        });
+        let sender = match self.address.strip_prefix(TCP) {
+            Some(address) => handshake(TcpStream::connect(address).await?).await?,
+            None => handshake(self.connect().await?).await?,
+        };
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.clone());
         Ok(sender)
     }
@@ -204,6 +210,21 @@ impl GrpcClient {
         stream.set_nonblocking(true)?;
         UnixStream::from_std(stream)
     }
+}
+
+async fn handshake<T: crate::Io + 'static>(stream: T) -> io::Result<SendRequest<Body>> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new());
+    let (sender, connection) = builder
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "gRPC connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 fn request(method: &str, message: &[u8], limit: Duration) -> Result<Request<Body>, GrpcStatus> {
