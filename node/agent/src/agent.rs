@@ -1,6 +1,7 @@
 //! Puts the agent together.
 
 use crate::{
+    admission::OwnNode,
     context::Context,
     env::Service,
     manager::PodManager,
@@ -16,7 +17,7 @@ use std::{net::IpAddr, sync::Arc};
 use strata_client::{EventRecorder, Informer, Scope, resources};
 use strata_http::Limits;
 use strata_meta::{Object, ObjectError, ObjectKey};
-use strata_net::{Cidr, NodeRoutes};
+use strata_net::{Cidr, HostPorts, NodeRoutes};
 use strata_task::{CancellationToken, TaskTracker};
 use strata_volume::{ObjectCache, VolumeManager};
 use tokio::sync::watch;
@@ -60,6 +61,8 @@ impl Agent {
             events,
             facts: facts.clone(),
             network: network.clone(),
+            ports: host_ports(&options.instance),
+            node: OwnNode::follow(&client, &name, cancel.clone()),
             tries: Tries::default(),
             options: options.clone(),
         });
@@ -86,6 +89,14 @@ impl Agent {
     pub async fn join(&self) {
         self.tasks.wait().await;
     }
+}
+
+/// A node whose kernel has no rules for them runs pods without ports of its own all the same.
+fn host_ports(instance: &str) -> Result<Arc<HostPorts>, String> {
+    HostPorts::open(instance).map(Arc::new).map_err(|error| {
+        tracing::warn!(%error, "ports of this node cannot lead to pods");
+        format!("ports of the node cannot lead to pods: {error}")
+    })
 }
 
 fn share(object: &Arc<Object>) -> Result<Arc<Object>, ObjectError> {

@@ -13,7 +13,9 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use strata_engine::{ContainerConfig, Mount, Propagation, Resources, Seccomp, Security};
+use strata_engine::{
+    ContainerConfig, ContainerId, ImageVolume, Mount, PidNamespace, Propagation, Resources, Seccomp, Security,
+};
 use strata_image::Image;
 use strata_volume::PodVolumes;
 
@@ -45,6 +47,9 @@ pub enum ConfigError {
         "container has runAsNonRoot and image has non-numeric user ({0}), cannot verify user is non-root (pod: \"{1}\", container: {2})"
     )]
     NamedUser(String, String, String),
+    /// The container whose processes an ephemeral one should see does not run.
+    #[error("unable to find target container {0}")]
+    NoTarget(String),
     /// The file system refused.
     #[error("{0} {path}: {2}", path = .1.display())]
     Io(&'static str, PathBuf, io::Error),
@@ -92,10 +97,14 @@ pub struct Parts<'a> {
     pub image: Image,
     /// Where the pod's volumes are.
     pub volumes: &'a PodVolumes,
+    /// The images that are volumes, by volume.
+    pub image_volumes: BTreeMap<String, Image>,
     /// Its environment.
     pub env: Vec<(String, String)>,
     /// The pod's own directory on the node.
     pub pod_dir: &'a Path,
+    /// The container whose processes it sees; an empty id if that does not run.
+    pub target: Option<ContainerId>,
 }
 
 /// The configuration of a container. Blocks on the file system.
@@ -108,6 +117,7 @@ pub fn configure(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError> {
     };
     let mut mounts = volume_mounts(&parts, &lookup)?;
     mounts.extend(file_mounts(&parts)?);
+    let image_volumes = image_volumes(&parts, &lookup);
     let mut config = ContainerConfig::new(&container.name, parts.image.clone());
     config.attempt = parts.attempt;
     config.image_name = container.image.clone();
@@ -115,6 +125,7 @@ pub fn configure(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError> {
     config.args = words(&container.args);
     config.working_dir = Some(container.working_dir.clone()).filter(|dir| !dir.is_empty());
     config.mounts = mounts;
+    config.image_volumes = image_volumes;
     config.security = security(pod, container, &parts.image, &parts.options.seccomp_dir)?;
     config.resources = Resources {
         oom_score_adj: Some(resources::oom_score_adj(pod, container, view.node.memory_bytes)),
@@ -123,6 +134,15 @@ pub fn configure(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError> {
     (config.tty, config.stdin, config.stdin_once) = (container.tty, container.stdin, container.stdin_once);
     config.log_path = format!("{}/{}.log", container.name, parts.attempt);
     config.stop_signal = container.lifecycle.stop_signal.clone();
+    config.pid = match &parts.target {
+        None => PidNamespace::Sandbox,
+        // One namespace for all holds the target's processes already.
+        Some(_) if pod.spec.share_process_namespace == Some(true) || pod.spec.host_pid => PidNamespace::Sandbox,
+        Some(target) if target.as_str().is_empty() => {
+            return Err(ConfigError::NoTarget(container.target_container_name.clone()));
+        }
+        Some(target) => PidNamespace::Of(target.clone()),
+    };
     config.labels = pod_labels(pod);
     config.labels.insert(CONTAINER_NAME.to_owned(), container.name.clone());
     config.annotations.insert(IMAGE.to_owned(), container.image.clone());
@@ -133,13 +153,12 @@ pub fn configure(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError> {
 fn volume_mounts(parts: &Parts<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Mount>, ConfigError> {
     let container = parts.container;
     let mut mounts = Vec::new();
-    for (index, mount) in container.volume_mounts.iter().enumerate() {
+    let of_images = |mount: &VolumeMount| parts.image_volumes.contains_key(&mount.name);
+    let mounts_of_paths = container.volume_mounts.iter().enumerate();
+    for (index, mount) in mounts_of_paths.filter(|(_, mount)| !of_images(mount)) {
         let volume = parts.volumes.paths.get(&mount.name);
         let volume = volume.ok_or_else(|| ConfigError::NoVolume(mount.name.clone(), container.name.clone()))?;
-        let sub_path = match mount.sub_path_expr.as_str() {
-            "" => mount.sub_path.clone(),
-            expression => expand(expression, lookup),
-        };
+        let sub_path = sub_path(mount, lookup);
         let host_path = if sub_path.is_empty() {
             volume.clone()
         } else {
@@ -166,6 +185,24 @@ fn volume_mounts(parts: &Parts<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> 
         });
     }
     Ok(mounts)
+}
+
+fn image_volumes(parts: &Parts<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Vec<ImageVolume> {
+    let volume = |mount: &VolumeMount| {
+        Some(ImageVolume {
+            image: parts.image_volumes.get(&mount.name)?.clone(),
+            sub_path: sub_path(mount, lookup),
+            container_path: container_path(mount),
+        })
+    };
+    parts.container.volume_mounts.iter().filter_map(volume).collect()
+}
+
+fn sub_path(mount: &VolumeMount, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+    match mount.sub_path_expr.as_str() {
+        "" => mount.sub_path.clone(),
+        expression => expand(expression, lookup),
+    }
 }
 
 fn container_path(mount: &VolumeMount) -> PathBuf {
@@ -233,6 +270,7 @@ fn security(pod: &Pod, container: &Container, image: &Image, profiles: &Path) ->
         run_as_user,
         run_as_group: own.run_as_group.or(shared.run_as_group),
         supplemental_groups: shared.supplemental_groups.clone(),
+        strict_supplemental_groups: shared.supplemental_groups_policy.as_deref() == Some("Strict"),
         fs_group: shared.fs_group,
         add_capabilities: own.capabilities.add.clone(),
         drop_capabilities: own.capabilities.drop.clone(),

@@ -1,6 +1,7 @@
 //! What all pods of a node share.
 
 use crate::{
+    admission::OwnNode,
     env::Service,
     options::{AgentOptions, NetworkSlot, NodeFacts},
     pod::Pod,
@@ -9,6 +10,7 @@ use crate::{
 };
 use std::sync::Arc;
 use strata_client::{EventRecorder, Informer, ObjectReference};
+use strata_net::HostPorts;
 use strata_volume::{ObjectCache, VolumeManager};
 
 /// What all pods of a node share.
@@ -29,6 +31,10 @@ pub struct Context {
     pub services: Informer<Service>,
     /// The pod network, once there is one.
     pub network: NetworkSlot,
+    /// Ports of the node that lead to pods, or why there can be none.
+    pub ports: Result<Arc<HostPorts>, String>,
+    /// The node as the API shows it.
+    pub node: Informer<OwnNode>,
     /// How probes go.
     pub tries: Tries,
 }
@@ -48,7 +54,13 @@ pub fn pod_reference(pod: &Pod) -> ObjectReference {
 
 /// A container of the pod, as an event is about it.
 pub fn container_reference(pod: &Pod, container: &str) -> ObjectReference {
-    let is_init = pod.spec.init_containers.iter().any(|c| c.name == container);
-    let list = if is_init { "initContainers" } else { "containers" };
+    let named = |list: &[crate::pod::Container]| list.iter().any(|c| c.name == container);
+    let list = if named(&pod.spec.init_containers) {
+        "initContainers"
+    } else if named(&pod.spec.ephemeral_containers) {
+        "ephemeralContainers"
+    } else {
+        "containers"
+    };
     pod_reference(pod).with_field(format!("spec.{list}{{{container}}}"))
 }

@@ -1,6 +1,9 @@
 //! What probes and lifecycle hooks do: run a command, ask over HTTP, open a connection.
 
-use crate::pod::{Container, Handler, HttpGetAction};
+use crate::{
+    grpc,
+    pod::{Container, Handler, HttpGetAction},
+};
 use http::{Request, Uri, header};
 use http_body_util::BodyExt;
 use rustls::{
@@ -47,6 +50,8 @@ pub async fn run(target: &Target, handler: &Handler, timeout: Duration) -> Resul
             connect(host(target, &tcp.host), port(target, &tcp.port)?)
                 .await
                 .map(|_| ())
+        } else if let Some(action) = &handler.grpc {
+            return grpc::check(&target.ip, action, timeout).await;
         } else {
             Err("no handler is given".to_owned())
         }

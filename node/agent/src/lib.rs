@@ -11,6 +11,7 @@
 //! actor that owns one pod, and `start.rs`, which carries the longer steps out.
 
 mod access;
+mod admission;
 mod agent;
 mod cadvisor;
 mod container;
@@ -18,7 +19,9 @@ mod context;
 mod dns;
 mod env;
 mod fields;
+mod grpc;
 mod handler;
+mod hostports;
 mod logs;
 mod manager;
 mod node;
@@ -29,6 +32,7 @@ mod probe;
 mod pull;
 mod query;
 mod reporter;
+mod requests;
 mod resources;
 mod server;
 mod slot;

@@ -1,8 +1,9 @@
 //! The pods of this node: a worker for each, fed from the API and from the engine.
 
 use crate::{
+    admission::{self, OwnNode, Refusal},
     container::POD_UID,
-    context::Context,
+    context::{Context, pod_reference},
     pod::Pod,
     start,
     worker::{self, Found, Handle, Letter},
@@ -12,9 +13,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use strata_client::Informer;
+use strata_client::{EventType, Informer, resources};
 use strata_engine::{Engine, EngineEvent, SandboxId};
-use strata_meta::Uid;
+use strata_meta::{ObjectKey, Uid};
 use strata_task::CancellationToken;
 use tokio::sync::{broadcast, mpsc};
 
@@ -31,6 +32,8 @@ pub struct PodManager {
     pods: Informer<Pod>,
     workers: HashMap<Uid, Handle>,
     found: HashMap<Uid, Found>,
+    /// The pods that this node has taken.
+    taken: HashMap<Uid, Arc<Pod>>,
     cancel: CancellationToken,
 }
 
@@ -47,6 +50,7 @@ impl PodManager {
             pods,
             workers: HashMap::new(),
             found: HashMap::new(),
+            taken: HashMap::new(),
             cancel,
         }
     }
@@ -60,6 +64,12 @@ impl PodManager {
             return;
         }
         self.find_running();
+        for (_, pod) in self.pods.list() {
+            // What runs already was taken by an earlier agent.
+            if self.found.contains_key(&pod.metadata.uid) && !pod.is_finished() {
+                self.taken.insert(pod.metadata.uid.clone(), pod);
+            }
+        }
         let (sender, mut changes) = mpsc::channel(CHANGES);
         self.pods.on_change(move |change| {
             let replaced = match (&change.old, &change.new) {
@@ -118,6 +128,7 @@ impl PodManager {
     async fn pass(&mut self, change: Change) {
         match change {
             Change::Gone(uid) => {
+                self.taken.remove(&uid);
                 self.tell(&uid, Letter::Gone).await;
             }
             Change::Present(pod) => {
@@ -126,13 +137,64 @@ impl PodManager {
                     Some(worker) if worker.is_finished() => {}
                     Some(worker) => worker.send(Letter::Pod(pod)).await,
                     None => {
-                        let found = self.found.remove(&uid).unwrap_or_default();
+                        let mut found = self.found.remove(&uid).unwrap_or_default();
+                        let begun = !found.sandboxes.is_empty() || !found.containers.is_empty();
+                        if !begun && !pod.is_finished() && !pod.is_deleting() {
+                            found.refused = self.take(&pod).await.err();
+                        }
                         let worker = worker::spawn(self.context.clone(), pod, found, self.cancel.child_token());
                         self.workers.insert(uid, worker);
                     }
                 }
             }
         }
+    }
+
+    /// Takes a pod beside those that are here, or says why not.
+    async fn take(&mut self, pod: &Arc<Pod>) -> Result<(), Refusal> {
+        let others = self.others(&pod.metadata.uid);
+        let mut verdict = admission::admit(pod, &others, self.node()?.as_ref());
+        if verdict.as_ref().is_err_and(|refusal| refusal.by_labels) {
+            // Labels may have come with the pod, and what is followed may be a moment behind.
+            verdict = admission::admit(pod, &others, &self.newest_node().await?);
+        }
+        match &verdict {
+            Ok(()) => drop(self.taken.insert(pod.metadata.uid.clone(), pod.clone())),
+            Err(refusal) => {
+                let about = pod_reference(pod);
+                self.context.events.event(
+                    &about,
+                    EventType::Warning,
+                    refusal.reason.clone(),
+                    refusal.message.clone(),
+                );
+            }
+        }
+        verdict
+    }
+
+    /// The pods that take up room, as they were taken; one whose work is done takes none.
+    fn others(&mut self, uid: &Uid) -> Vec<Arc<Pod>> {
+        let workers = &self.workers;
+        self.taken
+            .retain(|uid, pod| !pod.is_finished() && workers.get(uid).is_none_or(|worker| !worker.is_over()));
+        let others = self.taken.iter().filter(|(other, _)| *other != uid);
+        others.map(|(_, pod)| pod.clone()).collect()
+    }
+
+    fn node(&self) -> Result<Arc<OwnNode>, Refusal> {
+        let key = ObjectKey::new("", &self.context.options.node_name);
+        if let Some(node) = self.context.node.get(&key) {
+            return Ok(node);
+        }
+        let expected = OwnNode::expected(&self.context.options, &self.context.facts);
+        expected.map(Arc::new).map_err(Refusal::unknown_node)
+    }
+
+    async fn newest_node(&self) -> Result<OwnNode, Refusal> {
+        let options = &self.context.options;
+        let object = options.client.get(resources::NODES, "", &options.node_name).await;
+        OwnNode::of(&object.map_err(Refusal::unknown_node)?).map_err(Refusal::unknown_node)
     }
 
     async fn tell(&self, uid: &Uid, letter: Letter) {

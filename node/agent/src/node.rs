@@ -45,7 +45,8 @@ fn new_node(options: &AgentOptions) -> Value {
     })
 }
 
-fn labels(name: &str) -> Value {
+/// The labels that the agent gives its node.
+pub fn labels(name: &str) -> Value {
     json!({
         "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture(),
         "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": architecture(),

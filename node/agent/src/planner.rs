@@ -24,6 +24,8 @@ pub struct Observed {
     pub ended: Option<Ended>,
     /// Something is being done to the pod as a whole.
     pub busy: bool,
+    /// The pod had ended for good before this agent saw it.
+    pub over: bool,
 }
 
 /// Why the node itself ends a pod.
@@ -33,6 +35,8 @@ pub struct Ended {
     pub reason: String,
     /// Sentence to the reason.
     pub message: String,
+    /// It was never begun.
+    pub refused: bool,
 }
 
 /// The newest sandbox of a pod.
@@ -82,6 +86,15 @@ pub struct Exit {
     pub finished: Time,
 }
 
+/// Why a probe wants a container restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unhealthy {
+    /// A sentence for the event.
+    pub why: String,
+    /// Seconds between the polite and the hard end, where the probe says.
+    pub grace: Option<u64>,
+}
+
 /// The newest instance of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -102,7 +115,7 @@ pub struct Instance {
     /// Whether its readiness probe says so (or it has none and has started).
     pub ready: bool,
     /// Why a probe wants it restarted.
-    pub unhealthy: Option<String>,
+    pub unhealthy: Option<Unhealthy>,
     /// Being pulled, created, started or stopped; left alone meanwhile.
     pub busy: bool,
     /// Not to be tried again before this.
@@ -165,6 +178,8 @@ pub enum Action {
         container: String,
         /// Why, for the event.
         reason: String,
+        /// Seconds between the polite and the hard end, if not the pod's.
+        grace: Option<u64>,
     },
     /// End and remove the sandbox, which no container needs any more.
     StopSandbox,
@@ -207,7 +222,7 @@ pub fn plan(pod: &Pod, observed: &Observed, now: Time) -> Plan {
         plan_end(pod, observed, &mut plan);
         return plan;
     }
-    if has_completed(pod, observed) {
+    if observed.over || has_completed(pod, observed) {
         plan_rest(pod, observed, &mut plan);
         return plan;
     }
@@ -324,6 +339,7 @@ fn kill_running(pod: &Pod, observed: &Observed, reason: &str, plan: &mut Plan) {
     let kill = |c: &Container| Action::Kill {
         container: c.name.clone(),
         reason: reason.to_owned(),
+        grace: None,
     };
     let alive = |c: &&Container| {
         observed
@@ -334,7 +350,8 @@ fn kill_running(pod: &Pod, observed: &Observed, reason: &str, plan: &mut Plan) {
     let idle = |c: &&Container| observed.containers.get(&c.name).is_some_and(|i| !i.busy);
     let ordinary = || {
         let inits = pod.spec.init_containers.iter().filter(|c| !c.is_sidecar());
-        pod.spec.containers.iter().chain(inits)
+        let others = pod.spec.containers.iter().chain(&pod.spec.ephemeral_containers);
+        others.chain(inits)
     };
     if ordinary().any(|c| alive(&c)) {
         plan.actions.extend(ordinary().filter(alive).filter(idle).map(kill));
@@ -351,6 +368,9 @@ fn kill_running(pod: &Pod, observed: &Observed, reason: &str, plan: &mut Plan) {
 }
 
 fn plan_containers(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
+    for container in &pod.spec.ephemeral_containers {
+        plan_ephemeral(container, observed.containers.get(&container.name), now, plan);
+    }
     let started_before = pod.spec.containers.iter().any(|c| {
         let instance = observed.containers.get(&c.name);
         instance.is_some_and(|i| i.is_running() || i.exit().is_some() || i.last.is_some())
@@ -375,6 +395,27 @@ fn plan_containers(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
     }
 }
 
+/// One that was added to look at the pod is started once, whatever becomes of it.
+fn plan_ephemeral(container: &Container, instance: Option<&Instance>, now: Time, plan: &mut Plan) {
+    let due = match instance {
+        None => true,
+        Some(instance) => match (&instance.state, instance.not_before) {
+            (State::Waiting { .. }, Some(at)) if !instance.busy && at > now => {
+                plan.wake(at);
+                false
+            }
+            (State::Waiting { .. }, _) => !instance.busy && instance.last.is_none(),
+            _ => false,
+        },
+    };
+    if due {
+        plan.actions.push(Action::Start {
+            container: container.name.clone(),
+            attempt: 0,
+        });
+    }
+}
+
 fn plan_container(pod: &Pod, container: &Container, instance: Option<&Instance>, now: Time, plan: &mut Plan) {
     let name = container.name.clone();
     let Some(instance) = instance else {
@@ -389,10 +430,11 @@ fn plan_container(pod: &Pod, container: &Container, instance: Option<&Instance>,
     }
     let start_at = match &instance.state {
         State::Running { .. } => {
-            if let Some(reason) = restart_reason(container, instance) {
+            if let Some((reason, grace)) = restart_reason(container, instance) {
                 plan.actions.push(Action::Kill {
                     container: name,
                     reason,
+                    grace,
                 });
             }
             return;
@@ -423,12 +465,13 @@ fn next_attempt(instance: &Instance) -> u32 {
     }
 }
 
-fn restart_reason(container: &Container, instance: &Instance) -> Option<String> {
-    if let Some(why) = &instance.unhealthy {
-        return Some(why.clone());
+fn restart_reason(container: &Container, instance: &Instance) -> Option<(String, Option<u64>)> {
+    if let Some(Unhealthy { why, grace }) = &instance.unhealthy {
+        return Some((why.clone(), *grace));
     }
     let changed = !instance.image.is_empty() && instance.image != container.image;
-    changed.then(|| format!("Container {} definition changed, will be restarted", container.name))
+    let why = || format!("Container {} definition changed, will be restarted", container.name);
+    changed.then(|| (why(), None))
 }
 
 /// Whether an ended container runs again.

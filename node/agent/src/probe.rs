@@ -2,6 +2,7 @@
 
 use crate::{
     handler::{self, Target},
+    planner::Unhealthy,
     pod::Probe,
     tries::Tried,
 };
@@ -16,8 +17,8 @@ pub enum Finding {
     Started,
     /// The readiness probe's answer.
     Ready(bool),
-    /// The startup or liveness probe has given up; a sentence for the event.
-    Unhealthy(String),
+    /// The startup or liveness probe has given up.
+    Unhealthy(Unhealthy),
     /// One try failed; which probe and why, for an event.
     Failed(&'static str, String),
 }
@@ -114,12 +115,8 @@ async fn startup(at: At<'_>, probe: &Probe, started: Instant, findings: &mpsc::S
     let target = at.0;
     let verdict = until_decided(at, probe, "Startup", started, findings).await;
     if let Err(why) = &verdict {
-        let text = format!(
-            "Container {} failed startup probe, will be restarted",
-            target.container.name
-        );
         tracing::debug!(container = %target.id, why, "startup probe gave up");
-        let _ = findings.send(Finding::Unhealthy(text)).await;
+        let _ = findings.send(given_up(target, probe, "startup")).await;
     }
     verdict.is_ok()
 }
@@ -160,11 +157,18 @@ async fn liveness(at: At<'_>, probe: &Probe, started: Instant, findings: &mpsc::
             .checked_sub(rhythm.delay)
             .unwrap_or_else(Instant::now);
     }
-    let text = format!(
-        "Container {} failed liveness probe, will be restarted",
-        target.container.name
-    );
-    let _ = findings.send(Finding::Unhealthy(text)).await;
+    let _ = findings.send(given_up(target, probe, "liveness")).await;
+}
+
+fn given_up(target: &Target, probe: &Probe, name: &str) -> Finding {
+    let grace = probe.termination_grace_period_seconds;
+    Finding::Unhealthy(Unhealthy {
+        why: format!(
+            "Container {} failed {name} probe, will be restarted",
+            target.container.name
+        ),
+        grace: grace.map(|seconds| seconds.max(0).unsigned_abs()),
+    })
 }
 
 /// While a container has not served yet it is asked again this soon, then twice as late each time up

@@ -51,7 +51,30 @@ impl Puller {
 
     /// The image of a container, pulled if its policy says so.
     pub async fn image(&self, pod: &Pod, container: &Container, about: &ObjectReference) -> Result<Image, PullError> {
-        let name = &container.image;
+        self.named(pod, &container.image, &container.image_pull_policy, about)
+            .await
+    }
+
+    /// The images that a container has mounted, with the name of their volume.
+    pub async fn volumes(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        about: &ObjectReference,
+    ) -> Result<BTreeMap<String, Image>, PullError> {
+        let mut images = BTreeMap::new();
+        for volume in &pod.spec.volumes {
+            let mounted = container.volume_mounts.iter().any(|mount| mount.name == volume.name);
+            if let Some(source) = volume.image.as_ref().filter(|_| mounted) {
+                let image = self.named(pod, &source.reference, &source.pull_policy, about).await?;
+                images.insert(volume.name.clone(), image);
+            }
+        }
+        Ok(images)
+    }
+
+    /// An image by its name, pulled if the policy says so.
+    async fn named(&self, pod: &Pod, name: &str, policy: &str, about: &ObjectReference) -> Result<Image, PullError> {
         let present = match self.images.resolve(name) {
             Ok(present) => present,
             Err(e) if e.is_invalid_name() => return Err(self.invalid_name(name, &e, about)),
@@ -68,7 +91,7 @@ impl Puller {
         let policy = if name.starts_with(BUILTIN) {
             "IfNotPresent"
         } else {
-            container.image_pull_policy.as_str()
+            policy
         };
         match (policy, present) {
             ("Never", None) => {

@@ -40,7 +40,7 @@ pub fn qos_class(pod: &Pod) -> Qos {
     let positive = |q: Option<&Quantity>| q.is_some_and(|q| !q.is_zero());
     let mut any = false;
     let mut guaranteed = true;
-    for container in pod.all_containers() {
+    for container in pod.lasting_containers() {
         for name in COMPUTE {
             let (limit, request) = (
                 container.resources.limits.get(name),

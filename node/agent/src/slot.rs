@@ -2,7 +2,7 @@
 
 use crate::{
     container,
-    planner::{Exit, Instance, State},
+    planner::{Exit, Instance, State, Unhealthy},
     pod::Container,
     start::StepError,
 };
@@ -54,7 +54,7 @@ pub struct Tracked {
     /// Whether it serves.
     pub ready: bool,
     /// Why a probe wants it restarted.
-    pub unhealthy: Option<String>,
+    pub unhealthy: Option<Unhealthy>,
     /// How it ended, read once.
     pub exit: Option<Exit>,
     /// Ends its probes.

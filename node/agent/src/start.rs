@@ -8,7 +8,9 @@ use crate::{
     env,
     fields::PodView,
     handler::{self, Target},
+    hostports,
     pod::{Container, Handler, Pod},
+    pull::PullError,
     resources,
 };
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -41,6 +43,16 @@ pub struct SandboxUp {
     pub id: SandboxId,
     /// The pod's address; empty in the node's network.
     pub ip: String,
+}
+
+/// A container that shall come up.
+pub struct Wanted<'a> {
+    /// Its specification.
+    pub container: &'a Container,
+    /// Which instance.
+    pub attempt: u32,
+    /// The container whose processes it sees; an empty id if that does not run.
+    pub target: Option<ContainerId>,
 }
 
 /// A container that came up.
@@ -110,7 +122,7 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
             .security_context
             .sysctls
             .iter()
-            .map(|s| (s.name.clone(), s.value.clone()))
+            .map(|s| (crate::admission::dotted(&s.name), s.value.clone()))
             .collect(),
         resources: Some(container::engine_resources(resources::pod_cgroup(pod))),
         labels: container::pod_labels(pod),
@@ -118,6 +130,12 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
     };
     let sandbox = options.engine.run_sandbox(config).await.map_err(|e| failed(&e))?;
     let ip = sandbox.ip.map(|ip| ip.to_string()).unwrap_or_default();
+    if let Err(why) = hostports::publish(context, pod, &sandbox.id, &ip).await {
+        if let Err(error) = gone(options.engine.remove_sandbox(&sandbox.id).await) {
+            tracing::warn!(sandbox = %sandbox.id, %error, "removing a sandbox without its ports failed");
+        }
+        return Err(failed(&why));
+    }
     let dir = context.volumes.pod_dir(&meta.uid);
     let resolv = dns::pod_resolv(pod, &options.cluster_dns, &options.cluster_domain, &host_resolv());
     let hosts = if pod.spec.host_network {
@@ -140,6 +158,23 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
     ];
     write_files(&dir, files).map_err(|e| failed(&format!("writing {}: {e}", dir.display())))?;
     Ok(SandboxUp { id: sandbox.id, ip })
+}
+
+/// Leads the node's ports to a sandbox that an earlier agent made; what fails is said.
+pub async fn publish_ports(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) {
+    if let Err(why) = hostports::publish(context, pod, sandbox, ip).await {
+        let message = format!("ports of the node do not lead to the pod: {why}");
+        context
+            .events
+            .event(&pod_reference(pod), EventType::Warning, "HostPortFailed", message);
+    }
+}
+
+/// Takes the node's ports back from a sandbox that goes; what fails is said.
+pub async fn withdraw_ports(context: &Context, sandbox: &SandboxId) {
+    if let Err(error) = hostports::withdraw(context, sandbox).await {
+        tracing::warn!(%sandbox, error, "taking ports back failed");
+    }
 }
 
 /// The node's resolver configuration; systemd-resolved's stub is of no use in a pod.
@@ -168,17 +203,25 @@ fn write_files<const N: usize>(dir: &Path, files: [(&str, String); N]) -> std::i
 pub async fn start_container(
     context: &Arc<Context>,
     pod: &Pod,
-    container: &Container,
-    attempt: u32,
+    wanted: Wanted<'_>,
     sandbox: &SandboxUp,
     volumes: &PodVolumes,
     ending: &CancellationToken,
 ) -> Result<ContainerUp, StepError> {
+    let Wanted {
+        container,
+        attempt,
+        target: sees,
+    } = wanted;
     let about = container_reference(pod, &container.name);
     let event = |kind, reason: &str, message: String| context.events.event(&about, kind, reason, message);
+    let pull = async {
+        let image = context.puller.image(pod, container, &about).await?;
+        Ok((image, context.puller.volumes(pod, container, &about).await?))
+    };
     // A pod that is to end does not wait for a registry.
-    let image = tokio::select! {
-        image = context.puller.image(pod, container, &about) => image.map_err(|e| StepError::new(e.reason, e.message))?,
+    let (image, image_volumes) = tokio::select! {
+        images = pull => images.map_err(|e: PullError| StepError::new(e.reason, e.message))?,
         () = ending.cancelled() => return Err(StepError::new("ContainerCreating", "the pod is to end")),
     };
     let resolved = (
@@ -213,8 +256,10 @@ pub async fn start_container(
             attempt,
             image,
             volumes,
+            image_volumes,
             env: environment.into_pairs(),
             pod_dir: &pod_dir,
+            target: sees,
         })
     })
     .map_err(|e| config_error(e.to_string()))?;
@@ -252,7 +297,7 @@ pub async fn start_container(
                 "FailedPostStartHook",
                 format!("PostStartHook failed: {why}"),
             );
-            stop_container(context, pod, container, &id, &sandbox.ip, "FailedPostStartHook").await;
+            stop_container(context, pod, container, &id, &sandbox.ip, ("FailedPostStartHook", None)).await;
         }
     }
     Ok(ContainerUp {
@@ -295,7 +340,7 @@ pub async fn stop_container(
     container: &Container,
     id: &ContainerId,
     ip: &str,
-    why: &str,
+    (why, own_grace): (&str, Option<u64>),
 ) {
     let about = container_reference(pod, &container.name);
     let message = if why.is_empty() {
@@ -305,7 +350,9 @@ pub async fn stop_container(
     };
     context.events.event(&about, EventType::Normal, "Killing", message);
     let began = tokio::time::Instant::now();
-    let grace = Duration::from_secs(pod.grace_seconds());
+    // A probe's own grace gives way to that of the pod's end.
+    let own_grace = own_grace.filter(|_| pod.metadata.deletion_grace_period_seconds.is_none());
+    let grace = Duration::from_secs(own_grace.unwrap_or_else(|| pod.grace_seconds()));
     if let Some(hook) = &container.lifecycle.pre_stop
         && !grace.is_zero()
     {
@@ -357,6 +404,7 @@ pub async fn remove_everything(context: &Context, uid: &strata_meta::Uid) -> Res
     }
     for sandbox in engine.list_sandboxes() {
         if sandbox.uid == uid.as_str() {
+            withdraw_ports(context, &sandbox.id).await;
             gone(engine.stop_sandbox(&sandbox.id).await).map_err(failed)?;
             gone(engine.remove_sandbox(&sandbox.id).await).map_err(failed)?;
         }

@@ -1,7 +1,7 @@
 //! The status of a pod as the API shows it, made of what is observed. Pure.
 
 use crate::{
-    planner::{self, Instance, Observed, Phase, State},
+    planner::{self, Ended, Instance, Observed, Phase, State},
     pod::{Container, Pod},
     resources,
 };
@@ -25,8 +25,14 @@ const OWN_CONDITIONS: [&str; 5] = [
     "PodScheduled",
 ];
 
+/// Why a container waits that has not been made yet.
+const CREATING: &str = "ContainerCreating";
+
 /// The status of a pod (core/v1 PodStatus).
 pub fn pod_status(pod: &Pod, observed: &Observed, context: &Context<'_>) -> Value {
+    if let Some(ended) = observed.ended.as_ref().filter(|ended| ended.refused) {
+        return refused(pod, ended, context);
+    }
     let phase = reported_phase(pod, observed);
     let statuses = |containers: &[Container]| -> Vec<Value> {
         containers.iter().map(|c| container_status(pod, c, observed)).collect()
@@ -46,6 +52,12 @@ pub fn pod_status(pod: &Pod, observed: &Observed, context: &Context<'_>) -> Valu
             statuses(&pod.spec.init_containers).into(),
         );
     }
+    if !pod.spec.ephemeral_containers.is_empty() {
+        fields.insert(
+            "ephemeralContainerStatuses".into(),
+            statuses(&pod.spec.ephemeral_containers).into(),
+        );
+    }
     let (reason, message) = match &observed.ended {
         Some(ended) => (ended.reason.as_str(), ended.message.as_str()),
         None => (pod.status.reason.as_str(), pod.status.message.as_str()),
@@ -57,6 +69,18 @@ pub fn pod_status(pod: &Pod, observed: &Observed, context: &Context<'_>) -> Valu
     }
     add_addresses(fields, pod, observed, context);
     status
+}
+
+/// A pod that was never begun has no containers to tell of (upstream `rejectPod`).
+fn refused(pod: &Pod, ended: &Ended, context: &Context<'_>) -> Value {
+    json!({
+        "phase": Phase::Failed.as_str(),
+        "reason": ended.reason,
+        "message": ended.message,
+        "qosClass": resources::qos_class(pod).as_str(),
+        "startTime": pod.status.start_time.unwrap_or(context.now),
+        "observedGeneration": pod.metadata.generation,
+    })
 }
 
 /// A phase that has been reported as final stays; Running never goes back to Pending.
@@ -89,13 +113,7 @@ fn add_addresses(fields: &mut Map<String, Value>, pod: &Pod, observed: &Observed
 fn container_status(pod: &Pod, container: &Container, observed: &Observed) -> Value {
     let is_init = pod.spec.init_containers.iter().any(|c| c.name == container.name);
     let instance = observed.containers.get(&container.name);
-    let fallback = Instance::waiting(
-        if !is_init && !pod.spec.init_containers.is_empty() && !initialized(pod, observed) {
-            "PodInitializing"
-        } else {
-            "ContainerCreating"
-        },
-    );
+    let fallback = Instance::waiting(CREATING);
     let instance = instance.unwrap_or(&fallback);
     let (state, last) = states(pod, container, instance);
     let mut status = json!({
@@ -126,6 +144,10 @@ fn states(pod: &Pod, container: &Container, instance: &Instance) -> (Value, Valu
         None => json!({}),
     };
     match &instance.state {
+        // Upstream's word for all that has not been made, where there are init containers.
+        State::Waiting { reason, message } if reason == CREATING && !pod.spec.init_containers.is_empty() => {
+            (waiting("PodInitializing", message), last)
+        }
         State::Waiting { reason, message } => (waiting(reason, message), last),
         State::Running { since } => (json!({"running": {"startedAt": since}}), last),
         State::Exited(exit) => {

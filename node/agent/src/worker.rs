@@ -4,16 +4,24 @@
 mod containers;
 
 use crate::{
+    admission::Refusal,
     context::{Context, pod_reference},
     planner::{self, Action, Ended, Observed, SandboxState},
     pod::Pod,
     probe::Finding,
     reporter::Reporter,
     slot::{Slot, Tracked},
-    start::{self, ContainerUp, SandboxUp, StepError},
+    start::{self, ContainerUp, SandboxUp, StepError, Wanted},
     status,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use strata_client::EventType;
 use strata_engine::{ContainerId, ContainerStatus, SandboxId, SandboxStatus};
 use strata_meta::Time;
@@ -64,12 +72,18 @@ pub enum Step {
 #[derive(Clone)]
 pub struct Handle {
     letters: mpsc::Sender<Letter>,
+    over: Arc<AtomicBool>,
 }
 
 impl Handle {
     /// Sends a letter; one to a worker that has finished is lost, as it should be.
     pub async fn send(&self, letter: Letter) {
         let _ = self.letters.send(letter).await;
+    }
+
+    /// Whether the pod has run to its end, or its worker has finished: it takes up no room any more.
+    pub fn is_over(&self) -> bool {
+        self.is_finished() || self.over.load(Ordering::Acquire)
     }
 
     /// Whether the worker has finished.
@@ -87,6 +101,7 @@ struct Worker {
     sandbox: Option<Sandbox>,
     volumes: Option<PodVolumes>,
     ended: Option<Ended>,
+    over: bool,
     ending: CancellationToken,
     busy: bool,
     /// What the volumes show has changed since they were written.
@@ -95,6 +110,7 @@ struct Worker {
     refreshing: bool,
     retry_at: Option<Time>,
     reporter: Reporter,
+    told_over: Arc<AtomicBool>,
     gone: bool,
     finished: bool,
 }
@@ -113,6 +129,8 @@ pub struct Found {
     pub sandboxes: Vec<SandboxStatus>,
     /// Its containers.
     pub containers: Vec<ContainerStatus>,
+    /// Why the node does not take it.
+    pub refused: Option<Refusal>,
 }
 
 /// Starts the worker of a pod.
@@ -120,6 +138,7 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
     let (letters, mailbox) = mpsc::channel(MAILBOX);
     let handle = Handle {
         letters: letters.clone(),
+        over: Arc::default(),
     };
     let reporter = Reporter::new(context.options.client.clone(), &pod);
     let mut worker = Worker {
@@ -131,12 +150,14 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
         sandbox: None,
         volumes: None,
         ended: None,
+        over: false,
         ending: CancellationToken::new(),
         busy: false,
         stale: false,
         refreshing: false,
         retry_at: None,
         reporter,
+        told_over: handle.over.clone(),
         gone: false,
         finished: false,
     };
@@ -153,6 +174,12 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
 impl Worker {
     /// Takes over what ran before the agent was restarted.
     fn adopt(&mut self, found: Found) {
+        self.over = self.pod.is_finished();
+        self.ended = found.refused.map(|refusal| Ended {
+            reason: refusal.reason,
+            message: format!("Pod was rejected: {}", refusal.message),
+            refused: true,
+        });
         let newest = found.sandboxes.into_iter().max_by_key(|s| s.attempt);
         self.sandbox = newest.map(|s| Sandbox {
             id: s.id,
@@ -209,6 +236,10 @@ impl Worker {
             return Some(at);
         }
         let plan = planner::plan(&self.pod, &observed, now);
+        let running = observed.containers.values().any(|c| c.is_running() || c.busy);
+        if !running && (self.over || self.ended.is_some() || planner::has_completed(&self.pod, &observed)) {
+            self.told_over.store(true, Ordering::Release);
+        }
         self.report(&observed, now);
         for action in plan.actions {
             self.act(action);
@@ -231,6 +262,7 @@ impl Worker {
             self.ended = Some(Ended {
                 reason: "DeadlineExceeded".into(),
                 message: "Pod was active on the node longer than the specified deadline".into(),
+                refused: false,
             });
         }
     }
@@ -265,6 +297,7 @@ impl Worker {
             containers,
             ended: self.ended.clone(),
             busy: self.busy,
+            over: self.over,
         }
     }
 
@@ -303,7 +336,11 @@ impl Worker {
         match action {
             Action::RunSandbox { attempt } => self.run_sandbox(attempt),
             Action::Start { container, attempt } => self.start_container(container, attempt),
-            Action::Kill { container, reason } => self.kill_container(container, reason),
+            Action::Kill {
+                container,
+                reason,
+                grace,
+            } => self.kill_container(container, reason, grace),
             Action::StopSandbox => self.stop_sandbox(),
             Action::Finish => self.finish(),
         }
@@ -324,10 +361,11 @@ impl Worker {
         let (context, pod) = (self.context.clone(), self.pod.clone());
         let old = self.sandbox.take().map(|s| s.id);
         self.beside(async move {
-            if let Some(old) = old
-                && let Err(error) = start::gone(context.options.engine.remove_sandbox(&old).await)
-            {
-                tracing::warn!(sandbox = %old, %error, "removing an ended sandbox failed");
+            if let Some(old) = old {
+                start::withdraw_ports(&context, &old).await;
+                if let Err(error) = start::gone(context.options.engine.remove_sandbox(&old).await) {
+                    tracing::warn!(sandbox = %old, %error, "removing an ended sandbox failed");
+                }
             }
             let result = async {
                 // The address is needed by volumes only through the downward API, which refreshes.
@@ -339,6 +377,7 @@ impl Worker {
                 match volumes {
                     Ok(volumes) => Ok((sandbox, volumes)),
                     Err(e) => {
+                        start::withdraw_ports(&context, &sandbox.id).await;
                         let removed = start::gone(context.options.engine.remove_sandbox(&sandbox.id).await);
                         if let Err(error) = removed {
                             tracing::warn!(sandbox = %sandbox.id, %error, "removing a sandbox without volumes failed");
@@ -364,18 +403,24 @@ impl Worker {
             id: sandbox.id.clone(),
             ip: sandbox.ip.clone(),
         };
+        let target = self.target_of(&container);
         let slot = self.slots.entry(name.clone()).or_default();
         slot.busy = true;
         slot.attempt = attempt;
         let (context, pod, volumes) = (self.context.clone(), self.pod.clone(), volumes.clone());
         let ending = self.ending.clone();
         self.beside(async move {
-            let result = start::start_container(&context, &pod, &container, attempt, &up, &volumes, &ending).await;
+            let wanted = Wanted {
+                container: &container,
+                attempt,
+                target,
+            };
+            let result = start::start_container(&context, &pod, wanted, &up, &volumes, &ending).await;
             Step::Container(name, attempt, result)
         });
     }
 
-    fn kill_container(&mut self, name: String, reason: String) {
+    fn kill_container(&mut self, name: String, reason: String, grace: Option<u64>) {
         let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
             return;
         };
@@ -387,7 +432,7 @@ impl Worker {
         let ip = self.sandbox.as_ref().map(|s| s.ip.clone()).unwrap_or_default();
         let (context, pod) = (self.context.clone(), self.pod.clone());
         self.beside(async move {
-            start::stop_container(&context, &pod, &container, &id, &ip, &reason).await;
+            start::stop_container(&context, &pod, &container, &id, &ip, (&reason, grace)).await;
             Step::Killed(name)
         });
     }
@@ -397,6 +442,7 @@ impl Worker {
         self.busy = true;
         let (context, id) = (self.context.clone(), sandbox.id.clone());
         self.beside(async move {
+            start::withdraw_ports(&context, &id).await;
             if let Err(error) = start::gone(context.options.engine.stop_sandbox(&id).await) {
                 tracing::warn!(sandbox = %id, %error, "stopping a sandbox failed");
             }
@@ -411,18 +457,25 @@ impl Worker {
     }
 
     fn refresh(&mut self) {
-        if self.busy || self.refreshing || self.sandbox.is_none() {
+        let waits = self.busy || self.refreshing;
+        let Some(sandbox) = self.sandbox.as_ref().filter(|_| !waits) else {
             return;
-        }
+        };
         let first = self.volumes.is_none();
-        self.busy = first;
-        (self.stale, self.refreshing) = (false, true);
         if let Some(volumes) = &mut self.volumes {
             volumes.refresh_at = None;
         }
-        let ip = self.sandbox.as_ref().map(|s| s.ip.clone()).unwrap_or_default();
+        let (id, ip) = (sandbox.id.clone(), sandbox.ip.clone());
+        self.busy = first;
+        (self.stale, self.refreshing) = (false, true);
         let (context, pod) = (self.context.clone(), self.pod.clone());
-        self.beside(async move { Step::Refreshed(start::set_up_volumes(&context, &pod, &ip).await) });
+        self.beside(async move {
+            if first {
+                // An agent that was started anew knows nothing of the node's ports.
+                start::publish_ports(&context, &pod, &id, &ip).await;
+            }
+            Step::Refreshed(start::set_up_volumes(&context, &pod, &ip).await)
+        });
     }
 
     fn done(&mut self, step: Step) {

@@ -17,6 +17,6 @@ pub use error::VolumeError;
 pub use manager::{PodVolumes, VolumeManager, VolumePod};
 pub use objects::ObjectCache;
 pub use spec::{
-    DownwardApi, DownwardApiFile, EmptyDir, FieldRef, HostPath, KeyToPath, KeysSource, Projected, Projection,
-    ResourceFieldRef, TokenProjection, Volume,
+    DownwardApi, DownwardApiFile, EmptyDir, FieldRef, HostPath, ImageSource, KeyToPath, KeysSource, Projected,
+    Projection, ResourceFieldRef, TokenProjection, Volume,
 };

@@ -110,7 +110,7 @@ impl VolumeManager {
     /// Errors: the name of the volume and why it cannot be provided.
     pub async fn set_up(&self, pod: &dyn VolumePod) -> Result<PodVolumes, (String, VolumeError)> {
         let mut result = PodVolumes::default();
-        for volume in pod.volumes() {
+        for volume in pod.volumes().iter().filter(|volume| volume.image.is_none()) {
             let path = self
                 .set_up_one(pod, volume, &mut result.refresh_at)
                 .await

@@ -22,6 +22,18 @@ pub struct Volume {
     /// Fields of the pod as files.
     #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardApi>,
+    /// The files of an image; whoever makes containers provides them.
+    pub image: Option<ImageSource>,
+}
+
+/// core/v1 ImageVolumeSource.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageSource {
+    /// The image's name.
+    pub reference: String,
+    /// Always, IfNotPresent or Never.
+    pub pull_policy: String,
 }
 
 /// core/v1 EmptyDirVolumeSource.

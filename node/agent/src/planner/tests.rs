@@ -206,7 +206,10 @@ fn a_dead_sandbox_is_replaced_after_its_containers_have_ended() {
 fn an_unhealthy_or_changed_container_is_ended() {
     let pod = simple("Always");
     let sick = Instance {
-        unhealthy: Some("liveness".into()),
+        unhealthy: Some(Unhealthy {
+            why: "liveness".into(),
+            grace: None,
+        }),
         ..running()
     };
     assert_eq!(

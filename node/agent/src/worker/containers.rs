@@ -1,6 +1,7 @@
 //! What becomes of a pod's containers: started, failed, found healthy or not.
 
 use super::{Letter, RETRY_FIRST, Worker};
+use crate::pod::Container;
 use crate::{
     container::POD_UID,
     context::container_reference,
@@ -82,6 +83,15 @@ impl Worker {
             pause = go_duration(pause),
             "backing off"
         );
+    }
+
+    /// The container whose processes an ephemeral one sees: `None` if it asks for none, an empty id if its
+    /// target does not run.
+    pub(super) fn target_of(&self, container: &Container) -> Option<ContainerId> {
+        let name = Some(container.target_container_name.as_str()).filter(|name| !name.is_empty())?;
+        let current = self.slots.get(name).and_then(|slot| slot.current.as_ref());
+        let running = current.filter(|tracked| tracked.exit.is_none());
+        Some(running.map_or_else(|| ContainerId::from(""), |tracked| tracked.id.clone()))
     }
 
     pub(super) fn start_probes(&self, name: &str) {
