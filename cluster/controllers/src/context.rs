@@ -5,6 +5,7 @@ use crate::{
     node, pod_gc, protection, quota, replicas, stateful,
     tracked::{Index, Tracked, undecoded},
     views::{Node, Pod, Service},
+    volume,
 };
 use std::{fmt::Display, future::Future, hash::Hash, net::IpAddr, sync::Arc, time::Duration};
 use strata_auth::TokenIssuer;
@@ -87,6 +88,7 @@ impl Controllers {
         garbage::start(&context);
         pod_gc::start(&context);
         protection::start(&context);
+        volume::start(&context);
         load_balancer::start(&context);
         identity::start(&context);
         quota::start(&context);

@@ -31,6 +31,7 @@ mod replicas;
 mod stateful;
 mod tracked;
 mod views;
+mod volume;
 
 pub use certificates::CertificateSigner;
 pub use context::{ClientFor, Controllers, ControllersOptions, SHARED_INFORMERS};
