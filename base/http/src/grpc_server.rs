@@ -52,30 +52,34 @@ pub async fn serve_grpc(
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (connections, calls) = (TaskTracker::new(), TaskTracker::new());
-    loop {
-        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let connection = serve_connection(stream, cancel.clone(), calls.clone(), service.clone());
-                connections.spawn(async move {
-                    let _slot = slot;
-                    connection.await;
-                });
+    let ending = cancel.child_token();
+    let accept = async {
+        loop {
+            let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let connection = serve_connection(stream, ending.clone(), calls.clone(), service.clone());
+                    connections.spawn(async move {
+                        let _slot = slot;
+                        connection.await;
+                    });
+                }
+                Err(error) => survive_accept(error).await?,
             }
-            Err(error) => survive_accept(error).await?,
         }
-    }
+    };
+    let outcome = tokio::select! {
+        () = cancel.cancelled() => Ok(()),
+        failed = accept => failed,
+    };
+    ending.cancel();
     connections.close();
     calls.close();
     let all = async { tokio::join!(connections.wait(), calls.wait()) };
     if tokio::time::timeout(GRACE, all).await.is_err() {
         tracing::warn!("calls are still running after the grace period");
     }
-    Ok(())
+    outcome
 }
 
 async fn serve_connection(

@@ -30,13 +30,15 @@ pub(crate) async fn logs(console: &Console, args: LogsArgs) -> Result<u8, Failur
     let mut body = client.send(ask).await?.into_body();
     let (mut writer, reader) = tokio::io::duplex(PIPE);
     let feed = async move {
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| format!("the daemon's answer broke off: {error}"))?;
             if let Ok(bytes) = frame.into_data()
                 && writer.write_all(&bytes).await.is_err()
             {
                 break;
             }
         }
+        Ok(())
     };
     let print = async {
         match tty {
@@ -44,7 +46,7 @@ pub(crate) async fn logs(console: &Console, args: LogsArgs) -> Result<u8, Failur
             false => session::frames(reader).await,
         }
     };
-    let ((), printed) = tokio::join!(feed, print);
-    printed.map_err(Failure::new)?;
+    let (fed, printed): (Result<(), String>, _) = tokio::join!(feed, print);
+    printed.and(fed).map_err(Failure::new)?;
     Ok(0)
 }

@@ -147,15 +147,6 @@ fn security(given: &LinuxContainerSecurityContext) -> Answer<Security> {
     if given.run_as_user.is_some() && !given.run_as_username.is_empty() {
         return Err(invalid("a user is specified both by id and by name"));
     }
-    let confined = match &given.apparmor {
-        Some(profile) => profile.profile_type() == api::ProfileType::Localhost,
-        None => given.apparmor_profile.starts_with("localhost/"),
-    };
-    if confined {
-        return Err(invalid(
-            "AppArmor profiles are not supported: the container would run unconfined",
-        ));
-    }
     check_selinux(given.selinux_options.as_ref())?;
     let capabilities = given.capabilities.clone().unwrap_or_default();
     let privileged = given.privileged;
@@ -174,10 +165,23 @@ fn security(given: &LinuxContainerSecurityContext) -> Answer<Security> {
         read_only_root_filesystem: given.readonly_rootfs,
         allow_privilege_escalation: !given.no_new_privs,
         seccomp: seccomp(given)?,
+        apparmor_profile: apparmor_profile(given),
         masked_paths: paths(&given.masked_paths),
         readonly_paths: paths(&given.readonly_paths),
         ..Security::default()
     })
+}
+
+/// The name of a loaded profile. There is no profile of our own, so the runtime's default is none.
+fn apparmor_profile(given: &LinuxContainerSecurityContext) -> Option<String> {
+    let local = |name: &str| name.strip_prefix("localhost/").map(str::to_owned);
+    match &given.apparmor {
+        Some(profile) if profile.profile_type() == api::ProfileType::Localhost => {
+            Some(local(&profile.localhost_ref).unwrap_or_else(|| profile.localhost_ref.clone()))
+        }
+        Some(_) => None,
+        None => local(&given.apparmor_profile),
+    }
 }
 
 /// Labels mean nothing to a kernel without SELinux, and are left out as everybody does. Errors: with SELinux, where

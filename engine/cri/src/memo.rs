@@ -42,6 +42,8 @@ pub(crate) type SandboxMemo = RunPodSandboxRequest;
 pub(crate) struct Memos {
     sandboxes: Cache<SandboxId, SandboxMemo>,
     containers: Cache<ContainerId, ContainerMemo>,
+    /// Held while a sandbox's is changed.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Memos {
@@ -75,14 +77,17 @@ impl Memos {
         changed.await.status()
     }
 
-    /// Replaces what is remembered of a sandbox, and sets limits of a cgroup that is its own.
+    /// Changes what is remembered of a sandbox, and sets the limits that the change answers in a cgroup that is its own.
     pub async fn update_sandbox(
         &self,
         engine: &Engine,
         id: &SandboxId,
-        memo: SandboxMemo,
-        limits: Option<Resources>,
+        change: impl FnOnce(&mut SandboxMemo) -> Option<Resources>,
     ) -> Answer<()> {
+        // One change at a time, so that none undoes another.
+        let _changing = self.changing.lock().await;
+        let mut memo = (*self.sandbox(engine, id)?).clone();
+        let limits = change(&mut memo);
         engine.update_sandbox(id, encoded(&memo), limits).await.status()?;
         self.sandboxes.put(id.clone(), memo);
         Ok(())

@@ -4,7 +4,7 @@ use crate::error::{Answer, OrStatus, required};
 use crate::generated::v1 as api;
 use crate::identity::unless_gone;
 use crate::info::HANDLERS;
-use crate::memo::encoded;
+use crate::memo::{SandboxMemo, encoded};
 use crate::sandbox_config::{engine_config, namespace_options, own_cgroup, pod_resources};
 use crate::service::Service;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -194,18 +194,17 @@ impl Service {
             let why = format!("sandbox {} is not running", sandbox.id);
             return Err(GrpcStatus::new(GrpcStatus::FAILED_PRECONDITION, why));
         }
-        let mut memo = (*self.memos.sandbox(&self.engine, &sandbox.id)?).clone();
-        let linux = memo.config.get_or_insert_default().linux.get_or_insert_default();
-        if request.overhead.is_some() {
-            linux.overhead = request.overhead;
-        }
-        if request.resources.is_some() {
-            linux.resources = request.resources;
-        }
-        let limits = pod_resources(linux);
-        self.memos
-            .update_sandbox(&self.engine, &sandbox.id, memo, limits)
-            .await?;
+        let change = |memo: &mut SandboxMemo| {
+            let linux = memo.config.get_or_insert_default().linux.get_or_insert_default();
+            if request.overhead.is_some() {
+                linux.overhead = request.overhead;
+            }
+            if request.resources.is_some() {
+                linux.resources = request.resources;
+            }
+            pod_resources(linux)
+        };
+        self.memos.update_sandbox(&self.engine, &sandbox.id, change).await?;
         Ok(api::UpdatePodSandboxResourcesResponse {})
     }
 }

@@ -35,6 +35,7 @@ mod launch;
 mod life;
 mod logopts;
 mod logs;
+mod machine;
 mod mounts;
 mod names;
 mod netapi;

@@ -2,11 +2,10 @@
 //! options the machine's ps is asked.
 
 use crate::error::{Answer, ApiError};
+use crate::machine::{self, TICKS};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Clock ticks a second: USER_HZ on every architecture that this is built for.
-const TICKS: u64 = 100;
 /// Longest name of a user that fits its column.
 const MAX_NAME: usize = 8;
 /// A terminal of a pseudo-terminal (major number 136 to 143).
@@ -66,12 +65,6 @@ fn own(titles: &[&str], pids: &[i32], row: fn(&Process, &Machine) -> Vec<String>
 
 impl Machine {
     fn read() -> Answer<Self> {
-        let text = |path: &str| std::fs::read_to_string(path).map_err(ApiError::io("read", path.as_ref()));
-        let number = |text: &str, key: &str| -> Option<u64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.split_ascii_whitespace().next()?.parse().ok()
-        };
-        let boot = number(&text("/proc/stat")?, "btime ").unwrap_or(0);
         let users = std::fs::read_to_string("/etc/passwd").unwrap_or_else(|error| {
             tracing::debug!(%error, "this machine names no users");
             String::new()
@@ -82,9 +75,9 @@ impl Machine {
             Some((parts.nth(1)?.parse().ok()?, name))
         };
         Ok(Self {
-            boot: i64::try_from(boot).unwrap_or(0),
+            boot: machine::started()?,
             now: jiff::Timestamp::now().as_second(),
-            memory: number(&text("/proc/meminfo")?, "MemTotal:").unwrap_or(1).max(1),
+            memory: (machine::memory()? / 1024).max(1),
             users: users.lines().rev().filter_map(user).collect(),
         })
     }

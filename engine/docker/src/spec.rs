@@ -211,7 +211,10 @@ fn security(host: &HostConfig, config: &Config, folder: &Path) -> Answer<Securit
                 std::fs::write(&path, value).map_err(ApiError::io("write", &path))?;
                 all.seccomp = Seccomp::Localhost(path);
             }
-            // This machine has none of them, so nothing is lost.
+            "apparmor" if value == "unconfined" => {}
+            // As docker: without AppArmor there is nothing to confine by.
+            "apparmor" if strata_engine::has_apparmor() => all.apparmor_profile = Some(value.to_owned()),
+            // SELinux is not there, or refuses when the container is made.
             "apparmor" | "label" => {}
             "systempaths" if value == "unconfined" => all.proc_mount_unmasked = true,
             _ => return Err(ApiError::invalid(format!("invalid --security-opt: {option:?}"))),

@@ -3,8 +3,8 @@
 use crate::call::{Call, ok, stream};
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
-use crate::processes;
 use crate::record::{Container, NEVER, now};
+use crate::{machine, processes};
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
@@ -79,7 +79,8 @@ async fn sample(inner: &Arc<Inner>, container: &Arc<Container>) -> Answer<Value>
     let usage = inner.engine.usage(&id).await?;
     let host = record.typed_host()?;
     let pid = record.state.pid;
-    let (system, networks, total) = blocking(move || Ok((system_cpu(), networks(pid), total_memory()))).await?;
+    let (system, networks, total) =
+        blocking(move || Ok((machine::processor_time()?, networks(pid), machine::memory()?))).await?;
     let limit = if host.memory > 0 { host.memory as u64 } else { total };
     let inactive = usage.memory_usage.saturating_sub(usage.memory_working_set);
     value["pids_stats"] = json!({"current": usage.pids, "limit": host.pids_limit.filter(|limit| *limit > 0).map_or(Value::Null, |limit| json!(limit))});
@@ -98,27 +99,6 @@ async fn sample(inner: &Arc<Inner>, container: &Arc<Container>) -> Answer<Value>
         value["networks"] = networks;
     }
     Ok(value)
-}
-
-/// Processor time of the whole machine in nanoseconds.
-fn system_cpu() -> u64 {
-    let text = std::fs::read_to_string("/proc/stat").unwrap_or_else(|_| String::new());
-    let line = text.lines().next().unwrap_or("");
-    let ticks: u64 = line
-        .split_ascii_whitespace()
-        .skip(1)
-        .take(7)
-        .filter_map(|word| word.parse::<u64>().ok())
-        .sum();
-    // USER_HZ is 100 on every architecture that this is built for.
-    ticks * 10_000_000
-}
-
-fn total_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_else(|_| String::new());
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes: Option<u64> = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
-    kilobytes.unwrap_or(0) * 1024
 }
 
 /// What went over the links of a process's network namespace; nothing of one that has ended.

@@ -3,6 +3,7 @@
 use crate::call::{Call, ok, stream};
 use crate::daemon::Inner;
 use crate::error::{Answer, blocking};
+use crate::machine;
 use crate::record::Status;
 use crate::usage;
 use http::{HeaderValue, Response};
@@ -62,12 +63,6 @@ pub(crate) async fn version(inner: Arc<Inner>, _: Call) -> Answer<Response<Body>
 pub(crate) async fn info(inner: Arc<Inner>, _: Call) -> Answer<Response<Body>> {
     let all = inner.all();
     let count = |wanted: &dyn Fn(Status) -> bool| all.iter().filter(|c| wanted(c.status())).count();
-    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
-        line.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    });
     let system = std::fs::read_to_string("/etc/os-release").ok().and_then(|text| {
         let line = text
             .lines()
@@ -90,7 +85,7 @@ pub(crate) async fn info(inner: Arc<Inner>, _: Call) -> Answer<Response<Body>> {
         "Architecture": std::env::consts::ARCH, "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        "MemTotal": memory.unwrap_or(0) * 1024, "GenericResources": null, "DockerRootDir": inner.options.root,
+        "MemTotal": machine::memory()?, "GenericResources": null, "DockerRootDir": inner.options.root,
         "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
         "Name": rustix::system::uname().nodename().to_string_lossy(), "Labels": [], "ExperimentalBuild": false,
         "ServerVersion": inner.options.version, "Runtimes": {"strata": {"path": "strata-runtime"}},

@@ -4,7 +4,7 @@ use crate::archive::Sink;
 use crate::call::{Call, stream};
 use crate::create::tagged;
 use crate::daemon::Inner;
-use crate::error::{Answer, ApiError};
+use crate::error::{Answer, ApiError, blocking};
 use crate::registry::credentials;
 use crate::upload::with_body;
 use http::Response;
@@ -203,12 +203,13 @@ pub(crate) async fn push(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>
         let teller = Teller(sender);
         let refers = format!("The push refers to repository [{}]", reference.name());
         teller.status(refers).await;
-        let names = match pushed_names(&inner, &reference, every) {
+        let shared = Arc::clone(&inner);
+        let names = match blocking(move || pushed_names(&shared, &reference, every)).await {
             Ok(names) => names,
             Err(error) => return teller.failed(&error.message).await,
         };
         for name in names {
-            if let Err(error) = push_one(&inner, &name, credentials.clone(), &teller).await {
+            if let Err(error) = push_one(&inner, name, credentials.clone(), &teller).await {
                 return teller.failed(&error.message).await;
             }
         }
@@ -245,7 +246,7 @@ fn tags_of(images: &[Image], reference: &Reference) -> BTreeSet<String> {
     all.filter(|tag| tag.starts_with(&begin)).cloned().collect()
 }
 
-async fn push_one(inner: &Inner, name: &str, credentials: Option<Credentials>, teller: &Teller) -> Answer<()> {
+async fn push_one(inner: &Arc<Inner>, name: String, credentials: Option<Credentials>, teller: &Teller) -> Answer<()> {
     let (progress, told) = mpsc::channel(PROGRESS_QUEUE);
     let options = PushOptions {
         credentials,
@@ -253,18 +254,22 @@ async fn push_one(inner: &Inner, name: &str, credentials: Option<Credentials>, t
         ..PushOptions::default()
     };
     // The options hold the sender, so the lines end with the push.
-    let (pushed, ()) = tokio::join!(inner.images.push(name, options), teller.layers(told, "Pushed"));
+    let (pushed, ()) = tokio::join!(inner.images.push(&name, options), teller.layers(told, "Pushed"));
     let pushed = pushed?;
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     let (digest, size) = (pushed.digest.to_string(), pushed.size);
     teller.status(format!("{tag}: digest: {digest} size: {size}")).await;
     let aux = json!({"Tag": tag, "Digest": digest, "Size": size});
     teller.line(json!({"progressDetail": {}, "aux": aux})).await;
-    if let Some(image) = inner.images.resolve(name)? {
-        let reference: Reference = name.parse()?;
-        inner.events.image(&image, "push", &reference.familiar());
-    }
-    Ok(())
+    let inner = Arc::clone(inner);
+    blocking(move || {
+        if let Some(image) = inner.images.resolve(&name)? {
+            let reference: Reference = name.parse()?;
+            inner.events.image(&image, "push", &reference.familiar());
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// `POST /images/load`
@@ -301,16 +306,17 @@ pub(crate) async fn load(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>
 /// `GET /images/get`: several images in one archive.
 pub(crate) async fn save(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
     let names: Vec<String> = call.values("names").map(str::to_owned).collect();
-    save_names(inner, names)
+    save_names(inner, names).await
 }
 
 /// `GET /images/{name}/get`
 pub(crate) async fn save_one(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>> {
     let name = call.name().to_owned();
-    save_names(inner, vec![name])
+    save_names(inner, vec![name]).await
 }
 
-fn save_names(inner: Arc<Inner>, given: Vec<String>) -> Answer<Response<Body>> {
+/// The names that are to be saved, all of which are here.
+fn saved_names(inner: &Inner, given: Vec<String>) -> Answer<Vec<String>> {
     let images = inner.images.list()?;
     let mut names = Vec::new();
     for name in given {
@@ -328,6 +334,12 @@ fn save_names(inner: Arc<Inner>, given: Vec<String>) -> Answer<Response<Body>> {
         }
         names.extend(if tags.is_empty() { BTreeSet::from([name]) } else { tags });
     }
+    Ok(names)
+}
+
+async fn save_names(inner: Arc<Inner>, given: Vec<String>) -> Answer<Response<Body>> {
+    let shared = Arc::clone(&inner);
+    let names = blocking(move || saved_names(&shared, given)).await?;
     let (sender, body) = Body::channel(LINES);
     let busy = inner.activity.begin();
     tokio::spawn(async move {

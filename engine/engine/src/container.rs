@@ -198,6 +198,8 @@ pub struct Security {
     pub allow_privilege_escalation: bool,
     /// Which system calls are allowed.
     pub seccomp: Seccomp,
+    /// The AppArmor profile to confine by; it must have been loaded.
+    pub apparmor_profile: Option<String>,
     /// Whether /proc is given without masks.
     pub proc_mount_unmasked: bool,
     /// Replaces the list of masked paths.
@@ -225,6 +227,7 @@ impl Default for Security {
             read_only_root_filesystem: false,
             allow_privilege_escalation: true,
             seccomp: Seccomp::RuntimeDefault,
+            apparmor_profile: None,
             proc_mount_unmasked: false,
             masked_paths: None,
             readonly_paths: None,

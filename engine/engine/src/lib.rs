@@ -14,6 +14,7 @@
 extern crate self as strata_engine;
 
 mod adjust;
+mod apparmor;
 mod capabilities;
 mod cdi;
 mod container;
@@ -63,3 +64,4 @@ pub use sandbox::{ContainerId, Network, Sandbox, SandboxConfig, SandboxId, Sandb
 pub use session::{AttachOptions, ExecOptions, ExecResult, ExecSession, NO_TIMEOUT, Resizer, SessionParts};
 pub use signal::number as signal_number;
 pub use spec::{MASKED_PATHS, READ_ONLY_PATHS};
+pub use strata_runtime::has_apparmor;

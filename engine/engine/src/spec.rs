@@ -3,7 +3,7 @@
 use crate::devices::devices;
 use crate::mounts::mounts;
 use crate::record::SandboxRecord;
-use crate::{ContainerConfig, Error, PidNamespace, Resources, Security, capabilities, seccomp};
+use crate::{ContainerConfig, Error, PidNamespace, Resources, Security, apparmor, capabilities, seccomp};
 use std::path::{Path, PathBuf};
 use strata_image::ImageConfig;
 use strata_runtime::spec::{
@@ -83,6 +83,7 @@ pub(crate) fn build(
             }),
             no_new_privileges: !security.allow_privilege_escalation && !security.privileged,
             oom_score_adj: config.resources.oom_score_adj,
+            apparmor_profile: apparmor::profile(security.apparmor_profile.as_deref())?,
             ..Process::default()
         }),
         root: Some(Root {

@@ -261,25 +261,29 @@ impl Container {
         Ok((pid, terminal))
     }
 
+    /// The process as it was asked for; a caller that wants it to be like the container's own says how it differs.
     fn complete(&self, spec: &ExecSpec) -> Process {
-        let mut process = spec.process.clone();
+        let asked = spec.process.clone();
         let Some(own) = self.spec.process.as_ref().filter(|_| spec.inherit) else {
-            return process;
+            return asked;
         };
-        let mut env = own.env.clone();
-        env.append(&mut process.env);
-        process.env = env;
-        if process.user.username.is_empty() {
-            process.user = own.user.clone();
+        let mut process = Process {
+            terminal: asked.terminal,
+            console_size: asked.console_size,
+            args: asked.args,
+            ..own.clone()
+        };
+        process.env.extend(asked.env);
+        if !asked.user.username.is_empty() {
+            process.user = asked.user;
         }
-        if process.capabilities.is_none() {
-            process.capabilities = own.capabilities.clone();
+        if asked.capabilities.is_some() {
+            // With all of them it is not confined either, as in docker.
+            process.apparmor_profile = asked.apparmor_profile;
+            process.capabilities = asked.capabilities;
         }
-        process.rlimits = own.rlimits.clone();
-        process.no_new_privileges = own.no_new_privileges;
-        process.oom_score_adj = own.oom_score_adj;
-        if process.cwd.is_empty() {
-            process.cwd = own.cwd.clone();
+        if !asked.cwd.is_empty() {
+            process.cwd = asked.cwd;
         }
         process
     }

@@ -134,7 +134,7 @@ impl Criu {
                 Some(kind::NOTIFY) => {
                     let notify = fields.message(5).ok_or_else(nonsense)?;
                     let heard = hear(Notice {
-                        event: notify.text(1).unwrap_or_default(),
+                        event: notify.text(1).ok_or_else(nonsense)?,
                         pid: notify.number(2).unwrap_or(0) as i32,
                         descriptors,
                     });

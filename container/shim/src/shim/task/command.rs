@@ -265,9 +265,15 @@ fn delete(id: &str) -> Result<()> {
     let bundle = format!("{bundles}/{id}");
     let pid = match file::open_directory(&*bundle) {
         Ok(directory) => {
-            let record = record::load(&directory)?;
-            let pid = record.as_ref().map_or(0, |record| record.pid);
-            clean_up(&record.unwrap_or_default(), id, &bundle);
+            let record = match record::load(&directory) {
+                Ok(record) => record.unwrap_or_default(),
+                Err(error) => {
+                    warn(&error);
+                    Record::default()
+                }
+            };
+            let pid = record.pid;
+            clean_up(&record, id, &bundle);
             forget_socket(&directory);
             pid
         }
@@ -288,8 +294,12 @@ fn delete(id: &str) -> Result<()> {
 /// containerd shows as warnings what is said here; what can be removed is removed all the same.
 fn clean_up(record: &Record, id: &str, bundle: &str) {
     for error in removal::after_death(record, id, bundle) {
-        let _ = file::write_all(stream::error(), format!("{error}\n").as_bytes());
+        warn(&error);
     }
+}
+
+fn warn(error: &Error) {
+    let _ = file::write_all(stream::error(), format!("{error}\n").as_bytes());
 }
 
 /// Removes the socket of a shim that has died.

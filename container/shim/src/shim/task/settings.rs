@@ -41,10 +41,9 @@ impl Settings {
         {
             return Self::of(Some(&any));
         }
-        let found = Bootstrap::decode(input).ok().and_then(|parameters| {
-            let mut values = parameters.extensions.into_iter().filter_map(|entry| entry.value);
-            values.find(is_options)
-        });
+        let parameters = Bootstrap::decode(input).map_err(|error| Error::Invalid(format!("parameters: {error}")))?;
+        let mut values = parameters.extensions.into_iter().filter_map(|entry| entry.value);
+        let found = values.find(is_options);
         Self::of(found.as_ref())
     }
 
