@@ -67,9 +67,8 @@ operators: setup build ## Operators and clients of others, unmodified [ONLY=..];
 people: setup build ## docker's client and ours, given the same commands against our engine; without the first, what it printed stands in.
 	tests/people/run.sh $(abspath $(STRATA))
 
-interop: setup build ## Suites of others against the runtime and the container runtime interface; needs Go.
-	set -e; for run in tests/interop/*/run.sh; do \
-	  STRATA=$(abspath $(STRATA)) RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) $$run; done
+interop: setup build ## Every suite of others against the runtime, the container runtime interface and the shim, one last line; needs Go.
+	STRATA=$(abspath $(STRATA)) RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) tests/interop/run.sh
 
 runtime-tools: setup build ## OCI runtime-tools' validation against strata-runtime, crun and runc [ONLY=..]; needs Go.
 	RUNTIME_BINARY=$(abspath $(TARGET)/release/strata-runtime) tests/interop/runtime-tools/run.sh
