@@ -8,6 +8,7 @@
 //! one error shape that clients see.
 
 mod intorstring;
+pub mod json;
 mod kind;
 mod metadata;
 pub mod names;

@@ -1,6 +1,6 @@
 //! The one shared copy of an API object.
 
-use crate::{GroupVersionKind, ObjectMeta, OwnerReference, Uid};
+use crate::{GroupVersionKind, ObjectMeta, OwnerReference, Uid, json};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -250,7 +250,7 @@ pub fn encode_body(value: &Value) -> Result<Bytes, ObjectError> {
             out.push(b',');
             write_text(&mut out, name);
             out.push(b':');
-            serde_json::to_writer(&mut out, member)?;
+            json::write(&mut out, member);
         }
     }
     out.push(b'}');
@@ -266,7 +266,7 @@ fn write_members(out: &mut Vec<u8>, map: &Map<String, Value>, without: &[&str]) 
         }
         write_text(out, name);
         out.push(b':');
-        serde_json::to_writer(&mut *out, member)?;
+        json::write(out, member);
     }
     out.push(b'}');
     Ok(())

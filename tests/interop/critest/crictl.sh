@@ -4,10 +4,10 @@ set -euo pipefail
 crictl="${1:?usage: crictl.sh CRICTL ENDPOINT FOLDER}" endpoint="${2:?}" folder="${3:?}/crictl"
 image=registry.k8s.io/e2e-test-images/busybox:1.29-2
 cri() { "$crictl" --runtime-endpoint "$endpoint" --image-endpoint "$endpoint" "$@"; }
-must() { echo "$1" | grep -qF -- "$2" || { echo "expected $2 in: $1"; exit 1; }; }
+must() { [[ "$1" == *"$2"* ]] || { echo "expected $2 in: $1"; exit 1; }; }
 mkdir -p "$folder"
 
-cri info | grep -q RuntimeReady
+must "$(cri info)" RuntimeReady
 cri pull "$image"
 must "$(cri images)" e2e-test-images/busybox
 must "$(cri inspecti "$image")" '"repoTags"'
@@ -63,7 +63,7 @@ cat > /var/run/cdi/strata-interop.json <<JSON
 JSON
 volumes="$(cri create "$pod" "$folder/volumes.json" "$folder/pod.json")"
 cri start "$volumes"
-for _ in $(seq 50); do cri logs "$volumes" 2>&1 | grep -q vendor && break; sleep 0.1; done
+for _ in $(seq 50); do [[ "$(cri logs "$volumes" 2>&1)" == *vendor* ]] && break; sleep 0.1; done
 logs="$(cri logs "$volumes" 2>&1)"
 must "$logs" 1
 must "$logs" 'root:'

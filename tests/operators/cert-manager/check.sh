@@ -33,7 +33,7 @@ for name in authority leaf; do
   kubectl get secret "$name" -o 'jsonpath={.data.tls\.crt}' | base64 -d > "$OUT/$name.crt"
 done
 openssl verify -CAfile "$OUT/authority.crt" "$OUT/leaf.crt"
-openssl x509 -in "$OUT/leaf.crt" -noout -ext subjectAltName | grep -q DNS:leaf.example.com
+openssl x509 -in "$OUT/leaf.crt" -noout -ext subjectAltName | grep DNS:leaf.example.com > /dev/null
 
 # A secret that goes away is issued anew.
 before=$(kubectl get secret leaf -o 'jsonpath={.metadata.uid}')

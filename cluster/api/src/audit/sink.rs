@@ -226,5 +226,5 @@ impl Way {
 }
 
 fn json_line(event: &Value) -> Vec<u8> {
-    event.to_string().into_bytes()
+    strata_meta::json::encode(event)
 }
