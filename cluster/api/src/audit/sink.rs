@@ -226,5 +226,9 @@ impl Way {
 }
 
 fn json_line(event: &Value) -> Vec<u8> {
-    strata_meta::json::encode(event)
+    match event["verb"] == "patch" {
+        // A patch is shown as it was sent.
+        true => event.to_string().into_bytes(),
+        false => strata_meta::json::encode(event),
+    }
 }
