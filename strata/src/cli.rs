@@ -280,6 +280,12 @@ pub struct NodeSettings {
     /// Folder with a HOST[:PORT]/hosts.toml for each registry.
     #[arg(long, env = REGISTRY_HOSTS, default_value = "/etc/strata/certs.d")]
     pub registry_hosts: PathBuf,
+    /// A KubeletConfiguration: eviction, reservations, images, logs, shutdown, managers; unknown fields are refused.
+    #[arg(long, env = "STRATA_KUBELET_CONFIG")]
+    pub kubelet_config: Option<PathBuf>,
+    /// The node's disk is filled by others too: a full one evicts no pod and removes no image.
+    #[arg(long, hide = true)]
+    pub shared_disk: bool,
     /// Folder for volumes of pods; in the data directory by default.
     #[arg(long, hide = true)]
     pub pods_dir: Option<PathBuf>,

@@ -25,6 +25,7 @@ mod plane;
 mod reset;
 mod room;
 mod server;
+mod settings;
 mod store;
 mod token;
 mod worker;

@@ -121,7 +121,12 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
     } = &options;
     let images = image_store(data_dir, &settings.registry_hosts)?;
     add_hello(&images)?;
-    tokio::spawn(room::keep(images.clone(), cancel.child_token()));
+    let configuration = settings.configuration()?;
+    tokio::spawn(room::keep(
+        images.clone(),
+        room::policy(&configuration),
+        cancel.child_token(),
+    ));
     let cgroup_root = format!("/strata-{}", options.instance);
     let pod_network = NodeNetwork::new(&options);
     let engine = Engine::open(EngineOptions {
@@ -131,8 +136,8 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         helper: options.helper.clone(),
         images: images.clone(),
         network: pod_network.recover(),
-        log_max_size: 10 << 20,
-        log_max_files: 5,
+        log_max_size: configuration.container_log_max_size.value().unsigned_abs(),
+        log_max_files: configuration.container_log_max_files,
     });
     let engine = engine.await.during("opening the container engine")?;
     let agent = AgentOptions {
@@ -143,6 +148,7 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         node_ips: vec![*ip],
         pods_dir: settings.pods_dir.clone().unwrap_or_else(|| data_dir.join("pods")),
         log_dir: settings.pod_logs_dir.clone().unwrap_or_else(|| data_dir.join("logs")),
+        image_dir: data_dir.join("images"),
         seccomp_dir: data_dir.join("seccomp"),
         cgroup_root,
         cluster_dns: vec![options.dns],
@@ -151,7 +157,7 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         tls: options.tls.clone(),
         listener: Arc::new(options.listener),
         instance: options.instance.clone(),
-        max_pods: 110,
+        configuration: Arc::new(configuration),
         version: strata_api::GIT_VERSION.to_owned(),
     };
     let agent = Agent::start(agent, cancel.clone()).during("starting the node agent")?;

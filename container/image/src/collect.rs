@@ -10,12 +10,14 @@ use std::time::{Duration, SystemTime};
 /// When room is made, and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CollectPolicy {
-    /// Percent of the disk in use from which on images are removed.
+    /// Percent of the disk in use from which on images are removed; 100 is never.
     pub high_percent: u8,
     /// Percent of the disk in use until which images are removed.
     pub low_percent: u8,
     /// An image fetched or used more recently stays.
     pub minimum_age: Duration,
+    /// An image neither fetched nor used for longer goes, however empty the disk is.
+    pub maximum_age: Option<Duration>,
 }
 
 impl Default for CollectPolicy {
@@ -25,6 +27,7 @@ impl Default for CollectPolicy {
             high_percent: 85,
             low_percent: 80,
             minimum_age: Duration::from_secs(120),
+            maximum_age: None,
         }
     }
 }
@@ -60,8 +63,32 @@ impl ImageStore {
 
     /// Makes room if the disk is fuller than it should be. Blocking.
     pub fn collect(&self, policy: &CollectPolicy) -> Result<Collected, ImageError> {
+        let mut old = Removed::default();
+        if let Some(age) = policy.maximum_age {
+            for id in self.idle(age)? {
+                self.remove_idle(&id, &mut old)?;
+            }
+        }
         let usage = self.disk_usage()?;
-        self.collect_at(policy, usage)
+        let mut collected = self.collect_at(policy, usage)?;
+        collected.removed.untagged.extend(old.untagged);
+        collected.removed.deleted.extend(old.deleted);
+        collected.removed.freed += old.freed;
+        Ok(collected)
+    }
+
+    /// Removes an image unless it was taken into use or removed meanwhile.
+    fn remove_idle(&self, id: &Digest, gone: &mut Removed) -> Result<(), ImageError> {
+        match self.remove(&id.to_string()) {
+            Ok(removed) => {
+                gone.untagged.extend(removed.untagged);
+                gone.deleted.extend(removed.deleted);
+                gone.freed += removed.freed;
+                Ok(())
+            }
+            Err(ImageError::InUse { .. } | ImageError::Absent(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// [`ImageStore::collect`] for a disk that is so full. Blocking.
@@ -69,7 +96,7 @@ impl ImageStore {
         let used = usage.capacity.saturating_sub(usage.available);
         let percent = |share: u8| usage.capacity / 100 * u64::from(share.min(100));
         let mut collected = Collected::default();
-        if used < percent(policy.high_percent) {
+        if policy.high_percent >= 100 || used < percent(policy.high_percent) {
             return Ok(collected);
         }
         let wanted = used.saturating_sub(percent(policy.low_percent));
@@ -78,16 +105,7 @@ impl ImageStore {
             if collected.removed.freed >= wanted {
                 break;
             }
-            match self.remove(&id.to_string()) {
-                Ok(removed) => {
-                    collected.removed.untagged.extend(removed.untagged);
-                    collected.removed.deleted.extend(removed.deleted);
-                    collected.removed.freed += removed.freed;
-                }
-                // It was taken into use or removed meanwhile.
-                Err(ImageError::InUse { .. } | ImageError::Absent(_)) => {}
-                Err(error) => return Err(error),
-            }
+            self.remove_idle(&id, &mut collected.removed)?;
         }
         collected.missing = wanted.saturating_sub(collected.removed.freed);
         Ok(collected)

@@ -260,6 +260,7 @@ fn a_full_disk_loses_the_images_that_nobody_used_for_longest() {
         high_percent: 85,
         low_percent: 82,
         minimum_age: Duration::ZERO,
+        maximum_age: None,
     };
     let usage = |available| DiskUsage {
         capacity: 10_000_000,

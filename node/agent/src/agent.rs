@@ -2,14 +2,19 @@
 
 use crate::{
     admission::OwnNode,
+    cgroups,
+    configuration::ConfigurationError,
     context::Context,
     env::Service,
+    eviction::Evictor,
     manager::PodManager,
     node::{self, NodeReporter},
     options::{AgentOptions, NetworkSlot},
+    orders::Orders,
     pod::Pod,
     pull::Puller,
     server::Server,
+    state::NodeState,
     tries::Tries,
 };
 use serde::Deserialize;
@@ -28,6 +33,9 @@ pub enum AgentError {
     /// A directory cannot be made or the machine cannot be looked at.
     #[error("{0}: {1}")]
     Io(&'static str, std::io::Error),
+    /// The settings contradict themselves.
+    #[error("the node's configuration: {0}")]
+    Configuration(#[from] ConfigurationError),
 }
 
 /// A running agent.
@@ -53,6 +61,10 @@ impl Agent {
         let raw = Informer::start_with(&client, resources::PODS, scope.clone(), cancel.clone(), share);
         let pods: Informer<Pod> = Informer::start(&client, resources::PODS, scope, cancel.clone());
         let network = NetworkSlot::default();
+        let state = NodeState {
+            problem: Some("container runtime network not ready: no podCIDR yet".to_owned()),
+            ..NodeState::default()
+        };
         let context = Arc::new(Context {
             volumes: VolumeManager::new(client.clone(), objects.clone(), options.pods_dir.clone()),
             puller: Puller::new(options.images.clone(), objects.clone(), events.clone()),
@@ -64,14 +76,15 @@ impl Agent {
             ports: host_ports(&options.instance),
             node: OwnNode::follow(&client, &name, cancel.clone()),
             tries: Tries::default(),
+            state: watch::channel(state).0,
+            orders: Orders::default(),
             options: options.clone(),
         });
         let tasks = TaskTracker::new();
         let server = Server::new(context.clone(), pods.clone(), raw);
         tasks.spawn(serve(options.clone(), server, cancel.clone()));
-        let (ready, problem) = watch::channel(Some("container runtime network not ready: no podCIDR yet".to_owned()));
-        tasks.spawn(keep_network(options.clone(), network, ready, cancel.clone()));
-        let reporter = NodeReporter::new(&options, &facts, problem);
+        tasks.spawn(keep_network(context.clone(), cancel.clone()));
+        let reporter = NodeReporter::new(context.clone());
         tasks.spawn({
             let (options, cancel) = (options.clone(), cancel.clone());
             async move {
@@ -80,6 +93,9 @@ impl Agent {
                 }
             }
         });
+        tasks.spawn(cgroups::keep(context.clone(), pods.clone(), cancel.clone()));
+        let thresholds = options.configuration.thresholds()?;
+        tasks.spawn(Evictor::new(context.clone(), pods.clone(), thresholds).run(cancel.clone()));
         tasks.spawn(PodManager::new(context, pods, cancel).run(refresh));
         tasks.close();
         Ok(Self { tasks })
@@ -167,12 +183,11 @@ struct NodeAddress {
 
 /// Follows the nodes: makes the own pod network once its range is known, and keeps a route
 /// to every other node's range.
-async fn keep_network(
-    options: AgentOptions,
-    slot: NetworkSlot,
-    ready: watch::Sender<Option<String>>,
-    cancel: CancellationToken,
-) {
+async fn keep_network(context: Arc<Context>, cancel: CancellationToken) {
+    let (options, slot) = (&context.options, &context.network);
+    let say = |problem: Option<String>| {
+        context.state.send_modify(|state| state.problem = problem);
+    };
     let nodes: Informer<Node> = Informer::start(&options.client, resources::NODES, Scope::default(), cancel.clone());
     let (changed, mut changes) = watch::channel(());
     nodes.on_change(move |_| changed.send_replace(()));
@@ -182,7 +197,7 @@ async fn keep_network(
         let own = nodes.get(&ObjectKey::new("", &options.node_name));
         if own.as_ref().is_some_and(|node| node.is_unknown()) {
             // Saying the same again makes the reporter report.
-            ready.send_modify(|_| {});
+            context.state.send_modify(|_| {});
         }
         if slot.get().is_none()
             && let Some(cidr) = own.map(|n| n.spec.pod_cidr.clone()).filter(|cidr| !cidr.is_empty())
@@ -192,17 +207,17 @@ async fn keep_network(
             match made {
                 Ok(Ok(network)) => {
                     slot.set(network);
-                    ready.send_replace(None);
+                    say(None);
                 }
                 Ok(Err(why)) => {
                     tracing::error!(why, "the pod network cannot be made");
-                    ready.send_replace(Some(format!("container runtime network not ready: {why}")));
+                    say(Some(format!("container runtime network not ready: {why}")));
                 }
                 Err(_) => return,
             }
         }
         if slot.get().is_some() {
-            sync_routes(&options, &nodes, &mut routes);
+            sync_routes(options, &nodes, &mut routes);
         }
         tokio::select! {
             () = cancel.cancelled() => return,

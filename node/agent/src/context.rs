@@ -4,14 +4,17 @@ use crate::{
     admission::OwnNode,
     env::Service,
     options::{AgentOptions, NetworkSlot, NodeFacts},
+    orders::Orders,
     pod::Pod,
     pull::Puller,
+    state::NodeState,
     tries::Tries,
 };
 use std::sync::Arc;
 use strata_client::{EventRecorder, Informer, ObjectReference};
 use strata_net::HostPorts;
 use strata_volume::{ObjectCache, VolumeManager};
+use tokio::sync::watch;
 
 /// What all pods of a node share.
 pub struct Context {
@@ -37,6 +40,22 @@ pub struct Context {
     pub node: Informer<OwnNode>,
     /// How probes go.
     pub tries: Tries,
+    /// What the node says about itself.
+    pub state: watch::Sender<NodeState>,
+    /// What the node decides about pods.
+    pub orders: Orders,
+}
+
+/// The node, as an event is about it.
+pub fn node_reference(context: &Context) -> ObjectReference {
+    let name = &context.options.node_name;
+    ObjectReference {
+        kind: "Node".into(),
+        name: name.clone(),
+        // Upstream's identity of nodes in events.
+        uid: name.as_str().into(),
+        ..ObjectReference::default()
+    }
 }
 
 /// The pod, as an event is about it.

@@ -111,11 +111,25 @@ impl VolumePod for PodView<'_> {
 impl NodeFacts {
     /// What the node has of a resource for pods.
     pub fn allocatable(&self, name: &str) -> Quantity {
+        let mut capacity = self.capacity(name);
+        if name == "memory" {
+            let huge = self
+                .huge_pages
+                .values()
+                .fold(0_i64, |sum, bytes| sum.saturating_add(*bytes));
+            capacity = capacity.minus(Quantity::from_bytes(huge));
+        }
+        self.configuration.allocatable(name, capacity)
+    }
+
+    /// What the node has of a resource.
+    pub fn capacity(&self, name: &str) -> Quantity {
         match name {
             "cpu" => Quantity::from_milli(self.cpu_milli),
             "memory" => Quantity::from_bytes(self.memory_bytes),
             "ephemeral-storage" => Quantity::from_bytes(self.storage_bytes),
-            _ => Quantity::default(),
+            "pods" => Quantity::from_units(self.max_pods),
+            _ => Quantity::from_bytes(self.huge_pages.get(name).copied().unwrap_or(0)),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     admission::{self, OwnNode, Refusal},
     container::POD_UID,
     context::{Context, pod_reference},
+    eviction,
     pod::Pod,
     start,
     worker::{self, Found, Handle, Letter},
@@ -58,6 +59,9 @@ impl PodManager {
     /// Runs until cancelled. `refresh` tells which pods' objects changed.
     pub async fn run(mut self, mut refresh: mpsc::Receiver<Uid>) {
         let engine = self.context.options.engine.clone();
+        let Some(mut orders) = self.context.orders.receiver() else {
+            return;
+        };
         let mut events = engine.events();
         // An informer that is cancelled before its first list never has one.
         if self.cancel.run_until_cancelled(self.pods.synced()).await.is_none() {
@@ -96,6 +100,7 @@ impl PodManager {
             tokio::select! {
                 () = self.cancel.cancelled() => return,
                 Some(change) = changes.recv() => self.pass(change).await,
+                Some(order) = orders.recv() => self.tell(&order.uid, Letter::End(order.ended)).await,
                 Some(uid) = refresh.recv() => self.tell(&uid, Letter::Refresh).await,
                 event = events.recv() => match event {
                     Ok(event) => self.engine_event(&engine, &event).await,
@@ -153,7 +158,11 @@ impl PodManager {
     /// Takes a pod beside those that are here, or says why not.
     async fn take(&mut self, pod: &Arc<Pod>) -> Result<(), Refusal> {
         let others = self.others(&pod.metadata.uid);
-        let mut verdict = admission::admit(pod, &others, self.node()?.as_ref());
+        let pressed = eviction::refuses(&self.context.state.borrow().pressures, pod);
+        let mut verdict = match pressed {
+            Some(refusal) => Err(refusal),
+            None => admission::admit(pod, &others, self.node()?.as_ref()),
+        };
         if verdict.as_ref().is_err_and(|refusal| refusal.by_labels) {
             // Labels may have come with the pod, and what is followed may be a moment behind.
             verdict = admission::admit(pod, &others, &self.newest_node().await?);

@@ -1,16 +1,20 @@
 //! The node object: registration, status and lease.
 
-use crate::options::{AgentOptions, NodeFacts};
+use crate::{
+    context::{Context, node_reference},
+    options::{AgentOptions, NodeFacts},
+    state::{self, NodeState},
+};
 use serde_json::{Map, Value, json};
-use std::{fs, time::Duration};
-use strata_client::{Client, Error, LeaseKeeper, LeaseSettings, Patch, resources};
+use std::{fs, sync::Arc, time::Duration};
+use strata_client::{Error, EventType, LeaseKeeper, LeaseSettings, Patch, resources};
+use strata_image::Image;
 use strata_meta::{Quantity, Time};
 use strata_task::{Backoff, CancellationToken};
+use tokio::sync::watch;
 
-/// How often an unchanged status is sent again (upstream: nodeStatusReportFrequency).
-const REPORT_EVERY: Duration = Duration::from_secs(300);
-/// How long a lease holds (upstream: 40 s), and how often it is renewed.
-const LEASE: (Duration, Duration) = (Duration::from_secs(40), Duration::from_secs(10));
+/// Images that a status names (upstream: nodeStatusMaxImages).
+const MAX_IMAGES: usize = 50;
 /// Pauses between tries to register.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(7));
 
@@ -23,12 +27,32 @@ pub fn facts(options: &AgentOptions) -> std::io::Result<NodeFacts> {
         .unwrap_or(0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let disk = rustix::fs::statvfs(&options.pods_dir)?;
+    let cores = i64::try_from(cores).unwrap_or(i64::MAX);
+    let configuration = &options.configuration;
+    let by_core = i64::from(configuration.pods_per_core).saturating_mul(cores);
+    let most = i64::from(configuration.max_pods);
     Ok(NodeFacts {
+        configuration: configuration.clone(),
+        max_pods: if by_core > 0 { most.min(by_core) } else { most },
+        huge_pages: ["1Gi", "2Mi"]
+            .map(|size| (format!("hugepages-{size}"), huge_pages(size)))
+            .into(),
         ips: options.node_ips.iter().map(ToString::to_string).collect(),
-        cpu_milli: i64::try_from(cores).unwrap_or(1) * 1000,
+        cpu_milli: cores.saturating_mul(1000),
         memory_bytes: kib * 1024,
         storage_bytes: i64::try_from(disk.f_blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX),
     })
+}
+
+/// Bytes of huge pages of a size that the machine has set aside.
+fn huge_pages(size: &str) -> i64 {
+    let kib: i64 = if size == "1Gi" { 1 << 20 } else { 2 << 10 };
+    let path = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages");
+    // A size the kernel does not know has no file.
+    let pages = fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse::<i64>().ok());
+    pages.unwrap_or(0).saturating_mul(kib * 1024)
 }
 
 /// The node as it registers itself.
@@ -41,7 +65,7 @@ fn new_node(options: &AgentOptions) -> Value {
             "labels": labels(name),
             "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
         },
-        "spec": {},
+        "spec": {"taints": options.configuration.register_with_taints},
     })
 }
 
@@ -95,39 +119,36 @@ async fn try_register(options: &AgentOptions) -> Result<Value, Error> {
 
 /// Keeps the node's status and lease until cancelled.
 pub struct NodeReporter {
-    client: Client,
-    name: String,
+    context: Arc<Context>,
     status: Value,
-    ready: tokio::sync::watch::Receiver<Option<String>>,
+    state: watch::Receiver<NodeState>,
 }
 
 impl NodeReporter {
-    /// `problem` says why the node is not ready, `None` once it is.
-    pub fn new(
-        options: &AgentOptions,
-        facts: &NodeFacts,
-        problem: tokio::sync::watch::Receiver<Option<String>>,
-    ) -> Self {
+    /// Of the state that the context holds.
+    pub fn new(context: Arc<Context>) -> Self {
         Self {
-            client: options.client.clone(),
-            name: options.node_name.clone(),
-            status: fixed_status(options, facts),
-            ready: problem,
+            status: fixed_status(&context.options, &context.facts),
+            state: context.state.subscribe(),
+            context,
         }
     }
 
-    /// Reports at once, at every change of readiness, and from time to time.
+    /// Reports at once, at every change of state, and from time to time.
     pub async fn run(mut self, node: Value, cancel: CancellationToken) {
+        let options = &self.context.options;
+        // Upstream renews after a quarter of the time it holds.
+        let holds = Duration::from_secs(options.configuration.node_lease_duration_seconds.into());
         let lease = LeaseSettings {
             namespace: "kube-node-lease".into(),
-            name: self.name.clone(),
-            holder: self.name.clone(),
-            duration: LEASE.0,
-            renew_every: LEASE.1,
+            name: options.node_name.clone(),
+            holder: options.node_name.clone(),
+            duration: holds,
+            renew_every: holds / 4,
             owner: Some(strata_meta::OwnerReference {
                 api_version: "v1".into(),
                 kind: "Node".into(),
-                name: self.name.clone(),
+                name: options.node_name.clone(),
                 uid: node
                     .pointer("/metadata/uid")
                     .and_then(Value::as_str)
@@ -136,7 +157,7 @@ impl NodeReporter {
                 ..Default::default()
             }),
         };
-        let keeper = LeaseKeeper::new(self.client.clone(), lease);
+        let keeper = LeaseKeeper::new(options.client.clone(), lease);
         let renewing = keeper.run(cancel.clone());
         let reporting = self.report_until(node, cancel.clone());
         tokio::join!(renewing, reporting);
@@ -145,21 +166,21 @@ impl NodeReporter {
     async fn report_until(&mut self, node: Value, cancel: CancellationToken) {
         let mut conditions = known_conditions(&node);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let options = self.context.options.clone();
         loop {
-            let problem = self.ready.borrow_and_update().clone();
-            let fresh = node_conditions(problem.as_deref(), &conditions, Time::now());
-            let mut status = self.status.clone();
-            status["conditions"] = fresh.clone().into();
-            let patch = Patch::Strategic(json!({ "status": status }));
-            let pause = match self
+            let state = self.state.borrow_and_update().clone();
+            let fresh = state.conditions(&conditions, Time::now());
+            let patch = Patch::Strategic(json!({ "status": self.status(&state, &fresh).await }));
+            let sent = options
                 .client
-                .patch(resources::NODES, "", &self.name, Some("status"), patch)
-                .await
-            {
+                .patch(resources::NODES, "", &options.node_name, Some("status"), patch)
+                .await;
+            let pause = match sent {
                 Ok(_) => {
+                    self.tell(&conditions, &fresh);
                     conditions = fresh;
                     backoff.reset();
-                    REPORT_EVERY
+                    options.configuration.node_status_report_frequency.get()
                 }
                 Err(error) => {
                     tracing::warn!(%error, "reporting the node's status failed, trying again");
@@ -168,59 +189,52 @@ impl NodeReporter {
             };
             tokio::select! {
                 () = cancel.cancelled() => return,
-                changed = self.ready.changed() => if changed.is_err() { return },
+                changed = self.state.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(pause) => {}
             }
         }
     }
+
+    async fn status(&self, state: &NodeState, conditions: &[Value]) -> Value {
+        let mut status = self.status.clone();
+        status["conditions"] = conditions.into();
+        for (name, (all, healthy)) in &state.devices {
+            status["capacity"][name] = all.to_string().into();
+            status["allocatable"][name] = healthy.to_string().into();
+        }
+        let store = self.context.options.images.clone();
+        match tokio::task::spawn_blocking(move || store.list()).await {
+            Ok(Ok(images)) => status["images"] = image_list(images).into(),
+            Ok(Err(error)) => tracing::warn!(%error, "the node's images cannot be listed"),
+            // Only a shutdown ends it.
+            Err(_) => {}
+        }
+        status
+    }
+
+    /// Events about conditions that have changed.
+    fn tell(&self, before: &[Value], after: &[Value]) {
+        let about = node_reference(&self.context);
+        for reason in state::transitions(before, after) {
+            let message = format!("Node {} status is now: {reason}", self.context.options.node_name);
+            self.context.events.event(&about, EventType::Normal, reason, message);
+        }
+    }
+}
+
+/// The largest images with their names, which the scheduler's ImageLocality goes by.
+fn image_list(mut images: Vec<Image>) -> Vec<Value> {
+    images.sort_by_key(|image| std::cmp::Reverse(image.size));
+    let named = images.into_iter().filter_map(|image| {
+        let names: Vec<String> = image.repo_digests.into_iter().chain(image.repo_tags).collect();
+        (!names.is_empty()).then(|| json!({"names": names, "sizeBytes": image.size}))
+    });
+    named.take(MAX_IMAGES).collect()
 }
 
 fn known_conditions(node: &Value) -> Vec<Value> {
     let list = node.pointer("/status/conditions").and_then(Value::as_array);
     list.cloned().unwrap_or_default()
-}
-
-/// The four conditions every node has (upstream: nodestatus setters).
-fn node_conditions(problem: Option<&str>, before: &[Value], now: Time) -> Vec<Value> {
-    let pressure =
-        |kind: &'static str, reason: &'static str, message: &'static str| (kind, "False", reason, message.to_owned());
-    let ready = match problem {
-        None => (
-            "Ready",
-            "True",
-            "KubeletReady",
-            "kubelet is posting ready status".to_owned(),
-        ),
-        Some(why) => ("Ready", "False", "KubeletNotReady", why.to_owned()),
-    };
-    let all = [
-        pressure(
-            "MemoryPressure",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        pressure(
-            "DiskPressure",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
-        pressure(
-            "PIDPressure",
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available",
-        ),
-        ready,
-    ];
-    let since = |kind: &str, status: &str| {
-        let same = before.iter().find(|c| c["type"] == kind && c["status"] == status);
-        same.map_or_else(|| json!(now), |c| c["lastTransitionTime"].clone())
-    };
-    all.into_iter()
-        .map(|(kind, status, reason, message)| {
-            json!({"type": kind, "status": status, "reason": reason, "message": message,
-                "lastHeartbeatTime": now, "lastTransitionTime": since(kind, status)})
-        })
-        .collect()
 }
 
 /// The part of the status that does not change while the agent runs. It is merged into what
@@ -232,23 +246,25 @@ fn fixed_status(options: &AgentOptions, facts: &NodeFacts) -> Value {
         .map(|ip| json!({"type": "InternalIP", "address": ip}))
         .collect();
     addresses.push(json!({"type": "Hostname", "address": options.node_name}));
-    let amount = |name: &str| facts.allocatable(name).to_string();
-    let mut capacity = Map::new();
-    for name in ["cpu", "memory", "ephemeral-storage"] {
-        capacity.insert(name.into(), amount(name).into());
-    }
-    capacity.insert(
-        "pods".into(),
-        Quantity::from_units(options.max_pods.into()).to_string().into(),
-    );
-    for name in ["hugepages-1Gi", "hugepages-2Mi"] {
-        capacity.insert(name.into(), "0".into());
-    }
+    let amounts = |of: &dyn Fn(&str) -> Quantity| -> Map<String, Value> {
+        let names = [
+            "cpu",
+            "memory",
+            "ephemeral-storage",
+            "pods",
+            "hugepages-1Gi",
+            "hugepages-2Mi",
+        ];
+        names
+            .map(|name| (name.to_owned(), of(name).to_string().into()))
+            .into_iter()
+            .collect()
+    };
     let port = options.listener.local_addr().map(|a| a.port()).unwrap_or(10250);
     json!({
         "addresses": addresses,
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": amounts(&|name| facts.capacity(name)),
+        "allocatable": amounts(&|name| facts.allocatable(name)),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": node_info(&options.version),
     })
@@ -270,21 +286,4 @@ fn node_info(version: &str) -> Value {
         "containerRuntimeVersion": format!("strata://{}", env!("CARGO_PKG_VERSION")),
         "kubeletVersion": version, "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": architecture(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readiness_keeps_its_time_until_it_changes() {
-        let first = node_conditions(Some("no network"), &[], Time::from_second(1));
-        let ready = |list: &[Value]| list.iter().find(|c| c["type"] == "Ready").cloned().expect("Ready");
-        assert_eq!(ready(&first)["status"], "False");
-        let second = node_conditions(Some("no network"), &first, Time::from_second(5));
-        assert_eq!(ready(&second)["lastTransitionTime"], "1970-01-01T00:00:01Z");
-        assert_eq!(ready(&second)["lastHeartbeatTime"], "1970-01-01T00:00:05Z");
-        let third = node_conditions(None, &second, Time::from_second(9));
-        assert_eq!(ready(&third)["lastTransitionTime"], "1970-01-01T00:00:09Z");
-    }
 }

@@ -1,6 +1,8 @@
 //! What an agent is given, and what it knows of its node.
 
+use crate::configuration::Configuration;
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, RwLock},
@@ -44,8 +46,10 @@ pub struct AgentOptions {
     pub listener: Arc<std::net::TcpListener>,
     /// Name of this server among those of the machine; marks its links, routes and tables.
     pub instance: String,
-    /// Most pods on this node.
-    pub max_pods: u32,
+    /// Directory whose file system holds images and writable layers.
+    pub image_dir: PathBuf,
+    /// Settings of an administrator.
+    pub configuration: Arc<Configuration>,
     /// Version shown in the node's status.
     pub version: String,
 }
@@ -64,6 +68,12 @@ pub struct NodeFacts {
     pub memory_bytes: i64,
     /// Bytes of the file system that holds pods.
     pub storage_bytes: i64,
+    /// Most pods.
+    pub max_pods: i64,
+    /// Bytes of huge pages by resource.
+    pub huge_pages: BTreeMap<String, i64>,
+    /// What is kept from pods.
+    pub configuration: Arc<Configuration>,
 }
 
 /// The pod network, once there is one.

@@ -29,7 +29,7 @@ pub struct Observed {
 }
 
 /// Why the node itself ends a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// Such as `DeadlineExceeded` or `Evicted`.
     pub reason: String,
@@ -37,6 +37,10 @@ pub struct Ended {
     pub message: String,
     /// It was never begun.
     pub refused: bool,
+    /// Seconds it has, in place of what its specification says.
+    pub grace_seconds: Option<u64>,
+    /// Whether the pod itself is not to blame (condition DisruptionTarget).
+    pub disruption: bool,
 }
 
 /// The newest sandbox of a pod.

@@ -251,6 +251,13 @@ impl Pod {
         new.labels != old.labels || new.annotations != old.annotations
     }
 
+    /// Whether the system cannot do without it (upstream `IsCriticalPod`).
+    pub fn is_critical(&self) -> bool {
+        const SYSTEM: i32 = 2_000_000_000;
+        let mirror = self.metadata.annotations.contains_key("kubernetes.io/config.mirror");
+        self.is_static() || mirror || self.spec.priority.is_some_and(|priority| priority >= SYSTEM)
+    }
+
     /// `namespace/name`, for messages.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.metadata.namespace, self.metadata.name)

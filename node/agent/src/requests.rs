@@ -12,7 +12,6 @@ pub fn pod_requests(pod: &Pod) -> Amounts {
     whole(pod, |resources| &resources.requests)
 }
 
-#[expect(dead_code, reason = "the status of a pod that is resized will say it")]
 /// What a pod is limited to, its overhead included where there is a limit (upstream `PodLimits`).
 pub fn pod_limits(pod: &Pod) -> Amounts {
     let mut limits = of_containers(pod, |resources| &resources.limits);

@@ -1,6 +1,9 @@
 //! Requests and limits as the kernel understands them, and the quality of service they buy.
 
-use crate::pod::{Container, Pod};
+use crate::{
+    pod::{Container, Pod, Resources},
+    requests,
+};
 use strata_meta::Quantity;
 
 /// core/v1 PodQOSClass.
@@ -40,12 +43,19 @@ pub fn qos_class(pod: &Pod) -> Qos {
     let positive = |q: Option<&Quantity>| q.is_some_and(|q| !q.is_zero());
     let mut any = false;
     let mut guaranteed = true;
-    for container in pod.lasting_containers() {
+    let whole = pod
+        .spec
+        .resources
+        .as_ref()
+        .filter(|r| !r.limits.is_empty() || !r.requests.is_empty());
+    // What is said of the pod as a whole counts alone.
+    let each = pod
+        .lasting_containers()
+        .map(|c| &c.resources)
+        .filter(|_| whole.is_none());
+    for resources in whole.into_iter().chain(each) {
         for name in COMPUTE {
-            let (limit, request) = (
-                container.resources.limits.get(name),
-                container.resources.requests.get(name),
-            );
+            let (limit, request) = (resources.limits.get(name), resources.requests.get(name));
             any |= positive(limit) || positive(request);
             // A limit without a request is a request of the same size (defaulting).
             guaranteed &= positive(limit) && request.is_none_or(|r| Some(r) == limit);
@@ -56,6 +66,24 @@ pub fn qos_class(pod: &Pod) -> Qos {
         (true, true) => Qos::Guaranteed,
         (true, false) => Qos::Burstable,
     }
+}
+
+/// What a pod asks for of a resource.
+pub fn pod_request(pod: &Pod, name: &str) -> Quantity {
+    requests::pod_requests(pod).get(name).copied().unwrap_or_default()
+}
+
+/// The limits of a pod's containers together; nothing if none has one.
+pub fn pod_limit(pod: &Pod, name: &str) -> Option<Quantity> {
+    requests::pod_limits(pod).get(name).filter(|q| !q.is_zero()).copied()
+}
+
+/// The limit that holds for the pod as a whole: its own, or the sum if every container has one.
+fn binding_limit(pod: &Pod, name: &str) -> Option<Quantity> {
+    let limited = |r: &Resources| r.limits.get(name).is_some_and(|q| !q.is_zero());
+    let bound =
+        pod.spec.resources.as_ref().is_some_and(limited) || pod.lasting_containers().all(|c| limited(&c.resources));
+    pod_limit(pod, name).filter(|_| bound)
 }
 
 /// CFS period in microseconds.
@@ -94,51 +122,46 @@ pub fn container_cgroup(container: &Container) -> Cgroup {
     }
 }
 
-/// The cgroup of a whole pod: the sum of its containers, limited only if all of them are.
+/// The cgroup of a whole pod: the sum of its containers, limited only if all of them are, or as the pod itself says.
 pub fn pod_cgroup(pod: &Pod) -> Cgroup {
-    let sum = |pick: &dyn Fn(&Container) -> Option<i64>| -> (i64, bool) {
-        let each: Vec<Option<i64>> = pod.spec.containers.iter().map(pick).collect();
-        let inits = pod.spec.init_containers.iter().map(pick);
-        let complete = each.iter().all(Option::is_some);
-        let total: i64 = each.iter().flatten().sum();
-        let largest_init = inits.flatten().max().unwrap_or(0);
-        (total.max(largest_init), complete)
-    };
-    let requested = |c: &Container| {
-        let request = c
-            .resources
-            .requests
-            .get("cpu")
-            .or_else(|| c.resources.limits.get("cpu"));
-        request.map(Quantity::milli_value)
-    };
-    let limited = |name: &'static str| {
-        move |c: &Container| {
-            let limit = c.resources.limits.get(name).filter(|q| !q.is_zero());
-            limit.map(|q| if name == "cpu" { q.milli_value() } else { q.value() })
-        }
-    };
-    let (cpu, all_cpu) = sum(&limited("cpu"));
-    let (memory, all_memory) = sum(&limited("memory"));
     Cgroup {
-        cpu_shares: cpu_shares(sum(&requested).0),
-        cpu_quota: all_cpu.then(|| cpu_quota(cpu)),
-        memory_limit: all_memory.then_some(memory),
+        cpu_shares: cpu_shares(pod_request(pod, "cpu").milli_value()),
+        cpu_quota: binding_limit(pod, "cpu").map(|q| cpu_quota(q.milli_value())),
+        memory_limit: binding_limit(pod, "memory").map(|q| q.value()),
     }
 }
 
 /// How readily the kernel ends a container's processes when memory is short
 /// (upstream `GetContainerOOMScoreAdjust`).
 pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i32 {
+    if pod.is_critical() {
+        return -997;
+    }
     match qos_class(pod) {
         Qos::Guaranteed => -997,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let request = container.resources.requests.get("memory").map_or(0, Quantity::value);
+            let request = memory_share(pod, container);
             let adjust = 1000 - (i128::from(request) * 1000 / i128::from(node_memory.max(1))) as i64;
             adjust.clamp(3, 999) as i32
         }
     }
+}
+
+/// The memory a container asks for, with its part of what the pod asks for beyond its containers.
+fn memory_share(pod: &Pod, container: &Container) -> i64 {
+    let of = |c: &Container| c.resources.requests.get("memory").map_or(0, Quantity::value);
+    let whole = pod.spec.resources.as_ref().and_then(|r| r.requests.get("memory"));
+    let Some(whole) = whole else {
+        return of(container);
+    };
+    let sharers = || {
+        let sidecars = pod.spec.init_containers.iter().filter(|c| c.is_sidecar());
+        pod.spec.containers.iter().chain(sidecars)
+    };
+    let spare = whole.value() - sharers().map(of).sum::<i64>();
+    let count = i64::try_from(sharers().count()).unwrap_or(i64::MAX).max(1);
+    of(container) + spare.max(0) / count
 }
 
 /// The value of `limits.cpu` and the like in units of the divisor, rounded up.
@@ -214,6 +237,29 @@ mod tests {
             }
         );
         assert_eq!(pod_cgroup(&pod(&[json!({})])).memory_limit, None);
+    }
+
+    #[test]
+    fn sidecars_count_beside_what_starts_after_them_and_the_pod_speaks_for_all() {
+        let container = |name: &str, cpu: &str, policy: Option<&str>| json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
+        let spec = json!({
+            "initContainers": [container("side", "1", Some("Always")), container("init", "5", None)],
+            "containers": [container("c", "2", None)],
+            "overhead": {"cpu": "1"},
+        });
+        let mut p: Pod = serde_json::from_value(json!({ "spec": spec })).expect("pod");
+        assert_eq!(
+            pod_request(&p, "cpu").value(),
+            7,
+            "the sidecar beside the init container, and overhead"
+        );
+        assert_eq!(pod_limit(&p, "cpu"), None);
+        let whole = json!({"requests": {"cpu": "3", "memory": "1Gi"}, "limits": {"cpu": "3", "memory": "1Gi"}});
+        p.spec.resources = Some(serde_json::from_value(whole).expect("resources"));
+        assert_eq!(qos_class(&p), Qos::Guaranteed);
+        let given = pod_cgroup(&p);
+        assert_eq!((given.cpu_shares, given.cpu_quota), (4096, Some(400_000)));
+        assert_eq!(given.memory_limit, Some(1 << 30));
     }
 
     #[test]

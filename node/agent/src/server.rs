@@ -142,9 +142,14 @@ impl Server {
             "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "port": options.listener.local_addr().map_or(0, |address| address.port()),
             "clusterDomain": options.cluster_domain, "clusterDNS": options.cluster_dns,
-            "maxPods": options.max_pods, "cgroupRoot": options.cgroup_root, "cgroupsPerQOS": true,
-            "nodeLeaseDurationSeconds": 40, "nodeStatusReportFrequency": "5m0s",
+            "cgroupRoot": options.cgroup_root, "cgroupsPerQOS": true,
         }});
+        let mut configuration = configuration;
+        let told = serde_json::to_value(&*options.configuration);
+        if let (Ok(serde_json::Value::Object(told)), Some(all)) = (told, configuration["kubeletconfig"].as_object_mut())
+        {
+            all.extend(told);
+        }
         configuration.to_string().into_bytes()
     }
 

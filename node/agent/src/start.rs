@@ -2,6 +2,7 @@
 //! everything gone. Each runs beside the pod's worker and reports to it.
 
 use crate::{
+    cgroups,
     container::{self, Parts},
     context::{Context, container_reference, pod_reference},
     dns::{self, Resolv},
@@ -11,7 +12,6 @@ use crate::{
     hostports,
     pod::{Container, Handler, Pod},
     pull::PullError,
-    resources,
 };
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use strata_client::EventType;
@@ -124,7 +124,7 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
             .iter()
             .map(|s| (crate::admission::dotted(&s.name), s.value.clone()))
             .collect(),
-        resources: Some(container::engine_resources(resources::pod_cgroup(pod))),
+        resources: Some(cgroups::of_pod(context, pod)),
         labels: container::pod_labels(pod),
         ..SandboxConfig::new(container::cgroup_parent(&options.cgroup_root, pod))
     };

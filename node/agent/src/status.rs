@@ -83,6 +83,24 @@ fn refused(pod: &Pod, ended: &Ended, context: &Context<'_>) -> Value {
     })
 }
 
+/// The condition of a pod that the node ends through no fault of its own.
+pub fn disruption_target(pod: &Pod, ended: &planner::Ended) -> Map<String, Value> {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": ended.message,
+        "lastProbeTime": null, "lastTransitionTime": Time::now(), "observedGeneration": pod.metadata.generation,
+    });
+    match condition {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Whether a condition is the one that [`disruption_target`] makes.
+pub fn is_disruption(condition: &Map<String, Value>) -> bool {
+    let has = |key: &str, value: &str| condition.get(key).and_then(Value::as_str) == Some(value);
+    has("type", "DisruptionTarget") && has("reason", "TerminationByKubelet")
+}
+
 /// A phase that has been reported as final stays; Running never goes back to Pending.
 fn reported_phase(pod: &Pod, observed: &Observed) -> Phase {
     match pod.status.phase.as_str() {
@@ -256,7 +274,10 @@ fn conditions(pod: &Pod, observed: &Observed, phase: Phase, now: Time) -> Vec<Va
     let ready = pod_ready(pod, &containers);
     let mut all = vec![sandbox, initialized_condition(pod, observed, phase), ready, containers];
     all.push(Condition::holding("PodScheduled"));
-    all.into_iter().map(|c| render(pod, c, now)).collect()
+    let mut rendered: Vec<Value> = all.into_iter().map(|c| render(pod, c, now)).collect();
+    let disruption = pod.status.conditions.iter().filter(|c| is_disruption(c));
+    rendered.extend(disruption.cloned().map(Value::Object));
+    rendered
 }
 
 fn initialized_condition(pod: &Pod, observed: &Observed, phase: Phase) -> Condition {

@@ -23,6 +23,24 @@ pub struct Machine {
     pub working_set: u64,
 }
 
+/// The machine's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes in use less inactive file pages.
+    pub working_set: u64,
+}
+
+/// The machine's memory. Errors: `/proc` cannot be read.
+pub fn memory() -> io::Result<Memory> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    Ok(Memory {
+        total: bytes(&text, "MemTotal"),
+        working_set: working_set(&text),
+    })
+}
+
 /// What the machine uses. Errors: `/proc` cannot be read.
 pub fn machine() -> io::Result<Machine> {
     let (stat, memory) = (fs::read_to_string("/proc/stat")?, fs::read_to_string("/proc/meminfo")?);
@@ -41,18 +59,17 @@ fn busy_ticks(stat: &str) -> u64 {
 }
 
 fn working_set(meminfo: &str) -> u64 {
-    let bytes = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|rest| {
-            rest.trim_start_matches(':')
-                .split_ascii_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        });
-        kib.unwrap_or(0_u64) * 1024
-    };
+    let bytes = |name: &str| bytes(meminfo, name);
     (bytes("MemTotal").saturating_sub(bytes("MemFree"))).saturating_sub(bytes("Inactive(file)"))
+}
+
+/// A line of /proc/meminfo; 0 if there is none.
+fn bytes(meminfo: &str, name: &str) -> u64 {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0_u64) * 1024
 }
 
 /// One container at one moment.

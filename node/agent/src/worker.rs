@@ -42,6 +42,8 @@ pub enum Letter {
     Pod(Arc<Pod>),
     /// The API no longer knows the pod.
     Gone,
+    /// The node itself ends the pod.
+    End(Ended),
     /// Something happened in the engine to this pod.
     Engine,
     /// Objects in the pod's volumes have changed.
@@ -179,6 +181,7 @@ impl Worker {
             reason: refusal.reason,
             message: format!("Pod was rejected: {}", refusal.message),
             refused: true,
+            ..Ended::default()
         });
         let newest = found.sandboxes.into_iter().max_by_key(|s| s.attempt);
         self.sandbox = newest.map(|s| Sandbox {
@@ -262,7 +265,7 @@ impl Worker {
             self.ended = Some(Ended {
                 reason: "DeadlineExceeded".into(),
                 message: "Pod was active on the node longer than the specified deadline".into(),
-                refused: false,
+                ..Ended::default()
             });
         }
     }
@@ -317,6 +320,9 @@ impl Worker {
             Letter::Pod(pod) => {
                 self.stale |= pod.shows_otherwise(&self.pod);
                 self.pod = pod;
+                if let Some(ended) = self.ended.clone() {
+                    self.end(ended);
+                }
                 self.retry_at = self.retry_at.filter(|_| !self.pod.is_deleting());
             }
             Letter::Gone => {
@@ -325,11 +331,26 @@ impl Worker {
                 pod.metadata.deletion_timestamp.get_or_insert_with(Time::now);
                 self.pod = Arc::new(pod);
             }
+            Letter::End(ended) => self.end(ended),
             Letter::Engine => {}
             Letter::Refresh => self.stale = true,
             Letter::Done(step) => self.done(step),
             Letter::Probe(name, id, finding) => self.found_out(&name, &id, finding),
         }
+    }
+
+    /// Ends the pod for good; what was decided first stays.
+    fn end(&mut self, ended: Ended) {
+        let mut pod = (*self.pod).clone();
+        if ended.disruption && !pod.status.conditions.iter().any(status::is_disruption) {
+            pod.status.conditions.push(status::disruption_target(&pod, &ended));
+        }
+        pod.spec.termination_grace_period_seconds = ended
+            .grace_seconds
+            .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX))
+            .or(pod.spec.termination_grace_period_seconds);
+        self.pod = Arc::new(pod);
+        self.ended.get_or_insert(ended);
     }
 
     fn act(&mut self, action: Action) {

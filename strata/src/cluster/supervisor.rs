@@ -210,6 +210,7 @@ fn command_line(spec: &ClusterSpec, number: usize, program: &Path, data_dir: &Pa
     ] {
         words.extend([flag.to_owned(), value]);
     }
+    words.push("--shared-disk".to_owned());
     words
 }
 

@@ -67,7 +67,7 @@ impl OwnNode {
             "metadata": {"name": options.node_name, "labels": crate::node::labels(&options.node_name)},
             "status": {"allocatable": {
                 "cpu": amount("cpu"), "memory": amount("memory"), "ephemeral-storage": amount("ephemeral-storage"),
-                "pods": options.max_pods.to_string(),
+                "pods": amount("pods"),
             }},
         }))
     }
