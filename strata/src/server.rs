@@ -27,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 pub async fn run(args: ServerArgs, helper: Option<Helper>, log_filter: LogFilter) -> Outcome {
     let began = std::time::Instant::now();
     let mut args = args;
+    // What cannot be used is said before anything is begun.
+    args.node.configuration()?;
     let (asked, cancel) = stop_on_signal()?;
     let running = Arc::new(OnceLock::new());
     tokio::spawn(leave(
@@ -124,6 +126,7 @@ async fn mark_control_plane(admin: Client, name: String, cancel: CancellationTok
 /// Runs a node that joins a control plane elsewhere.
 pub async fn run_node(args: NodeArgs, helper: Helper) -> Outcome {
     let mut args = args;
+    args.node.configuration()?;
     let (cancel, _) = stop_on_signal()?;
     args.data_dir = make_private_dir(&args.data_dir)?;
     let name = worker::node_name(&args.node);
