@@ -128,6 +128,9 @@ resources! {
     RUNTIME_CLASSES = "node.k8s.io" "v1" "runtimeclasses" "RuntimeClass" false;
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass" false;
     VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io" "v1" "volumeattributesclasses" "VolumeAttributesClass" false;
+    CSI_DRIVERS = "storage.k8s.io" "v1" "csidrivers" "CSIDriver" false;
+    CSI_STORAGE_CAPACITIES = "storage.k8s.io" "v1" "csistoragecapacities" "CSIStorageCapacity" true;
+    VOLUME_ATTACHMENTS = "storage.k8s.io" "v1" "volumeattachments" "VolumeAttachment" false;
     CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode" false;
     NETWORK_POLICIES = "networking.k8s.io" "v1" "networkpolicies" "NetworkPolicy" true;
     INGRESSES = "networking.k8s.io" "v1" "ingresses" "Ingress" true;

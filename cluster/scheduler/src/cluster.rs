@@ -1,16 +1,19 @@
 //! What is where: nodes with the sums of their pods, kept up to date change by change.
 
 use crate::{
+    budgets::Budgets,
     node::Node,
+    nomination::Nominations,
     pod::{HostPort, Pod},
     resources::Resources,
+    storage::Storage,
     workloads::Workloads,
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-use strata_meta::{Selector, Uid};
+use strata_meta::{ObjectKey, Selector, Uid};
 
 /// The state that placement decides by.
 #[derive(Default)]
@@ -26,6 +29,11 @@ pub(crate) struct Cluster {
     affine: usize,
     pub namespaces: HashMap<Box<str>, BTreeMap<String, String>>,
     pub workloads: Workloads,
+    pub nominations: Nominations,
+    pub budgets: Budgets,
+    pub storage: Storage,
+    /// How many placed pods mount a claim.
+    mounted: HashMap<ObjectKey, usize>,
 }
 
 struct Placed {
@@ -35,6 +43,7 @@ struct Placed {
 }
 
 /// A node and what its pods add up to.
+#[derive(Clone)]
 pub(crate) struct NodeState {
     pub name: Arc<str>,
     /// Absent while only pods tell of the node.
@@ -69,7 +78,12 @@ impl Cluster {
     }
 
     pub fn node(&self, name: &str) -> Option<&NodeState> {
-        self.by_name.get(name).map(|at| &self.nodes[*at])
+        self.position(name).map(|at| &self.nodes[at])
+    }
+
+    /// Where a node is in [`Cluster::nodes`].
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// Nodes that the API knows, with their state.
@@ -161,12 +175,10 @@ impl Cluster {
             Some(at) => *at,
             None => self.add_state(&pod.node_name),
         };
+        self.mount(&pod, true);
         let group = self.groups.join(&pod);
         let state = &mut self.nodes[at];
-        state.requested.add(&pod.requests);
-        state.usual.0 += pod.usual.0;
-        state.usual.1 += pod.usual.1;
-        state.ports.extend(pod.ports.iter().cloned());
+        state.add(&pod);
         let staying = u32::from(!pod.deleting());
         match state.groups.iter_mut().find(|count| count.group == group) {
             Some(count) => {
@@ -175,43 +187,76 @@ impl Cluster {
             }
             None => state.groups.push(GroupCount { group, all: 1, staying }),
         }
-        if pod.pod_affinity.is_some() {
-            state.affine.push(pod.clone());
-            self.affine += 1;
-        }
-        state.pods.push(pod.clone());
+        self.affine += usize::from(pod.pod_affinity.is_some());
         self.placed
             .insert(pod.object.uid.clone(), Placed { pod, node: at, group });
+    }
+
+    /// Whether a placed pod mounts a claim.
+    pub fn uses_claim(&self, claim: &ObjectKey) -> bool {
+        self.mounted.contains_key(claim)
+    }
+
+    fn mount(&mut self, pod: &Pod, comes: bool) {
+        let claims = pod.volumes.iter().flat_map(|volumes| &volumes.claims);
+        for used in claims.filter(|used| !used.ephemeral) {
+            let key = ObjectKey::new(pod.namespace(), &used.name);
+            let count = self.mounted.entry(key.clone()).or_default();
+            *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.mounted.remove(&key);
+            }
+        }
     }
 
     /// Takes a pod off its node; tells what it was.
     pub fn remove(&mut self, uid: &Uid) -> Option<Arc<Pod>> {
         let Placed { pod, node: at, group } = self.placed.remove(uid)?;
+        self.mount(&pod, false);
         self.groups.leave(group);
         let state = &mut self.nodes[at];
-        state.requested.subtract(&pod.requests);
-        state.usual.0 -= pod.usual.0;
-        state.usual.1 -= pod.usual.1;
-        for port in &pod.ports {
-            if let Some(at) = state.ports.iter().position(|held| held == port) {
-                state.ports.swap_remove(at);
-            }
-        }
+        state.take(&pod);
         if let Some(count) = state.groups.iter_mut().find(|count| count.group == group) {
             count.all -= 1;
             count.staying -= u32::from(!pod.deleting());
         }
         state.groups.retain(|count| count.all > 0);
-        let same = |held: &Arc<Pod>| held.object.uid == *uid;
-        if let Some(at) = state.affine.iter().position(same) {
-            state.affine.swap_remove(at);
-            self.affine -= 1;
-        }
-        if let Some(at) = state.pods.iter().position(same) {
-            state.pods.swap_remove(at);
-        }
+        self.affine -= usize::from(pod.pod_affinity.is_some());
         self.drop_if_empty(at);
         Some(pod)
+    }
+}
+
+impl NodeState {
+    /// Counts a pod, but for its group.
+    pub fn add(&mut self, pod: &Arc<Pod>) {
+        self.requested.add(&pod.requests);
+        self.usual.0 += pod.usual.0;
+        self.usual.1 += pod.usual.1;
+        self.ports.extend(pod.ports.iter().cloned());
+        if pod.pod_affinity.is_some() {
+            self.affine.push(pod.clone());
+        }
+        self.pods.push(pod.clone());
+    }
+
+    /// Counts a pod no longer, but for its group.
+    pub fn take(&mut self, pod: &Pod) {
+        self.requested.subtract(&pod.requests);
+        self.usual.0 -= pod.usual.0;
+        self.usual.1 -= pod.usual.1;
+        for port in &pod.ports {
+            if let Some(at) = self.ports.iter().position(|held| held == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+        let same = |held: &Arc<Pod>| held.object.uid == pod.object.uid;
+        if let Some(at) = self.affine.iter().position(same) {
+            self.affine.swap_remove(at);
+        }
+        if let Some(at) = self.pods.iter().position(same) {
+            self.pods.swap_remove(at);
+        }
     }
 }
 

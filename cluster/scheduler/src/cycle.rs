@@ -1,8 +1,9 @@
 //! One decision: which node, or why none.
 
 use crate::{
+    checks::Checks,
     cluster::Cluster,
-    framework::{Event, Filter, Plugin, PluginSet, Rejection, Score},
+    framework::{Event, Plugin, PluginSet, Rejection, Score, Severity},
     node::Node,
     pod::Pod,
 };
@@ -15,9 +16,28 @@ const LEAST_SHARE: usize = 5;
 
 /// The plugins, and where the next search begins.
 pub(crate) struct Framework {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Enabled>,
     start: usize,
     ties: u64,
+}
+
+/// A plugin, and what of it counts.
+pub(crate) struct Enabled {
+    pub plugin: Box<dyn Plugin>,
+    pub filters: bool,
+    /// How much its score counts; nothing at zero.
+    pub weight: i64,
+}
+
+impl From<Box<dyn Plugin>> for Enabled {
+    fn from(plugin: Box<dyn Plugin>) -> Self {
+        let weight = plugin.weight();
+        Self {
+            plugin,
+            filters: true,
+            weight,
+        }
+    }
 }
 
 /// What becomes of a pod.
@@ -35,72 +55,146 @@ pub(crate) struct Refusal {
     pub by: PluginSet,
     /// Nodes that might do once some of their pods are gone.
     pub resolvable: Vec<usize>,
+    /// The pod could not be judged, and is to be tried again as it is.
+    pub failed: bool,
 }
 
 impl Framework {
-    pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
+    pub fn new(plugins: Vec<Enabled>) -> Self {
         let (start, ties) = (0, 0x9e37_79b9_7f4a_7c15);
         Self { plugins, start, ties }
     }
 
     /// Decides about one pod.
     pub fn decide(&mut self, pod: &Pod, cluster: &Cluster) -> Decision {
-        if cluster.node_count() == 0 {
-            return Decision::Refuse(Refusal {
-                message: "no nodes available to schedule pods".to_owned(),
-                by: PluginSet::ALL,
-                resolvable: Vec::new(),
-            });
+        let checks = match self.prepare(pod, cluster) {
+            Ok(checks) => checks,
+            Err(refusal) => return Decision::Refuse(refusal),
+        };
+        if let Some(node) = nominated(pod, cluster, &checks) {
+            return Decision::Place(node);
         }
-        let filters = self.filters(pod, cluster);
-        let wanted = feasible_wanted(cluster.node_count());
-        let (mut feasible, mut refusals) = (Vec::new(), Refusals::default());
+        let (feasible, looked_at, refusals) = self.search(pod, cluster, &checks, feasible_wanted(cluster.node_count()));
+        self.start = (self.start + looked_at) % cluster.nodes().len();
+        match (&feasible[..], refusals.failure) {
+            (_, Some(failure)) => Decision::Refuse(failure),
+            ([], None) => Decision::Refuse(refusals.counts.sum_up(cluster.node_count())),
+            ([only], None) => Decision::Place(cluster.nodes()[*only].name.clone()),
+            (_, None) => Decision::Place(cluster.nodes()[self.best(pod, cluster, &feasible)].name.clone()),
+        }
+    }
+
+    /// All nodes that do, or why none does.
+    pub fn feasible(&self, pod: &Pod, cluster: &Cluster) -> Result<Vec<usize>, Refusal> {
+        let checks = self.prepare(pod, cluster)?;
+        let (feasible, _, refusals) = self.search(pod, cluster, &checks, cluster.nodes().len());
+        match refusals.failure {
+            Some(failure) => Err(failure),
+            None if feasible.is_empty() => Err(refusals.counts.sum_up(cluster.node_count())),
+            None => Ok(feasible),
+        }
+    }
+
+    fn search<'a>(
+        &self,
+        pod: &Pod,
+        cluster: &'a Cluster,
+        checks: &Checks<'a>,
+        wanted: usize,
+    ) -> (Vec<usize>, usize, Searched) {
+        let (mut feasible, mut refusals) = (Vec::new(), Searched::default());
         let count = cluster.nodes().len();
         let mut looked_at = 0;
         for at in (0..count).map(|step| (self.start + step) % count) {
             looked_at += 1;
             let state = &cluster.nodes()[at];
             let Some(node) = state.node.as_deref() else { continue };
-            match filters
-                .iter()
-                .find_map(|(by, filter)| Some((*by, filter.check(state, node).err()?)))
-            {
-                None => feasible.push(at),
-                Some((by, rejection)) => refusals.note(at, by, rejection),
+            if checks.leaves_out(&state.name) {
+                refusals.counts.note(at, None, checks.left_out());
+                continue;
+            }
+            match checks.judge(pod, cluster, state, node) {
+                Ok(()) => feasible.push(at),
+                Err((by, rejection)) if rejection.severity == Severity::Error => {
+                    let (name, why) = (self.name(by), rejection.reasons.join(", "));
+                    refusals.failure = Some(Refusal::failure(format!("running {name:?} filter plugin: {why}")));
+                    break;
+                }
+                Err((by, rejection)) => refusals.counts.note(at, Some(by), rejection),
             }
             if feasible.len() >= wanted {
                 break;
             }
         }
-        self.start = (self.start + looked_at) % count;
-        match feasible[..] {
-            [] => Decision::Refuse(refusals.sum_up(cluster.node_count())),
-            [only] => Decision::Place(cluster.nodes()[only].name.clone()),
-            _ => Decision::Place(cluster.nodes()[self.best(pod, cluster, &feasible)].name.clone()),
+        (feasible, looked_at, refusals)
+    }
+
+    /// What this pod's nodes are checked by; a refusal if no node has to be looked at.
+    pub fn prepare<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Result<Checks<'a>, Refusal> {
+        if cluster.node_count() == 0 {
+            return Err(Refusal {
+                message: "no nodes available to schedule pods".to_owned(),
+                by: PluginSet::ALL,
+                resolvable: Vec::new(),
+                failed: false,
+            });
+        }
+        let mut checks = Checks::default();
+        let mut later = None;
+        for (at, plugin) in self.enabled() {
+            match plugin.narrow(pod, cluster) {
+                Ok(None) => {}
+                Ok(Some(names)) => {
+                    checks.narrow(names, plugin.name());
+                    if checks.among.as_ref().is_some_and(Vec::is_empty) {
+                        let why = checks.unsatisfied();
+                        return Err(Refusal::of_all(at, Rejection::unresolvable(why), cluster));
+                    }
+                }
+                Err(rejection) if rejection.severity == Severity::Error => {
+                    let why = rejection.reasons.join(", ");
+                    return Err(Refusal::failure(format!(
+                        "running PreFilter plugin {:?}: {why}",
+                        plugin.name()
+                    )));
+                }
+                Err(rejection) if rejection.is_resolvable() => later = Some((at, rejection)),
+                Err(rejection) => return Err(Refusal::of_all(at, rejection, cluster)),
+            }
+            if let Some(filter) = plugin.filter(pod, cluster) {
+                checks.filters.push((at, filter));
+            }
+        }
+        match later {
+            Some((at, rejection)) => Err(Refusal::of_all(at, rejection, cluster)),
+            None => Ok(checks),
         }
     }
 
-    /// What this pod's nodes are checked by, with the place of each plugin.
-    pub fn filters<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Vec<(usize, Box<dyn Filter + 'a>)> {
+    fn enabled(&self) -> impl Iterator<Item = (usize, &dyn Plugin)> {
         let all = self.plugins.iter().enumerate();
-        all.filter_map(|(at, plugin)| Some((at, plugin.filter(pod, cluster)?)))
-            .collect()
+        all.filter(|(_, enabled)| enabled.filters)
+            .map(|(at, enabled)| (at, &*enabled.plugin))
+    }
+
+    /// The weighted scores of nodes by each plugin that has something to say.
+    pub fn scores(&self, pod: &Pod, cluster: &Cluster, feasible: &[usize]) -> Vec<(&'static str, Vec<i64>)> {
+        let scoring = self.plugins.iter().filter(|enabled| enabled.weight > 0);
+        let scored = scoring.filter_map(|enabled| {
+            let scorer = enabled.plugin.score(pod, cluster, feasible)?;
+            let mut scores = vec![0i64; feasible.len()];
+            score_all(&*scorer, cluster, feasible, &mut scores);
+            scores.iter_mut().for_each(|score| *score *= enabled.weight);
+            Some((enabled.plugin.name(), scores))
+        });
+        scored.collect()
     }
 
     /// The node with the highest score; among equals any, so that they fill evenly.
     fn best(&mut self, pod: &Pod, cluster: &Cluster, feasible: &[usize]) -> usize {
         let mut totals = vec![0i64; feasible.len()];
-        let mut scores = vec![0i64; feasible.len()];
-        let scorers = self
-            .plugins
-            .iter()
-            .filter_map(|plugin| Some((plugin.weight(), plugin.score(pod, cluster, feasible)?)));
-        for (weight, scorer) in scorers {
-            score_all(&*scorer, cluster, feasible, &mut scores);
-            totals
-                .iter_mut()
-                .zip(&scores)
-                .for_each(|(total, score)| *total += weight * score);
+        for (_, scores) in self.scores(pod, cluster, feasible) {
+            totals.iter_mut().zip(scores).for_each(|(total, score)| *total += score);
         }
         let highest = totals.iter().copied().max().unwrap_or(0);
         let equals: Vec<usize> = (0..totals.len()).filter(|at| totals[*at] == highest).collect();
@@ -116,19 +210,30 @@ impl Framework {
         if by == PluginSet::ALL {
             return true;
         }
-        let rejecting = self.plugins.iter().enumerate().filter(|(at, _)| by.contains(*at));
-        rejecting
-            .into_iter()
-            .any(|(_, plugin)| plugin.may_help(event, pod, cluster))
+        let mut rejecting = self.enabled().filter(|(at, _)| by.contains(*at));
+        rejecting.any(|(_, plugin)| plugin.may_help(event, pod, cluster))
     }
 
-    /// The names of plugins, for logs.
+    /// The names of plugins.
     pub fn names(&self, by: PluginSet) -> Vec<&'static str> {
         let all = self.plugins.iter().enumerate();
         all.filter(|(at, _)| by.contains(*at))
-            .map(|(_, plugin)| plugin.name())
+            .map(|(_, enabled)| enabled.plugin.name())
             .collect()
     }
+
+    fn name(&self, at: usize) -> &'static str {
+        self.plugins.get(at).map_or("", |enabled| enabled.plugin.name())
+    }
+}
+
+/// The node where room was made for the pod, if it fits there now.
+fn nominated<'a>(pod: &Pod, cluster: &'a Cluster, checks: &Checks<'a>) -> Option<Arc<str>> {
+    let name = cluster.nominations.node_of(&pod.object.uid)?;
+    let state = cluster.node(name).filter(|state| !checks.leaves_out(&state.name))?;
+    let node = state.node.as_deref()?;
+    let fits = checks.judge(pod, cluster, state, node).is_ok();
+    fits.then(|| state.name.clone())
 }
 
 fn score_all(scorer: &dyn Score, cluster: &Cluster, feasible: &[usize], scores: &mut [i64]) {
@@ -149,6 +254,13 @@ fn feasible_wanted(nodes: usize) -> usize {
     (nodes * share / 100).max(LEAST_FEASIBLE)
 }
 
+/// What a search found wrong.
+#[derive(Default)]
+struct Searched {
+    counts: Refusals,
+    failure: Option<Refusal>,
+}
+
 #[derive(Default)]
 struct Refusals {
     by: PluginSet,
@@ -157,9 +269,11 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn note(&mut self, at: usize, by: usize, rejection: Rejection) {
-        self.by.insert(by);
-        if !rejection.unresolvable {
+    fn note(&mut self, at: usize, by: Option<usize>, rejection: Rejection) {
+        if let Some(by) = by {
+            self.by.insert(by);
+        }
+        if rejection.is_resolvable() {
             self.resolvable.push(at);
         }
         for reason in rejection.reasons {
@@ -172,6 +286,40 @@ impl Refusals {
             message: histogram(nodes, self.reasons.iter().map(|(reason, count)| (&**reason, *count))),
             by: self.by,
             resolvable: self.resolvable,
+            failed: false,
+        }
+    }
+}
+
+impl Refusal {
+    /// One plugin refuses every node for one reason.
+    fn of_all(by: usize, rejection: Rejection, cluster: &Cluster) -> Self {
+        let mut plugins = PluginSet::default();
+        plugins.insert(by);
+        let known = cluster.nodes().iter().enumerate();
+        let known = known.filter(|(_, state)| state.node.is_some()).map(|(at, _)| at);
+        Self {
+            message: format!(
+                "0/{} nodes are available: {}.",
+                cluster.node_count(),
+                rejection.reasons.join(", ")
+            ),
+            by: plugins,
+            resolvable: if rejection.is_resolvable() {
+                known.collect()
+            } else {
+                Vec::new()
+            },
+            failed: false,
+        }
+    }
+
+    fn failure(message: String) -> Self {
+        Self {
+            message,
+            by: PluginSet::ALL,
+            resolvable: Vec::new(),
+            failed: true,
         }
     }
 }

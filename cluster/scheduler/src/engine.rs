@@ -1,16 +1,21 @@
 //! The state of placement and every change to it. One thread owns it; it does no I/O.
 
 use crate::{
+    budgets::Budget,
     cluster::Cluster,
     cycle::{Decision, Framework, Refusal},
     framework::Event,
     node::Node,
+    plugins::volume_binding,
     pod::Pod,
-    preemption::{self, Nominated, Preemption},
+    preemption::{self, Preemption},
     queue::{Lengths, Queue},
+    report::{Nomination, Report},
+    storage::{Claim, Storage, VolumePlan},
     workloads::Workload,
 };
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Instant,
@@ -24,23 +29,27 @@ pub(crate) struct Engine {
     known: HashMap<ObjectKey, Arc<Pod>>,
     /// Placed by this engine; the API has not told of it yet.
     assumed: HashSet<Uid>,
-    /// Pods for which room is being made.
-    nominated: HashMap<Uid, Nominated>,
+    /// What is being done about the volumes of assumed pods.
+    volumes: HashMap<Uid, VolumePlan>,
+    /// Pods whose victims are being asked to go, and whether anything has happened since that
+    /// may let them fit.
+    evicting: HashMap<Uid, Cell<bool>>,
     scheduler_name: Box<str>,
 }
 
 /// What is to be done about a pod.
 pub(crate) enum Action {
     /// Bind it; answered by [`Engine::bound`] or [`Engine::unbound`].
-    Bind { pod: Arc<Pod>, node: Arc<str> },
-    /// Tell why it fits nowhere.
-    Report { pod: Arc<Pod>, message: String },
-    /// Tell so, and remove the victims to make room.
-    Preempt {
+    Bind {
         pod: Arc<Pod>,
-        message: String,
-        preemption: Preemption,
+        node: Arc<str>,
+        /// What comes first.
+        volumes: VolumePlan,
     },
+    /// Tell why it is not placed.
+    Report(Report),
+    /// Tell so, and remove the victims to make room; answered by [`Engine::evicted`].
+    Preempt { report: Report, preemption: Preemption },
 }
 
 impl Engine {
@@ -51,7 +60,8 @@ impl Engine {
             queue: Queue::default(),
             known: HashMap::new(),
             assumed: HashSet::new(),
-            nominated: HashMap::new(),
+            volumes: HashMap::new(),
+            evicting: HashMap::new(),
             scheduler_name: scheduler_name.into(),
         }
     }
@@ -109,11 +119,23 @@ impl Engine {
             self.pod_is_placed(pod, now);
         } else if !pod.deleting() && pod.scheduler_name == self.scheduler_name {
             if !self.assumed.contains(&uid) {
+                self.note_nomination(&pod);
                 self.queue.set(pod);
             }
         } else {
             self.queue.remove(&uid);
-            self.nominated.remove(&uid);
+            self.cluster.nominations.remove(&uid);
+        }
+    }
+
+    /// Room that somebody else, or this scheduler in a former life, had made for the pod.
+    fn note_nomination(&mut self, pod: &Arc<Pod>) {
+        let nominations = &mut self.cluster.nominations;
+        match (&pod.wish().nominated, nominations.node_of(&pod.object.uid).cloned()) {
+            // What is known here is newer than what the API tells.
+            (_, Some(node)) => nominations.set(pod.clone(), &node),
+            (Some(node), None) if !self.queue.has_tried(&pod.object.uid) => nominations.set(pod.clone(), node),
+            _ => {}
         }
     }
 
@@ -121,7 +143,7 @@ impl Engine {
         let uid = &pod.object.uid;
         self.queue.remove(uid);
         self.assumed.remove(uid);
-        self.nominated.remove(uid);
+        self.cluster.nominations.remove(uid);
         let before = self.cluster.placed(uid).cloned();
         self.cluster.place(pod.clone());
         match before {
@@ -140,7 +162,8 @@ impl Engine {
     fn forget(&mut self, uid: &Uid, now: Instant) {
         self.queue.remove(uid);
         self.assumed.remove(uid);
-        self.nominated.remove(uid);
+        self.evicting.remove(uid);
+        self.cluster.nominations.remove(uid);
         if let Some(freed) = self.cluster.remove(uid) {
             self.wake(&Event::PodFreed(&freed), now);
         }
@@ -149,80 +172,134 @@ impl Engine {
     fn wake(&mut self, event: &Event<'_>, now: Instant) {
         if self.queue.has_unschedulable() {
             let (framework, cluster) = (&self.framework, &self.cluster);
-            self.queue
-                .wake(now, |pod, by| framework.may_help(event, pod, by, cluster));
+            let evicting = &self.evicting;
+            self.queue.wake(now, |pod, by| {
+                let helps = framework.may_help(event, pod, by, cluster);
+                let waits = evicting
+                    .get(&pod.object.uid)
+                    .inspect(|helped| helped.set(helped.get() || helps));
+                helps && waits.is_none()
+            });
         }
     }
 
     /// Decides about the next pod, if one is due.
     pub fn step(&mut self, now: Instant) -> Option<Action> {
         let pod = self.queue.pop(now)?;
+        Some(match self.framework.decide(&pod, &self.cluster) {
+            Decision::Place(node) => self.place(pod, node, now),
+            Decision::Refuse(refusal) => self.refuse(pod, refusal, now),
+        })
+    }
+
+    fn place(&mut self, pod: Arc<Pod>, node: Arc<str>, now: Instant) -> Action {
+        let uid = &pod.object.uid;
+        let known = self.cluster.node(&node).and_then(|state| state.node.clone());
+        let volumes = known.map_or_else(VolumePlan::default, |known| {
+            volume_binding::plan(&pod, &self.cluster, &known)
+        });
+        if !volumes.is_empty() {
+            self.cluster.storage.assume(&volumes, &node);
+            self.volumes.insert(uid.clone(), volumes.clone());
+        }
+        self.cluster.nominations.remove(uid);
+        self.assumed.insert(uid.clone());
+        let placed = Arc::new(pod.placed_on(&node));
+        self.cluster.place(placed.clone());
+        self.wake(&Event::PodPlaced(&placed), now);
+        Action::Bind { pod, node, volumes }
+    }
+
+    fn refuse(&mut self, pod: Arc<Pod>, refusal: Refusal, now: Instant) -> Action {
         let uid = pod.object.uid.clone();
-        let reserved = self.reserve(&pod);
-        let action = match self.framework.decide(&pod, &self.cluster) {
-            Decision::Place(node) => Action::Bind { pod, node },
-            Decision::Refuse(refusal) => {
-                self.queue.reject(&uid, refusal.by, now);
-                tracing::debug!(pod = %pod.object.key, by = ?self.framework.names(refusal.by), "pod fits nowhere");
-                self.make_room(pod, refusal)
-            }
-        };
-        for other in reserved {
-            self.cluster.remove(&other);
+        if refusal.failed {
+            self.queue.retry(&uid, now);
+            self.cluster.nominations.remove(&uid);
+            return Action::Report(Report {
+                pod,
+                message: refusal.message,
+                failed: true,
+                nomination: Nomination::Clear,
+            });
         }
-        if let Action::Bind { pod, node } = &action {
-            self.nominated.remove(&uid);
-            self.assumed.insert(uid);
-            let placed = Arc::new(pod.placed_on(node));
-            self.cluster.place(placed.clone());
-            self.wake(&Event::PodPlaced(&placed), now);
-        }
-        Some(action)
-    }
-
-    /// Room that is being made for pods that are at least as important is not free.
-    fn reserve(&mut self, pod: &Pod) -> Vec<Uid> {
-        let own = &pod.object.uid;
-        let others = self.nominated.values().filter(|other| other.pod.object.uid != *own);
-        let reserved: Vec<_> = others
-            .filter(|other| other.pod.priority >= pod.priority && self.cluster.node(&other.node).is_some())
-            .map(|other| Arc::new(other.pod.placed_on(&other.node)))
-            .collect();
-        for other in &reserved {
-            self.cluster.place(other.clone());
-        }
-        reserved.into_iter().map(|other| other.object.uid.clone()).collect()
-    }
-
-    fn make_room(&mut self, pod: Arc<Pod>, refusal: Refusal) -> Action {
-        let nominated = self.nominated.get(&pod.object.uid);
-        match preemption::plan(&pod, &refusal, nominated, &self.framework, &mut self.cluster) {
+        self.queue.reject(&uid, refusal.by, now);
+        tracing::debug!(pod = %pod.object.key, by = ?self.framework.names(refusal.by), "pod fits nowhere");
+        match preemption::plan(&pod, &refusal, &self.framework, &self.cluster) {
             Ok(preemption) => {
-                let node = preemption.node.clone();
-                self.nominated
-                    .insert(pod.object.uid.clone(), Nominated { pod: pod.clone(), node });
-                let message = refusal.message;
-                Action::Preempt {
+                for other in &preemption.displaced {
+                    self.cluster.nominations.remove(&other.object.uid);
+                }
+                self.cluster.nominations.set(pod.clone(), &preemption.node);
+                self.evicting.insert(uid, Cell::new(false));
+                let report = Report {
+                    pod,
+                    message: refusal.message,
+                    failed: false,
+                    nomination: Nomination::Set(preemption.node.clone()),
+                };
+                Action::Preempt { report, preemption }
+            }
+            Err(futile) => {
+                let nomination = if futile.keeps_nomination {
+                    Nomination::Keep
+                } else {
+                    self.cluster.nominations.remove(&uid);
+                    Nomination::Clear
+                };
+                let message = format!("{} {}", refusal.message, futile.message).trim_end().to_owned();
+                Action::Report(Report {
                     pod,
                     message,
-                    preemption,
-                }
-            }
-            Err(why) => {
-                let message = format!("{} {why}", refusal.message).trim_end().to_owned();
-                Action::Report { pod, message }
+                    failed: false,
+                    nomination,
+                })
             }
         }
+    }
+
+    /// The victims of a preemption for this pod have been asked to go. Until then it was not
+    /// tried again, lest others be asked too.
+    pub fn evicted(&mut self, uid: &Uid, now: Instant) {
+        if self.evicting.remove(uid).is_some_and(|helped| helped.get()) {
+            self.queue.wake(now, |pod, _| pod.object.uid == *uid);
+        }
+    }
+
+    fn forget_volumes(&mut self, uid: &Uid) {
+        if let Some(plan) = self.volumes.remove(uid) {
+            self.cluster.storage.revert(&plan);
+        }
+    }
+
+    pub fn set_budget(&mut self, key: &ObjectKey, budget: Option<Arc<Budget>>) {
+        self.cluster.budgets.set(key, budget);
+    }
+
+    /// Takes the present state of a claim.
+    pub fn set_claim(&mut self, key: &ObjectKey, claim: Option<Arc<Claim>>, now: Instant) {
+        match claim {
+            Some(claim) => self.cluster.storage.claims.insert(key.clone(), claim),
+            None => self.cluster.storage.claims.remove(key),
+        };
+        self.wake(&Event::ClaimChanged(key), now);
+    }
+
+    /// Takes the present state of something else of storage.
+    pub fn set_storage(&mut self, now: Instant, change: impl FnOnce(&mut Storage)) {
+        change(&mut self.cluster.storage);
+        self.wake(&Event::StorageChanged, now);
     }
 
     /// The binding was accepted.
     pub fn bound(&mut self, uid: &Uid) {
+        self.forget_volumes(uid);
         self.queue.remove(uid);
     }
 
     /// The binding was not accepted, or nobody knows; the pod is tried again after its
     /// backoff, unless the API tells that it is gone or placed.
     pub fn unbound(&mut self, uid: &Uid, now: Instant) {
+        self.forget_volumes(uid);
         if !self.assumed.remove(uid) {
             // The informer was faster and knows better.
             return;
@@ -286,11 +363,13 @@ mod tests {
         /// `pod>node`, `pod: message`, or `pod>node! victims`.
         fn step(&mut self) -> Option<String> {
             Some(match self.engine.step(self.now)? {
-                Action::Bind { pod, node } => format!("{}>{node}", pod.object.name()),
-                Action::Report { pod, message } => format!("{}: {message}", pod.object.name()),
-                Action::Preempt { pod, preemption, .. } => {
+                Action::Bind { pod, node, .. } => format!("{}>{node}", pod.object.name()),
+                Action::Report(report) => format!("{}: {}", report.pod.object.name(), report.message),
+                Action::Preempt { report, preemption } => {
+                    let pod = &report.pod.object;
+                    self.engine.evicted(&pod.uid, self.now);
                     let victims: Vec<_> = preemption.victims.iter().map(|victim| victim.object.name()).collect();
-                    format!("{}>{}! {}", pod.object.name(), preemption.node, victims.join(" "))
+                    format!("{}>{}! {}", pod.name(), preemption.node, victims.join(" "))
                 }
             })
         }

@@ -6,6 +6,7 @@ use crate::{
     pod::Pod,
 };
 use std::borrow::Cow;
+use strata_meta::ObjectKey;
 
 /// The best score of a node, as upstream.
 pub(crate) const MAX_SCORE: i64 = 100;
@@ -15,8 +16,13 @@ pub(crate) trait Plugin: Send + Sync {
     /// Upstream's name.
     fn name(&self) -> &'static str;
 
+    /// Which nodes alone to look at for this pod, sorted; `None` means all. An error refuses them all.
+    fn narrow<'a>(&self, _pod: &'a Pod, _cluster: &'a Cluster) -> Result<Option<Vec<&'a str>>, Rejection> {
+        Ok(None)
+    }
+
     /// What to check nodes by for this pod; `None` if nothing.
-    fn filter<'a>(&self, _pod: &'a Pod, _cluster: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
+    fn filter<'a>(&self, _pod: &'a Pod, _cluster: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
         None
     }
 
@@ -36,9 +42,16 @@ pub(crate) trait Plugin: Send + Sync {
     }
 }
 
-/// Checks nodes for one pod.
-pub(crate) trait Filter {
+/// Checks nodes for one pod. It knows the cluster as it was when it was made, plus the pods that
+/// were told to come and go since.
+pub(crate) trait Filter<'a> {
     fn check(&self, state: &NodeState, node: &Node) -> Result<(), Rejection>;
+
+    /// A pod comes to a node (`by` is 1) or goes from it (-1).
+    fn shift(&mut self, _other: &Pod, _node: &'a Node, _by: i64) {}
+
+    /// A copy, to be told of pods that only may come and go.
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a>;
 }
 
 /// Ranks nodes for one pod.
@@ -53,23 +66,44 @@ pub(crate) trait Score {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub reasons: Vec<Cow<'static, str>>,
+    pub severity: Severity,
+}
+
+/// What could be done about a rejection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// Removing pods from the node may help.
+    Resolvable,
     /// Removing pods from the node would not help.
-    pub unresolvable: bool,
+    Unresolvable,
+    /// The node could not be judged: something that the pod refers to makes no sense.
+    Error,
 }
 
 impl Rejection {
     pub fn resolvable(reason: &'static str) -> Self {
         Self {
             reasons: vec![Cow::Borrowed(reason)],
-            unresolvable: false,
+            severity: Severity::Resolvable,
         }
     }
 
-    pub fn unresolvable(reason: &'static str) -> Self {
+    pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            unresolvable: true,
-            ..Self::resolvable(reason)
+            reasons: vec![reason.into()],
+            severity: Severity::Unresolvable,
         }
+    }
+
+    pub fn error(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reasons: vec![reason.into()],
+            severity: Severity::Error,
+        }
+    }
+
+    pub fn is_resolvable(&self) -> bool {
+        self.severity == Severity::Resolvable
     }
 }
 
@@ -88,6 +122,10 @@ pub(crate) enum Event<'a> {
     /// A placed pod has other labels.
     PodRelabelled(&'a Pod),
     NamespaceRelabelled,
+    /// A claim is new, or is otherwise than it was.
+    ClaimChanged(&'a ObjectKey),
+    /// A volume, a class or what a driver says is new or otherwise than it was.
+    StorageChanged,
 }
 
 impl Event<'_> {

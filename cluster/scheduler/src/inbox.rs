@@ -1,7 +1,7 @@
 //! What the engine has to look at: names of changed objects, each held once, so that the
 //! inbox is never larger than the cluster.
 
-use crate::workloads::Workload;
+use crate::{informers::StorageKind, workloads::Workload};
 use std::{
     collections::HashSet,
     hash::Hash,
@@ -24,12 +24,24 @@ pub(crate) struct Mail {
     pub namespaces: Changed<ObjectKey>,
     pub workloads: Changed<(Workload, ObjectKey)>,
     pub pods: Changed<ObjectKey>,
+    pub budgets: Changed<ObjectKey>,
+    pub claims: Changed<ObjectKey>,
+    pub storage: Changed<(StorageKind, ObjectKey)>,
     /// Bounded by the number of bindings in flight.
-    /// Whether each was accepted.
-    pub bound: Vec<(Uid, bool)>,
+    pub bound: Vec<Bound>,
     /// Reports that were written, by number.
     pub reported: usize,
+    /// Pods for whose room the victims have been asked to go.
+    pub evicted: Vec<Uid>,
     pub stop: bool,
+}
+
+/// What became of a binding.
+pub(crate) struct Bound {
+    pub uid: Uid,
+    pub accepted: bool,
+    /// Whether it waited for volumes, and so did not count as being in flight.
+    pub waited: bool,
 }
 
 /// Things in the order they changed, each once.
@@ -61,7 +73,9 @@ impl Mail {
     fn is_empty(&self) -> bool {
         let nothing_changed = self.nodes.order.is_empty() && self.namespaces.order.is_empty();
         let none = nothing_changed && self.workloads.order.is_empty() && self.pods.order.is_empty();
-        none && self.bound.is_empty() && self.reported == 0 && !self.stop
+        let none =
+            none && self.budgets.order.is_empty() && self.claims.order.is_empty() && self.storage.order.is_empty();
+        none && self.bound.is_empty() && self.evicted.is_empty() && self.reported == 0 && !self.stop
     }
 }
 

@@ -10,6 +10,8 @@
 
 mod affinity;
 mod body;
+mod budgets;
+mod checks;
 mod cluster;
 mod cycle;
 mod engine;
@@ -17,7 +19,10 @@ mod engine;
 mod fixture;
 mod framework;
 mod inbox;
+mod informers;
+pub mod judge;
 mod node;
+mod nomination;
 mod plugins;
 mod pod;
 mod preemption;
@@ -25,6 +30,9 @@ mod queue;
 mod report;
 mod resources;
 mod service;
+mod storage;
+mod volume_writes;
+mod volumes;
 mod workloads;
 
 pub use node::Node;

@@ -19,6 +19,8 @@ pub struct Node {
     pub(crate) allocatable: Resources,
     /// Names and sizes in bytes, sorted by name.
     pub(crate) images: Vec<(Box<str>, i64)>,
+    /// What it says it can do.
+    pub(crate) features: Vec<String>,
 }
 
 impl Node {
@@ -47,6 +49,7 @@ impl Node {
             unschedulable: spec.unschedulable,
             allocatable: Resources::from_list(allocatable),
             images,
+            features: status.declared_features,
         })
     }
 
@@ -61,6 +64,7 @@ impl Node {
             || self.taints != other.taints
             || self.unschedulable != other.unschedulable
             || self.allocatable != other.allocatable
+            || self.features != other.features
     }
 }
 
@@ -80,11 +84,12 @@ struct RawSpec {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawStatus {
     allocatable: ResourceList,
     capacity: ResourceList,
     images: Vec<RawImage>,
+    declared_features: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -3,10 +3,11 @@
 use crate::{
     affinity::{Affinity, NodeAffinity, PodAffinity, selector},
     body,
-    resources::{ContainerRequest, ResourceList, Resources, pod_request},
+    resources::{Actual, ContainerRequest, ResourceList, Resources, Usual, effective, pod_request},
+    volumes::{RawVolume, Volumes},
 };
 use serde::Deserialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use strata_meta::{Object, ObjectError, Selector, Time, placement::Toleration, selector::LabelSelector};
 
 /// A pod as the scheduler keeps it: the object everyone shares, and what is decided by.
@@ -27,6 +28,9 @@ pub struct Pod {
     pub(crate) requests: Resources,
     /// Thousandths of a CPU and bytes of memory, with usual amounts where nothing is asked for.
     pub(crate) usual: (i64, i64),
+    /// Whether it is being deleted to make room for another.
+    pub(crate) preempted: bool,
+    pub(crate) volumes: Option<Arc<Volumes>>,
     pub(crate) ports: Box<[HostPort]>,
     pub(crate) pod_affinity: Option<Box<PodAffinity>>,
     /// Only of a pod that waits.
@@ -42,6 +46,13 @@ pub(crate) struct Wish {
     pub spread: Vec<Spread>,
     pub images: Vec<Box<str>>,
     pub containers: usize,
+    /// What nodes are ranked by: as [`Pod::requests`], with usual amounts where a container asks
+    /// for nothing, and without what the pod asks for as a whole, as upstream has it.
+    pub usual: Resources,
+    /// Features that its node has to declare.
+    pub features: Vec<&'static str>,
+    /// Where room has been made for it, as the API tells.
+    pub nominated: Option<Box<str>>,
     pub generation: i64,
     /// The present condition PodScheduled: status, reason, message.
     pub condition: Option<(String, String, String)>,
@@ -81,15 +92,12 @@ impl Pod {
     /// Reads a pod.
     pub fn read(object: &Arc<Object>) -> Result<Self, ObjectError> {
         let RawPod { metadata, spec, status } = body::read(object)?;
-        let waiting = spec.node_name.is_empty();
-        let request = |usual| {
-            let init: Vec<_> = spec.init_containers.iter().map(RawContainer::request).collect();
-            let containers: Vec<_> = spec.containers.iter().map(RawContainer::request).collect();
-            pod_request(&init, &containers, &spec.resources.requests, &spec.overhead, usual)
-        };
-        let usual = request(true);
-        let wish = if waiting {
-            Some(Box::new(Wish::read(object, &metadata, &spec, &status)?))
+        let requests = spec.request(&status, Usual::default());
+        let usual = spec.request(&status, spec.usual(&requests));
+        let wish = if spec.node_name.is_empty() {
+            let mut wish = Wish::read(object, &metadata, &spec, &status)?;
+            wish.usual = spec.containers_request(&status, Usual::ALL);
+            Some(Box::new(wish))
         } else {
             None
         };
@@ -101,7 +109,9 @@ impl Pod {
             gated: !spec.scheduling_gates.is_empty(),
             never_preempts: spec.preemption_policy == "Never",
             started: status.start_time.map_or(i64::MAX, |time| time.as_second()),
-            requests: request(false),
+            requests,
+            preempted: object.deleting && status.preempted(),
+            volumes: Volumes::read(&spec.volumes, object.name()).map(Arc::new),
             usual: (usual.milli_cpu, usual.memory),
             ports: host_ports(&spec),
             pod_affinity: spec
@@ -138,6 +148,7 @@ impl Pod {
             requests: self.requests.clone(),
             ports: self.ports.clone(),
             pod_affinity: self.pod_affinity.clone(),
+            volumes: self.volumes.clone(),
             wish: None,
             ..*self
         }
@@ -168,8 +179,15 @@ impl Wish {
                 .unwrap_or_default(),
             tolerations: spec.tolerations.clone(),
             spread: spread.collect::<Result<_, _>>()?,
-            images: all().map(|container| normalized_image(&container.image)).collect(),
+            images: all()
+                .map(|container| &*container.image)
+                .chain(spec.volumes.iter().filter_map(RawVolume::image))
+                .map(normalized_image)
+                .collect(),
             containers: all().count(),
+            usual: Resources::default(),
+            features: spec.features(),
+            nominated: (!status.nominated_node_name.is_empty()).then(|| status.nominated_node_name.as_str().into()),
             generation: metadata.generation,
             condition: scheduled.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone())),
         })
@@ -244,15 +262,120 @@ struct RawSpec {
     overhead: ResourceList,
     resources: RawResources,
     scheduling_gates: Vec<serde::de::IgnoredAny>,
+    volumes: Vec<RawVolume>,
+    host_network: bool,
+    host_users: Option<bool>,
+}
+
+impl RawSpec {
+    fn request(&self, status: &RawStatus, usual: Usual) -> Resources {
+        let own = &self.resources.requests;
+        let resized = status.resources.as_ref().map(|resources| {
+            let actual = Actual {
+                in_force: resources.requests.clone(),
+                promised: status.allocated_resources.clone(),
+            };
+            let mut all = effective(own, &actual, status.infeasible());
+            all.retain(|name, _| own.contains_key(name));
+            all
+        });
+        self.request_beside(resized.as_ref().unwrap_or(own), status, usual)
+    }
+
+    fn containers_request(&self, status: &RawStatus, usual: Usual) -> Resources {
+        self.request_beside(&ResourceList::new(), status, usual)
+    }
+
+    /// What the containers ask for, with the pod's own figures.
+    fn request_beside(&self, own: &ResourceList, status: &RawStatus, usual: Usual) -> Resources {
+        fn request<'a>(
+            container: &'a RawContainer,
+            statuses: &[RawContainerStatus],
+            infeasible: bool,
+        ) -> ContainerRequest<'a> {
+            let of_it = statuses.iter().find(|status| status.name == container.name);
+            let resizing = of_it.and_then(RawContainerStatus::actual);
+            let asked = &container.resources.requests;
+            ContainerRequest {
+                requests: match resizing {
+                    Some(actual) => Cow::Owned(effective(asked, &actual, infeasible)),
+                    None => Cow::Borrowed(asked),
+                },
+                restartable: container.restartable(),
+            }
+        }
+        let infeasible = status.infeasible();
+        let init: Vec<_> = self
+            .init_containers
+            .iter()
+            .map(|container| {
+                // One that ends before the others is not resized.
+                let statuses = &status.init_container_statuses[..];
+                request(
+                    container,
+                    if container.restartable() { statuses } else { &[] },
+                    infeasible,
+                )
+            })
+            .collect();
+        let containers: Vec<_> = self
+            .containers
+            .iter()
+            .map(|container| request(container, &status.container_statuses, infeasible))
+            .collect();
+        pod_request(&init, &containers, own, &self.overhead, usual)
+    }
+
+    /// A pod that asks as a whole has usual amounts only for what nobody in it asks for.
+    fn usual(&self, requests: &Resources) -> Usual {
+        let own = &self.resources.requests;
+        let whole = own
+            .keys()
+            .any(|name| name == "cpu" || name == "memory" || name.starts_with("hugepages-"));
+        let asks = |name: &str| {
+            let mut all = self.containers.iter().chain(&self.init_containers);
+            own.contains_key(name)
+                || self.overhead.contains_key(name)
+                || all.any(|container| container.resources.requests.contains_key(name))
+        };
+        Usual {
+            cpu: !whole || requests.milli_cpu == 0 && !asks("cpu"),
+            memory: !whole || requests.memory == 0 && !asks("memory"),
+        }
+    }
+
+    fn features(&self) -> Vec<&'static str> {
+        let mut features = Vec::new();
+        let mut rules = self
+            .containers
+            .iter()
+            .chain(&self.init_containers)
+            .flat_map(|container| &container.restart_policy_rules);
+        if rules.any(|rule| rule.action == "RestartAllContainers") {
+            features.push("RestartAllContainersOnContainerExits");
+        }
+        if self.host_network && self.host_users == Some(false) {
+            features.push("UserNamespacesHostNetworkSupport");
+        }
+        features
+    }
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawContainer {
+    name: String,
     image: String,
     ports: Vec<RawPort>,
     resources: RawResources,
     restart_policy: String,
+    restart_policy_rules: Vec<RawRestartRule>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawRestartRule {
+    action: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -289,6 +412,48 @@ struct RawStatus {
     phase: String,
     start_time: Option<Time>,
     conditions: Vec<RawCondition>,
+    nominated_node_name: String,
+    container_statuses: Vec<RawContainerStatus>,
+    init_container_statuses: Vec<RawContainerStatus>,
+    resources: Option<RawResources>,
+    allocated_resources: ResourceList,
+}
+
+impl RawStatus {
+    fn infeasible(&self) -> bool {
+        let pending = self
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == "PodResizePending");
+        pending.is_some_and(|condition| condition.reason == "Infeasible")
+    }
+
+    fn preempted(&self) -> bool {
+        let target = self
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == "DisruptionTarget");
+        target.is_some_and(|condition| condition.status == "True" && condition.reason == "PreemptionByScheduler")
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawContainerStatus {
+    name: String,
+    resources: Option<RawResources>,
+    allocated_resources: ResourceList,
+}
+
+impl RawContainerStatus {
+    /// Absent before the node has said what is in force.
+    fn actual(&self) -> Option<Actual> {
+        let resources = self.resources.as_ref()?;
+        Some(Actual {
+            in_force: resources.requests.clone(),
+            promised: self.allocated_resources.clone(),
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -304,13 +469,6 @@ struct RawCondition {
 impl RawContainer {
     fn restartable(&self) -> bool {
         self.restart_policy == "Always"
-    }
-
-    fn request(&self) -> ContainerRequest<'_> {
-        ContainerRequest {
-            requests: &self.resources.requests,
-            restartable: self.restartable(),
-        }
     }
 }
 

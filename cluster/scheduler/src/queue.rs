@@ -130,6 +130,11 @@ impl Queue {
         }
     }
 
+    /// Whether it has been decided about before.
+    pub fn has_tried(&self, uid: &Uid) -> bool {
+        self.waiting.get(uid).is_some_and(|waiting| waiting.attempts > 0)
+    }
+
     pub fn remove(&mut self, uid: &Uid) {
         self.waiting.remove(uid);
     }

@@ -1,6 +1,6 @@
 //! Amounts of what nodes have and pods ask for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use strata_meta::Quantity;
 
 /// A resource list as the API writes it.
@@ -35,7 +35,8 @@ impl Resources {
                 "ephemeral-storage" => all.ephemeral_storage = quantity.value(),
                 "pods" => all.pods = quantity.value(),
                 // The list is sorted by name, so this is too.
-                other => all.scalars.push((Arc::from(other), quantity.value())),
+                other if is_scalar(other) => all.scalars.push((Arc::from(other), quantity.value())),
+                _ => {}
             }
         }
         all
@@ -77,20 +78,70 @@ impl Resources {
     }
 
     /// With the usual amounts where nothing is asked for.
-    pub(crate) fn or_usual(mut self, list: &ResourceList) -> Self {
-        if !list.contains_key("cpu") {
+    fn or_usual(mut self, list: &ResourceList, usual: Usual) -> Self {
+        if usual.cpu && !list.contains_key("cpu") {
             self.milli_cpu = USUAL_MILLI_CPU;
         }
-        if !list.contains_key("memory") {
+        if usual.memory && !list.contains_key("memory") {
             self.memory = USUAL_MEMORY;
         }
         self
     }
+
+    /// The amount of any resource by its name.
+    pub(crate) fn amount(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            other => self.scalar(other),
+        }
+    }
+}
+
+/// Whether a resource is counted in pieces: extended ones, huge pages, attachable volumes.
+pub(crate) fn is_scalar(name: &str) -> bool {
+    let extended = name.contains('/') && !name.starts_with("requests.");
+    extended || name.starts_with("hugepages-") || name.starts_with("attachable-volumes-")
+}
+
+/// For which resources a container that asks for nothing is taken to use the usual amount.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usual {
+    pub cpu: bool,
+    pub memory: bool,
+}
+
+impl Usual {
+    pub const ALL: Self = Self {
+        cpu: true,
+        memory: true,
+    };
+}
+
+/// What counts while a container or pod is being resized: the most of what is asked for, what is
+/// in force and what was promised; not what is asked for if that is infeasible.
+pub(crate) fn effective(asked: &ResourceList, actual: &Actual, infeasible: bool) -> ResourceList {
+    let mut most = if infeasible { ResourceList::new() } else { asked.clone() };
+    for (name, amount) in actual.in_force.iter().chain(&actual.promised) {
+        let held = most.entry(name.clone()).or_insert(*amount);
+        if amount.nano_value() > held.nano_value() {
+            *held = *amount;
+        }
+    }
+    most
+}
+
+/// What a status tells of a container's or pod's requests.
+#[derive(Default)]
+pub(crate) struct Actual {
+    pub in_force: ResourceList,
+    pub promised: ResourceList,
 }
 
 /// What one container asks for.
 pub(crate) struct ContainerRequest<'a> {
-    pub requests: &'a ResourceList,
+    pub requests: Cow<'a, ResourceList>,
     /// An init container that runs on beside the containers (KEP-753).
     pub restartable: bool,
 }
@@ -102,15 +153,10 @@ pub(crate) fn pod_request(
     containers: &[ContainerRequest<'_>],
     own: &ResourceList,
     overhead: &ResourceList,
-    usual: bool,
+    usual: Usual,
 ) -> Resources {
     let amount = |container: &ContainerRequest<'_>| {
-        let amount = Resources::from_list(container.requests);
-        if usual {
-            amount.or_usual(container.requests)
-        } else {
-            amount
-        }
+        Resources::from_list(&container.requests).or_usual(&container.requests, usual)
     };
     let mut total = Resources::default();
     containers.iter().for_each(|container| total.add(&amount(container)));
@@ -162,7 +208,10 @@ mod tests {
         let big = list(&[("cpu", "1"), ("example.com/gpu", "2")]);
         let side = list(&[("cpu", "300m")]);
         let none = list(&[]);
-        let container = |requests, restartable| ContainerRequest { requests, restartable };
+        let container = |requests, restartable| ContainerRequest {
+            requests: Cow::Borrowed(requests),
+            restartable,
+        };
         let cases = [
             (
                 "containers add up",
@@ -222,14 +271,14 @@ mod tests {
                 .into_iter()
                 .map(|requests| container(requests, false))
                 .collect();
-            let total = pod_request(&init, &containers, own, overhead, false);
+            let total = pod_request(&init, &containers, own, overhead, Usual::default());
             assert_eq!(
                 (total.milli_cpu, total.memory, total.scalar("example.com/gpu")),
                 expected,
                 "{name}"
             );
         }
-        let usual = pod_request(&[], &[container(&none, false)], &none, &none, true);
+        let usual = pod_request(&[], &[container(&none, false)], &none, &none, Usual::ALL);
         assert_eq!((usual.milli_cpu, usual.memory), (100, 200 << 20));
     }
 }

@@ -3,26 +3,20 @@
 use crate::{
     cycle::Framework,
     engine::{Action, Engine},
-    inbox::{Inbox, Mail},
-    node::Node,
+    inbox::{Bound, Inbox, Mail},
+    informers::Informers,
     plugins,
-    pod::Pod,
-    report::{Reporter, carry_out_refusal},
-    workloads::{MapSelector, SetSelector, Workload},
+    report::Reporter,
+    volume_writes::VolumeWriter,
 };
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
-use strata_client::{
-    Client, EventRecorder, Informer, Resource, Scope,
-    resources::{NAMESPACES, NODES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS},
-};
-use strata_meta::{Object, ObjectError};
+use strata_client::{Client, EventRecorder};
 use strata_task::{CancellationToken, DropGuard};
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 
@@ -143,93 +137,16 @@ impl Scheduler {
     }
 }
 
-struct Informers {
-    pods: Informer<Pod>,
-    nodes: Informer<Node>,
-    namespaces: Informer<NamespaceLabels>,
-    services: Informer<MapSelector>,
-    replication_controllers: Informer<MapSelector>,
-    replica_sets: Informer<SetSelector>,
-    stateful_sets: Informer<SetSelector>,
-}
-
-struct NamespaceLabels(BTreeMap<String, String>);
-
-impl NamespaceLabels {
-    fn read(object: &Arc<Object>) -> Result<Self, ObjectError> {
-        let labels = object.labels.iter();
-        Ok(Self(
-            labels
-                .map(|(key, value)| (key.to_string(), value.to_string()))
-                .collect(),
-        ))
-    }
-}
-
-impl Informers {
-    fn start(client: &Client, cancel: &CancellationToken) -> Self {
-        fn follow<T: Send + Sync + 'static>(
-            client: &Client,
-            resource: Resource,
-            cancel: &CancellationToken,
-            read: fn(&Arc<Object>) -> Result<T, ObjectError>,
-        ) -> Informer<T> {
-            Informer::start_with(client, resource, Scope::default(), cancel.clone(), read)
-        }
-        Self {
-            pods: follow(client, PODS, cancel, Pod::read),
-            nodes: follow(client, NODES, cancel, Node::read),
-            namespaces: follow(client, NAMESPACES, cancel, NamespaceLabels::read),
-            services: follow(client, SERVICES, cancel, MapSelector::read),
-            replication_controllers: follow(client, REPLICATION_CONTROLLERS, cancel, MapSelector::read),
-            replica_sets: follow(client, REPLICA_SETS, cancel, SetSelector::read),
-            stateful_sets: follow(client, STATEFUL_SETS, cancel, SetSelector::read),
-        }
-    }
-
-    fn post_changes(&self, inbox: &Arc<Inbox>) {
-        fn post<T: Send + Sync + 'static>(
-            informer: &Informer<T>,
-            inbox: &Arc<Inbox>,
-            write: impl Fn(&mut Mail, strata_meta::ObjectKey) + Send + Sync + 'static,
-        ) {
-            let inbox = inbox.clone();
-            informer.on_change(move |change| inbox.post(|mail| write(mail, change.key.clone())));
-        }
-        let workload = |kind| move |mail: &mut Mail, key| mail.workloads.add((kind, key));
-        post(&self.nodes, inbox, |mail, key| mail.nodes.add(key));
-        post(&self.namespaces, inbox, |mail, key| mail.namespaces.add(key));
-        post(&self.services, inbox, workload(Workload::Service));
-        post(
-            &self.replication_controllers,
-            inbox,
-            workload(Workload::ReplicationController),
-        );
-        post(&self.replica_sets, inbox, workload(Workload::ReplicaSet));
-        post(&self.stateful_sets, inbox, workload(Workload::StatefulSet));
-        post(&self.pods, inbox, |mail, key| mail.pods.add(key));
-    }
-
-    async fn synced(&self) {
-        self.nodes.synced().await;
-        self.namespaces.synced().await;
-        self.services.synced().await;
-        self.replication_controllers.synced().await;
-        self.replica_sets.synced().await;
-        self.stateful_sets.synced().await;
-        self.pods.synced().await;
-    }
-}
-
 async fn run(options: SchedulerOptions, stop: CancellationToken, counters: Arc<Counters>, end: oneshot::Sender<()>) {
     let informers = Informers::start(&options.client, &stop);
     let inbox = Arc::new(Inbox::default());
-    informers.post_changes(&inbox);
+    let claim_changes = informers.post_changes(&inbox);
     if stop.run_until_cancelled(informers.synced()).await.is_none() {
         return;
     }
     let reporter = Reporter {
         events: EventRecorder::new(options.client.clone(), &options.name, &options.host),
+        volumes: VolumeWriter::new(options.client.clone(), &informers, claim_changes),
         client: options.client,
     };
     let desk = Desk {
@@ -284,33 +201,12 @@ impl Desk {
         }
     }
 
-    fn read(&mut self, mail: Mail) {
+    fn read(&mut self, mut mail: Mail) {
         let now = Instant::now();
-        for (kind, key) in mail.workloads.into_order() {
-            let selector = match kind {
-                Workload::Service => self.informers.services.get(&key).and_then(|read| read.0.clone()),
-                Workload::ReplicationController => self
-                    .informers
-                    .replication_controllers
-                    .get(&key)
-                    .and_then(|read| read.0.clone()),
-                Workload::ReplicaSet => self.informers.replica_sets.get(&key).and_then(|read| read.0.clone()),
-                Workload::StatefulSet => self.informers.stateful_sets.get(&key).and_then(|read| read.0.clone()),
-            };
-            self.engine.set_workload(kind, &key, selector);
-        }
-        for key in mail.namespaces.into_order() {
-            let labels = self.informers.namespaces.get(&key).map(|labels| labels.0.clone());
-            self.engine.set_namespace(&key.name, labels, now);
-        }
-        for key in mail.nodes.into_order() {
-            self.engine.set_node(&key.name, self.informers.nodes.get(&key), now);
-        }
-        for key in mail.pods.into_order() {
-            self.engine.set_pod(&key, self.informers.pods.get(&key), now);
-        }
-        self.in_flight -= mail.reported + mail.bound.len();
-        for (uid, accepted) in mail.bound {
+        self.informers.deliver(&mut mail, &mut self.engine, now);
+        self.in_flight -= mail.reported;
+        for Bound { uid, accepted, waited } in mail.bound {
+            self.in_flight -= usize::from(!waited);
             if accepted {
                 self.counters.scheduled.fetch_add(1, Ordering::Relaxed);
                 self.engine.bound(&uid);
@@ -318,6 +214,9 @@ impl Desk {
                 self.counters.errors.fetch_add(1, Ordering::Relaxed);
                 self.engine.unbound(&uid, now);
             }
+        }
+        for uid in mail.evicted {
+            self.engine.evicted(&uid, now);
         }
     }
 
@@ -330,7 +229,9 @@ impl Desk {
             let Some(action) = self.engine.step(Instant::now()) else {
                 return false;
             };
-            self.in_flight += 1;
+            // Volumes may take minutes, in which other pods are placed.
+            let waits = matches!(&action, Action::Bind { volumes, .. } if !volumes.is_empty());
+            self.in_flight += usize::from(!waits);
             self.carry_out(action);
         }
         true
@@ -338,26 +239,35 @@ impl Desk {
 
     fn carry_out(&self, action: Action) {
         let (inbox, reporter) = (self.inbox.clone(), self.reporter.clone());
-        let (pod, message, preemption) = match action {
-            Action::Bind { pod, node } => {
+        match action {
+            Action::Bind { pod, node, volumes } => {
                 self.runtime.spawn(async move {
-                    let accepted = reporter.bind(&pod, &node).await;
-                    inbox.post(|mail| mail.bound.push((pod.object.uid.clone(), accepted)));
+                    let accepted = reporter.place(&pod, &node, &volumes).await;
+                    let (uid, waited) = (pod.object.uid.clone(), !volumes.is_empty());
+                    inbox.post(|mail| {
+                        mail.bound.push(Bound { uid, accepted, waited });
+                    });
                 });
-                return;
             }
-            Action::Report { pod, message } => (pod, message, None),
-            Action::Preempt {
-                pod,
-                message,
-                preemption,
-            } => (pod, message, Some(preemption)),
-        };
-        self.counters.unschedulable.fetch_add(1, Ordering::Relaxed);
-        self.runtime.spawn(async move {
-            carry_out_refusal(reporter, pod, message, preemption).await;
-            inbox.post(|mail| mail.reported += 1);
-        });
+            Action::Report(report) => {
+                self.counters.unschedulable.fetch_add(1, Ordering::Relaxed);
+                self.runtime.spawn(async move {
+                    reporter.refuse(&report).await;
+                    inbox.post(|mail| mail.reported += 1);
+                });
+            }
+            Action::Preempt { report, preemption } => {
+                self.counters.unschedulable.fetch_add(1, Ordering::Relaxed);
+                self.runtime.spawn(async move {
+                    reporter.refuse(&report).await;
+                    reporter.preempt(&report.pod, &preemption).await;
+                    inbox.post(|mail| {
+                        mail.reported += 1;
+                        mail.evicted.push(report.pod.object.uid.clone());
+                    });
+                });
+            }
+        }
     }
 
     fn count(&self) {

@@ -23,7 +23,7 @@ impl Plugin for InterPodAffinity {
         "InterPodAffinity"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
+    fn filter<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
         let repelling = repelling(pod, cluster);
         let own = pod.pod_affinity.as_deref();
         let own = own.filter(|own| !own.required.is_empty() || !own.required_anti.is_empty());
@@ -61,7 +61,7 @@ impl Plugin for InterPodAffinity {
         let own = pod.pod_affinity.as_deref();
         match event {
             Event::NodeAdded(_) | Event::NodeUpdated { .. } | Event::NamespaceRelabelled => true,
-            Event::NodeRemoved => false,
+            Event::NodeRemoved | Event::ClaimChanged(_) | Event::StorageChanged => false,
             Event::PodPlaced(other) => {
                 own.is_some_and(|own| own.required.iter().any(|term| means(term, other, cluster)))
             }
@@ -108,7 +108,16 @@ fn add<'a>(counts: &mut Counts<'a>, node: &'a Node, term: &'a PodTerm, count: i6
     if count != 0
         && let Some(value) = node.object.label(&term.topology_key)
     {
-        *counts.entry((&term.topology_key, value)).or_default() += count;
+        bump(counts, (&term.topology_key, value), count);
+    }
+}
+
+/// What comes to nothing is forgotten.
+fn bump<'a>(counts: &mut Counts<'a>, domain: Domain<'a>, by: i64) {
+    let count = counts.entry(domain).or_default();
+    *count += by;
+    if *count == 0 {
+        counts.remove(&domain);
     }
 }
 
@@ -123,7 +132,10 @@ fn repelling<'a>(pod: &Pod, cluster: &'a Cluster) -> Counts<'a> {
     counts
 }
 
+#[derive(Clone)]
 struct Required<'a> {
+    pod: &'a Pod,
+    cluster: &'a Cluster,
     own: Option<&'a PodAffinity>,
     /// Where pods are that match all terms of the affinity.
     near: Counts<'a>,
@@ -131,13 +143,13 @@ struct Required<'a> {
     away: Counts<'a>,
     repelling: Counts<'a>,
     /// Whether the pod's affinity is about pods like itself, so that the first may go anywhere.
-    first_of_its_kind: bool,
+    means_itself: bool,
 }
 
 impl<'a> Required<'a> {
     fn count(pod: &'a Pod, cluster: &'a Cluster, own: Option<&'a PodAffinity>, repelling: Counts<'a>) -> Self {
         let (mut near, mut away) = (Counts::new(), Counts::new());
-        let mut first_of_its_kind = false;
+        let mut means_itself = false;
         if let Some(own) = own {
             let namespace_labels = |name: &str| cluster.namespace_labels(name);
             let all = cluster.groups().select(|group| {
@@ -158,14 +170,16 @@ impl<'a> Required<'a> {
                 anti.iter()
                     .for_each(|(term, selected)| add(&mut away, node, term, selected.all(state)));
             }
-            first_of_its_kind = near.is_empty() && own.required.iter().all(|term| means(term, pod, cluster));
+            means_itself = own.required.iter().all(|term| means(term, pod, cluster));
         }
         Self {
+            pod,
+            cluster,
             own,
             near,
             away,
             repelling,
-            first_of_its_kind,
+            means_itself,
         }
     }
 
@@ -177,11 +191,11 @@ impl<'a> Required<'a> {
             };
             there &= self.near.contains_key(&(&*term.topology_key, value));
         }
-        there || self.first_of_its_kind
+        there || self.near.is_empty() && self.means_itself
     }
 }
 
-impl Filter for Required<'_> {
+impl<'a> Filter<'a> for Required<'a> {
     fn check(&self, _: &NodeState, node: &Node) -> Result<(), Rejection> {
         if let Some(own) = self.own {
             if !self.near_enough(node, &own.required) {
@@ -205,6 +219,34 @@ impl Filter for Required<'_> {
             ));
         }
         Ok(())
+    }
+
+    fn shift(&mut self, other: &Pod, node: &'a Node, by: i64) {
+        if let Some(theirs) = other.pod_affinity.as_deref() {
+            for term in theirs
+                .required_anti
+                .iter()
+                .filter(|term| means(term, self.pod, self.cluster))
+            {
+                // The term lives only as long as the other pod, the node's label as long as the cluster.
+                let mut labels = node.object.labels.iter();
+                if let Some((key, value)) = labels.find(|(key, _)| *key == term.topology_key) {
+                    bump(&mut self.repelling, (key, value), by);
+                }
+            }
+        }
+        let Some(own) = self.own else { return };
+        let mut all = own.required.iter();
+        if !own.required.is_empty() && all.all(|term| means(term, other, self.cluster)) {
+            own.required.iter().for_each(|term| add(&mut self.near, node, term, by));
+        }
+        for term in own.required_anti.iter().filter(|term| means(term, other, self.cluster)) {
+            add(&mut self.away, node, term, by);
+        }
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }
 

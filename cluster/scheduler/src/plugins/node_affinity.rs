@@ -7,6 +7,8 @@ use crate::{
     node::Node,
     pod::{Pod, Wish},
 };
+use std::collections::BTreeSet;
+use strata_meta::placement::{NodeRequirement, NodeTerm};
 
 pub(super) struct NodeAffinity;
 
@@ -15,10 +17,28 @@ impl Plugin for NodeAffinity {
         "NodeAffinity"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
+    fn narrow<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Result<Option<Vec<&'a str>>, Rejection> {
+        let Some(required) = &pod.wish().node_affinity.required else {
+            return Ok(None);
+        };
+        if required.node_selector_terms.is_empty() {
+            return Ok(None);
+        }
+        let mut all = BTreeSet::new();
+        for term in &required.node_selector_terms {
+            let Some(names) = named(term) else { return Ok(None) };
+            all.extend(names);
+        }
+        if all.is_empty() {
+            return Err(Rejection::unresolvable("pod affinity terms conflict"));
+        }
+        Ok(Some(all.into_iter().collect()))
+    }
+
+    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
         let wish = pod.wish();
         let asks = !wish.node_selector.is_empty() || wish.node_affinity.required.is_some();
-        asks.then(|| Box::new(Required(wish)) as Box<dyn Filter>)
+        asks.then(|| Box::new(Required(wish)) as Box<dyn Filter<'a>>)
     }
 
     fn score<'a>(&self, pod: &'a Pod, _: &'a Cluster, _: &[usize]) -> Option<Box<dyn Score + 'a>> {
@@ -38,6 +58,14 @@ impl Plugin for NodeAffinity {
     }
 }
 
+/// The nodes that a term names; `None` if it names none and so may mean any.
+fn named(term: &NodeTerm) -> Option<BTreeSet<&str>> {
+    let by_name = |requirement: &&NodeRequirement| requirement.key == "metadata.name" && requirement.operator == "In";
+    let lists = term.match_fields.iter().filter(by_name);
+    let sets = lists.map(|requirement| requirement.values.iter().map(String::as_str).collect::<BTreeSet<_>>());
+    sets.reduce(|all, next| all.intersection(&next).copied().collect())
+}
+
 /// Whether a pod's node selector and required node affinity admit a node.
 pub(super) fn wants(wish: &Wish, node: &Node) -> bool {
     let selected = wish
@@ -52,9 +80,10 @@ pub(super) fn wants(wish: &Wish, node: &Node) -> bool {
             .is_none_or(|required| required.matches(&node.object))
 }
 
+#[derive(Clone)]
 struct Required<'a>(&'a Wish);
 
-impl Filter for Required<'_> {
+impl<'a> Filter<'a> for Required<'a> {
     fn check(&self, _: &NodeState, node: &Node) -> Result<(), Rejection> {
         if wants(self.0, node) {
             return Ok(());
@@ -62,6 +91,10 @@ impl Filter for Required<'_> {
         Err(Rejection::unresolvable(
             "node(s) didn't match Pod's node affinity/selector",
         ))
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }
 

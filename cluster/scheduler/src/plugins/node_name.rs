@@ -17,8 +17,8 @@ impl Plugin for NodeName {
         "NodeName"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
-        (!pod.node_name.is_empty()).then(|| Box::new(Named(&pod.node_name)) as Box<dyn Filter>)
+    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
+        (!pod.node_name.is_empty()).then(|| Box::new(Named(&pod.node_name)) as Box<dyn Filter<'a>>)
     }
 
     fn may_help(&self, event: &Event<'_>, pod: &Pod, _: &Cluster) -> bool {
@@ -26,14 +26,19 @@ impl Plugin for NodeName {
     }
 }
 
+#[derive(Clone)]
 struct Named<'a>(&'a str);
 
-impl Filter for Named<'_> {
+impl<'a> Filter<'a> for Named<'a> {
     fn check(&self, state: &NodeState, _: &Node) -> Result<(), Rejection> {
         if *state.name == *self.0 {
             return Ok(());
         }
         Err(Rejection::unresolvable("node(s) didn't match the requested node name"))
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }
 
@@ -45,8 +50,8 @@ impl Plugin for NodeUnschedulable {
         "NodeUnschedulable"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
-        (!tolerates_cordon(pod)).then(|| Box::new(Schedulable) as Box<dyn Filter>)
+    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
+        (!tolerates_cordon(pod)).then(|| Box::new(Schedulable) as Box<dyn Filter<'a>>)
     }
 
     fn may_help(&self, event: &Event<'_>, _: &Pod, _: &Cluster) -> bool {
@@ -63,13 +68,18 @@ fn tolerates_cordon(pod: &Pod) -> bool {
     !pod.wish().tolerations.is_empty() && taint.tolerated_by(&pod.wish().tolerations)
 }
 
+#[derive(Clone)]
 struct Schedulable;
 
-impl Filter for Schedulable {
+impl<'a> Filter<'a> for Schedulable {
     fn check(&self, _: &NodeState, node: &Node) -> Result<(), Rejection> {
         if node.unschedulable {
             return Err(Rejection::unresolvable("node(s) were unschedulable"));
         }
         Ok(())
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }

@@ -14,8 +14,8 @@ impl Plugin for NodePorts {
         "NodePorts"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
-        (!pod.ports.is_empty()).then(|| Box::new(Free(&pod.ports)) as Box<dyn Filter>)
+    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
+        (!pod.ports.is_empty()).then(|| Box::new(Free(&pod.ports)) as Box<dyn Filter<'a>>)
     }
 
     fn may_help(&self, event: &Event<'_>, pod: &Pod, _: &Cluster) -> bool {
@@ -33,9 +33,10 @@ fn conflict(wanted: &[HostPort], held: &[HostPort]) -> bool {
         .any(|wanted| held.iter().any(|held| held.conflicts(wanted)))
 }
 
+#[derive(Clone)]
 struct Free<'a>(&'a [HostPort]);
 
-impl Filter for Free<'_> {
+impl<'a> Filter<'a> for Free<'a> {
     fn check(&self, state: &NodeState, _: &Node) -> Result<(), Rejection> {
         if conflict(self.0, &state.ports) {
             return Err(Rejection::resolvable(
@@ -43,5 +44,9 @@ impl Filter for Free<'_> {
             ));
         }
         Ok(())
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }

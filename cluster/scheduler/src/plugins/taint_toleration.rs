@@ -15,7 +15,7 @@ impl Plugin for TaintToleration {
         "TaintToleration"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
+    fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
         Some(Box::new(Tolerated(&pod.wish().tolerations)))
     }
 
@@ -52,14 +52,19 @@ pub(super) fn untolerated<'a>(node: &'a Node, tolerations: &[Toleration]) -> Opt
     taint.map(|taint| taint.key.as_str())
 }
 
+#[derive(Clone)]
 struct Tolerated<'a>(&'a [Toleration]);
 
-impl Filter for Tolerated<'_> {
+impl<'a> Filter<'a> for Tolerated<'a> {
     fn check(&self, _: &NodeState, node: &Node) -> Result<(), Rejection> {
         match untolerated(node, self.0) {
             None => Ok(()),
             Some(_) => Err(Rejection::unresolvable("node(s) had untolerated taint(s)")),
         }
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }
 

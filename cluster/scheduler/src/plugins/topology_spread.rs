@@ -21,9 +21,9 @@ impl Plugin for PodTopologySpread {
         "PodTopologySpread"
     }
 
-    fn filter<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Option<Box<dyn Filter + 'a>> {
+    fn filter<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
         let hard: Vec<&Spread> = pod.wish().spread.iter().filter(|spread| spread.hard).collect();
-        (!hard.is_empty()).then(|| Box::new(Hard::count(pod, cluster, hard)) as Box<dyn Filter>)
+        (!hard.is_empty()).then(|| Box::new(Hard::count(pod, cluster, hard)) as Box<dyn Filter<'a>>)
     }
 
     fn score<'a>(&self, pod: &'a Pod, cluster: &'a Cluster, feasible: &[usize]) -> Option<Box<dyn Score + 'a>> {
@@ -47,7 +47,7 @@ impl Plugin for PodTopologySpread {
             Event::PodPlaced(other) | Event::PodFreed(other) | Event::PodRelabelled(other) => {
                 other.namespace() == pod.namespace()
             }
-            Event::NamespaceRelabelled => false,
+            Event::NamespaceRelabelled | Event::ClaimChanged(_) | Event::StorageChanged => false,
         }
     }
 }
@@ -80,7 +80,7 @@ impl Spread {
             .select(|group| counts && *group.namespace == *pod.namespace() && group.matches(&self.selectors))
     }
 
-    fn matches_own(&self, pod: &Pod) -> bool {
+    fn matches(&self, pod: &Pod) -> bool {
         !self.selectors.is_empty()
             && self
                 .selectors
@@ -98,13 +98,17 @@ fn has_all_labels<'a>(node: &Node, mut spreads: impl Iterator<Item = &'a Spread>
     spreads.all(|spread| node.object.label(&spread.topology_key).is_some())
 }
 
+#[derive(Clone)]
 struct Hard<'a> {
+    pod: &'a Pod,
     constraints: Vec<Constraint<'a>>,
 }
 
+#[derive(Clone)]
 struct Constraint<'a> {
     spread: &'a Spread,
     counts: HashMap<&'a str, i64>,
+    /// Of the domain with the fewest.
     least: i64,
     own: i64,
 }
@@ -122,14 +126,8 @@ impl<'a> Hard<'a> {
                     *counts.entry(value).or_default() += selected.staying(state);
                 }
             }
-            // With fewer domains than asked for, the least is taken to be an empty one.
-            let few = counts.len() < spread.min_domains;
-            let least = if few {
-                0
-            } else {
-                counts.values().copied().min().unwrap_or(0)
-            };
-            let own = i64::from(spread.matches_own(pod));
+            let least = least(&counts, spread);
+            let own = i64::from(spread.matches(pod));
             Constraint {
                 spread,
                 counts,
@@ -138,11 +136,18 @@ impl<'a> Hard<'a> {
             }
         });
         let constraints = constraints.collect();
-        Self { constraints }
+        Self { pod, constraints }
     }
 }
 
-impl Filter for Hard<'_> {
+/// With fewer domains than asked for, the least is taken to be an empty one.
+fn least(counts: &HashMap<&str, i64>, spread: &Spread) -> i64 {
+    let enough = counts.len() >= spread.min_domains;
+    let least = counts.values().copied().min();
+    least.filter(|_| enough).unwrap_or(0)
+}
+
+impl<'a> Filter<'a> for Hard<'a> {
     fn check(&self, _: &NodeState, node: &Node) -> Result<(), Rejection> {
         for constraint in &self.constraints {
             let Some(value) = node.object.label(&constraint.spread.topology_key) else {
@@ -158,6 +163,27 @@ impl Filter for Hard<'_> {
             }
         }
         Ok(())
+    }
+
+    fn shift(&mut self, other: &Pod, node: &'a Node, by: i64) {
+        if other.namespace() != self.pod.namespace()
+            || !has_all_labels(node, self.constraints.iter().map(|constraint| constraint.spread))
+        {
+            return;
+        }
+        for constraint in &mut self.constraints {
+            if let Some(value) = node.object.label(&constraint.spread.topology_key)
+                && constraint.spread.matches(other)
+                && constraint.spread.counts_node(self.pod, node)
+            {
+                *constraint.counts.entry(value).or_default() += by;
+                constraint.least = least(&constraint.counts, constraint.spread);
+            }
+        }
+    }
+
+    fn fork(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
     }
 }
 
