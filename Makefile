@@ -7,9 +7,9 @@ STRATA := $(TARGET)/release/strata
 export CARGO_TERM_COLOR ?= never
 # What setup builds where the machine has none.
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata/bin
-export SIG FOCUS PROCS RERUN TIMEOUT ONLY
+export SIG FOCUS PROCS RERUN TIMEOUT ONLY CLUSTERS SEED
 
-.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share operators people interop containerd runtime-tools test-v2 critest cni kubelet ci fuzz overload clean
+.PHONY: help setup build test test-all lint unit e2e deny demo bench golden conformance conformance-share placement operators people interop containerd runtime-tools test-v2 critest cni kubelet ci fuzz overload clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,6 +60,9 @@ conformance: setup build ## Kubernetes' own suite [SIG=..] [FOCUS=..] [PROCS=..]
 
 conformance-share: setup build ## The share of that suite that CI runs.
 	STRATA=$(abspath $(STRATA)) SHARE=1 tests/conformance/run.sh
+
+placement: ## Random clusters, placed by kube-scheduler's own plugins and by ours: every difference [CLUSTERS=..] [SEED=..]; needs Go.
+	tests/placement/run.sh
 
 operators: setup build ## Operators and clients of others, unmodified [ONLY=..]; needs Go, Java with Maven, Python.
 	STRATA=$(abspath $(STRATA)) tests/operators/run.sh
