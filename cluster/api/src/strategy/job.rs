@@ -364,13 +364,7 @@ fn cron_job(object: &Value, causes: &mut Causes) {
     if schedule.is_empty() {
         causes.push(schedule.required(""));
     } else {
-        // A zone in front is read, and then refused.
-        let zoned = schedule.text().starts_with("TZ=") || schedule.text().starts_with("CRON_TZ=");
-        let times = match schedule.text().split_once(' ') {
-            Some((_, rest)) if zoned => rest.trim(),
-            _ => schedule.text(),
-        };
-        if let Err(why) = cron_schedule(times) {
+        if let Err(why) = strata_cron::Schedule::parse(schedule.text()) {
             causes.push(schedule.invalid(why));
         }
         if schedule.text().contains("TZ") {
@@ -379,8 +373,8 @@ fn cron_job(object: &Value, causes: &mut Causes) {
     }
     spec.at("startingDeadlineSeconds").not_negative(causes);
     let zone = spec.at("timeZone");
-    if zone.is_set() && zone.is_empty() {
-        causes.push(zone.invalid("timeZone must be nil or non-empty string"));
+    if zone.is_set() {
+        time_zone(&zone, causes);
     }
     let policies = ["Allow", "Forbid", "Replace"];
     spec.at("concurrencyPolicy").needs_one_of(causes, &policies);
@@ -396,95 +390,25 @@ fn cron_job(object: &Value, causes: &mut Causes) {
     spec.at("failedJobsHistoryLimit").not_negative(causes);
 }
 
-/// Whether a text is a schedule of five fields or a descriptor such as `@daily`.
-fn cron_schedule(text: &str) -> Result<(), String> {
-    if let Some(name) = text.strip_prefix('@') {
-        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
-        return if known.contains(&name) || name.starts_with("every ") {
-            Ok(())
-        } else {
-            Err(format!("unrecognized descriptor: {text}"))
-        };
+fn time_zone(zone: &Field<'_>, causes: &mut Causes) {
+    let name = zone.text();
+    if name.is_empty() {
+        causes.push(zone.invalid("timeZone must be nil or non-empty string"));
+        return;
     }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != 5 {
-        let n = fields.len();
-        return Err(format!("expected exactly 5 fields, found {n}: [{}]", fields.join(" ")));
-    }
-    const BOUNDS: [(u32, u32, &[&str]); 5] = [
-        (0, 59, &[]),
-        (0, 23, &[]),
-        (1, 31, &[]),
-        (
-            1,
-            12,
-            &[
-                "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-            ],
-        ),
-        (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
-    ];
-    for (field, (low, high, names)) in fields.iter().zip(BOUNDS) {
-        for part in field.split(',') {
-            cron_range(part, low, high, names)?;
-        }
-    }
-    Ok(())
-}
-
-fn cron_range(part: &str, low: u32, high: u32, names: &[&str]) -> Result<(), String> {
-    let number = |text: &str| -> Result<u32, String> {
-        if let Some(at) = names.iter().position(|n| n.eq_ignore_ascii_case(text)) {
-            return Ok(u32::try_from(at).unwrap_or(0) + low);
-        }
-        text.parse()
-            .map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+    let is_part = |part: &str| {
+        let known = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b'+');
+        matches!(part.len(), 1..=14) && part.bytes().all(known) && !part.starts_with('-') && !matches!(part, "." | "..")
     };
-    let (range, step) = match part.split_once('/') {
-        Some((range, step)) => (range, number(step)?),
-        None => (part, 1),
-    };
-    let (from, to) = match range.split_once('-') {
-        _ if matches!(range, "*" | "?") => (low, high),
-        Some((from, to)) => (number(from)?, number(to)?),
-        None => (number(range)?, number(range)?),
-    };
-    if from < low {
-        return Err(format!("beginning of range ({from}) below minimum ({low}): {part}"));
+    if !name.split('/').all(is_part) {
+        causes.push(zone.invalid(format_args!("unknown time zone {name}")));
+        return;
     }
-    if to > high {
-        return Err(format!("end of range ({to}) above maximum ({high}): {part}"));
+    if name.eq_ignore_ascii_case("local") {
+        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        causes.push(zone.invalid(why));
     }
-    if from > to {
-        return Err(format!(
-            "beginning of range ({from}) beyond end of range ({to}): {part}"
-        ));
-    }
-    if step == 0 {
-        return Err(format!("step of range should be a positive number: {part}"));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cron_schedule;
-
-    #[test]
-    fn schedules_are_read_as_cron_does() {
-        for good in ["* * * * *", "*/5 0-6 1,15 jan-mar mon", "@daily", "@every 1h"] {
-            assert_eq!(cron_schedule(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "* * * *",
-            "60 * * * *",
-            "5-1 * * * *",
-            "*/0 * * * *",
-            "x * * * *",
-            "@sometimes",
-            "* * 0 * *",
-        ] {
-            assert!(cron_schedule(bad).is_err(), "{bad}");
-        }
+    if let Err(why) = strata_cron::zone(name) {
+        causes.push(zone.invalid(why));
     }
 }
