@@ -12,8 +12,15 @@ pub(super) fn changed(new: &Value, old: &Value, causes: &mut Causes) {
     status(old, &mut before);
     causes.extend(now.into_iter().filter(|cause| !before.contains(cause)));
     let (after, was) = (Field::root(new).at("status"), Field::root(old).at("status"));
+    let spec = Field::root(new).at("spec");
+    let wanted = spec.at("completions").int();
+    // Both numbers of such a job may be lowered together, and indexes that it has no more do not count.
+    let elastic = spec.at("completionMode").text() == "Indexed" && wanted == spec.at("parallelism").int();
     for name in ["succeeded", "failed"] {
         let count = after.at(name);
+        if name == "succeeded" && elastic {
+            continue;
+        }
         if count.int().unwrap_or(0) < was.at(name).int().unwrap_or(0) {
             let why = format!("cannot decrease the {name} counter");
             causes.push(count.invalid_as(count.int().unwrap_or(0), why));
