@@ -248,10 +248,12 @@ fn reconcilers(
         cluster_cidr: instance.cluster_cidr.clone(),
         ..ControllersOptions::new(client_for)
     };
+    let job_metrics = options.job_metrics.clone();
     let controllers = Controllers::start(options, cancel.clone()).during("starting the controllers")?;
     let user = UserInfo::new("system:kube-scheduler", &[strata_auth::GROUP_AUTHENTICATED]);
     let scheduler = Scheduler::start(SchedulerOptions::new(api.client(user)), cancel.clone());
     let signer = CertificateSigner::start(api.client(master()), ca.clone(), vec![instance.api], cancel.clone());
+    api.counts(Box::new(move |page| job_metrics.show(page)));
     api.runs(Box::new(scheduler.health()), Box::new(controllers.health()));
     Ok(Reconcilers {
         controllers,

@@ -13,18 +13,23 @@ use crate::{
 };
 use http::Response;
 use serde_json::json;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use strata_http::Body;
 use strata_meta::{GroupResource, Object, Revision, Status};
+use strata_metrics::Page;
 
 /// What tells whether a part runs.
 pub type Health = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What a part has counted, for the page of metrics.
+pub type Shown = Box<dyn Fn(&mut Page) + Send + Sync>;
 
 /// Parts that are not the API server itself.
 #[derive(Default)]
 pub(crate) struct Components {
     scheduler: OnceLock<Health>,
     controllers: OnceLock<Health>,
+    shown: Mutex<Vec<Shown>>,
 }
 
 /// In the order in which they are listed.
@@ -35,6 +40,17 @@ impl Components {
     pub(crate) fn run(&self, scheduler: Health, controllers: Health) {
         let _ = self.scheduler.set(scheduler);
         let _ = self.controllers.set(controllers);
+    }
+
+    /// The page of metrics has this, too.
+    pub(crate) fn count(&self, shown: Shown) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
+    }
+
+    /// Adds what the parts have counted to a page.
+    pub(crate) fn show(&self, page: &mut Page) {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.iter().for_each(|show| show(page));
     }
 
     /// Errors: why a part does not do its work.

@@ -69,7 +69,7 @@ mod yaml;
 mod zpages;
 
 pub use audit::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, AuditTruncate, AuditWebhook};
-pub use components::Health;
+pub use components::{Health, Shown};
 pub use duration::parse as parse_duration;
 pub use encrypt::EncryptionOptions;
 pub use health::GIT_VERSION;

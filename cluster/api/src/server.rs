@@ -5,7 +5,7 @@ use crate::{
     audit::Audit,
     bootstrap,
     cache::{self},
-    components::Health,
+    components::{Health, Shown},
     core::Core,
     encrypt::{self, Reload},
     extension, flow, identity,
@@ -100,6 +100,11 @@ impl ApiServer {
     /// The scheduler and the controllers run in this process too; component statuses ask them how they are.
     pub fn runs(&self, scheduler: Health, controllers: Health) {
         self.core.components.run(scheduler, controllers);
+    }
+
+    /// What a part that runs in this process counts is on the page of metrics, too.
+    pub fn counts(&self, shown: Shown) {
+        self.core.components.count(shown);
     }
 
     /// Whether `/readyz` says so.

@@ -1,9 +1,10 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, daemon, deployment, disruption, endpoints, garbage, identity, load_balancer, namespace, namespace_objects,
-    node, pod_gc, protection, quota, replicas, stateful,
+    Error, cronjob, daemon, deployment, disruption, endpoints, garbage, identity, job, load_balancer, namespace,
+    namespace_objects, node, pod_gc, protection, quota, replicas, stateful,
     tracked::{Index, Tracked, undecoded},
+    ttl,
     views::{Node, Pod, Service},
     volume,
 };
@@ -44,6 +45,8 @@ pub struct ControllersOptions {
     pub terminated_pods: usize,
     /// How long pods of a vanished node are kept, should it come back.
     pub orphan_quarantine: Duration,
+    /// What is counted of jobs, for whoever shows it.
+    pub job_metrics: Arc<job::JobMetrics>,
 }
 
 impl ControllersOptions {
@@ -60,6 +63,7 @@ impl ControllersOptions {
             node_startup_grace: Duration::from_secs(60),
             terminated_pods: 12_500,
             orphan_quarantine: Duration::from_secs(40),
+            job_metrics: Arc::default(),
         }
     }
 }
@@ -81,6 +85,9 @@ impl Controllers {
         deployment::start(&context);
         daemon::start(&context);
         stateful::start(&context);
+        job::start(&context);
+        cronjob::start(&context);
+        ttl::start(&context);
         disruption::start(&context);
         endpoints::start(&context);
         namespace::start(&context);
@@ -139,6 +146,9 @@ pub(crate) struct Context {
     pub replica_sets_by_owner: Arc<Index<Arc<Object>>>,
     pub revisions: Informer<Arc<Object>>,
     pub revisions_by_owner: Arc<Index<Arc<Object>>>,
+    pub jobs: Informer<Arc<Object>>,
+    pub jobs_by_owner: Arc<Index<Arc<Object>>>,
+    pub job_metrics: Arc<job::JobMetrics>,
 }
 
 impl Context {
@@ -148,6 +158,7 @@ impl Context {
         let objects = |resource| Informer::start_with(&client, resource, Scope::default(), cancel.clone(), undecoded);
         let replica_sets = objects(REPLICA_SETS);
         let revisions = objects(CONTROLLER_REVISIONS);
+        let jobs = objects(JOBS);
         Self {
             pods_by_owner: Index::new(&pods, |pod| vec![owner_index(pod)]),
             pods_by_namespace: Index::new(&pods, |pod| vec![pod.key.namespace.clone()]),
@@ -163,6 +174,9 @@ impl Context {
             replica_sets,
             revisions_by_owner: Index::new(&revisions, |revision| vec![owner_index(revision)]),
             revisions,
+            jobs_by_owner: Index::new(&jobs, |job| vec![owner_index(job)]),
+            jobs,
+            job_metrics: options.job_metrics.clone(),
             options,
             cancel,
             tasks,

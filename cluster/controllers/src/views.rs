@@ -57,6 +57,8 @@ pub(crate) struct PodView {
     pub is_shut_down: bool,
     /// Since when somebody other than its agent has said that it is about to go.
     pub disruption_target: Option<Time>,
+    /// A job has not counted it yet.
+    pub job_tracked: bool,
 }
 
 /// A claim that a pod's volume names.
@@ -108,6 +110,7 @@ struct PodMetaWire {
     deletion_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
     annotations: Option<CostWire>,
+    finalizers: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -233,6 +236,10 @@ impl From<PodWire> for PodView {
             claims: claims.collect(),
             disruption_target: target.and_then(|c| c.last_transition_time),
             is_shut_down: metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0),
+            job_tracked: metadata
+                .finalizers
+                .iter()
+                .any(|name| name == "batch.kubernetes.io/job-tracking"),
             created: metadata.creation_timestamp,
             deletion: metadata.deletion_timestamp,
             deletion_cost: metadata

@@ -84,6 +84,7 @@ pub(crate) fn serve(call: &Call) -> Response<Body> {
     version(&mut page);
     core.authorizer.show(&mut page);
     core.impersonation.show(&mut page);
+    core.components.show(&mut page);
     if let Some(encryption) = &core.encryption {
         encryption.show(&mut page);
     }

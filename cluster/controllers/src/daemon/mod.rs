@@ -24,6 +24,7 @@ const ROW: Row = Row {
     controller: "daemon-set-controller",
     queue: "daemonset",
     selector: label_selector,
+    finalizer: None,
 };
 
 pub(crate) fn start(context: &Arc<Context>) {

@@ -11,7 +11,7 @@ use crate::{
     context::{Context, orphans_of},
     error::{During, namespace_is_terminating},
     expectations::Expectations,
-    tracked::value,
+    tracked::{decode, value},
     views::Pod,
 };
 use futures::future::join_all;
@@ -19,10 +19,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::{future::Future, sync::Arc, time::Duration};
 use strata_client::{
-    Change, Client, DeleteOptions, EventRecorder, EventType, Informer, ObjectReference, Resource, WorkQueue,
-    resources::{PODS, REPLICA_SETS},
+    Change, Client, DeleteOptions, EventRecorder, EventType, Informer, ObjectReference, Patch, Resource, WorkQueue,
+    resources::{JOBS, PODS, REPLICA_SETS},
 };
-use strata_meta::{LabelSelector, Object, ObjectKey, Selector, Uid};
+use strata_meta::{LabelSelector, Object, ObjectKey, ObjectMeta, Selector, Uid};
 
 /// Reconciles at a time, as upstream.
 const WORKERS: usize = 5;
@@ -37,6 +37,14 @@ pub(crate) struct Row {
     pub queue: &'static str,
     /// Which pods an owner may manage; none if it says nothing usable.
     pub selector: fn(&Object) -> Option<Selector>,
+    /// What an owner's pods carry until it lets them go.
+    pub finalizer: Option<&'static str>,
+}
+
+/// The metadata of any object.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    metadata: ObjectMeta,
 }
 
 /// The owners of one kind and their pods.
@@ -55,10 +63,10 @@ pub(crate) struct Manager {
 impl Manager {
     /// Follows the owners and the pods: an owner is queued when it or one of its pods changes.
     pub fn new(context: &Arc<Context>, row: Row) -> Arc<Self> {
-        let owners = if row.resource == REPLICA_SETS {
-            context.replica_sets.clone()
-        } else {
-            context.objects(row.resource)
+        let owners = match row.resource {
+            REPLICA_SETS => context.replica_sets.clone(),
+            JOBS => context.jobs.clone(),
+            other => context.objects(other),
         };
         let manager = Arc::new(Self {
             row,
@@ -167,14 +175,14 @@ impl Manager {
                 Claim::Keep => true,
                 Claim::Ignore => false,
                 Claim::Release => self
-                    .patch_owner(pod, claim::removal(pod, &[&owner.uid]))
+                    .patch_owner(pod, self.removal(pod, &owner.uid)?)
                     .await
                     .map(|_| false)?,
                 Claim::Adopt => {
                     if may_adopt.is_none() {
                         may_adopt = Some(self.is_still_there(owner).await?);
                     }
-                    may_adopt == Some(true) && self.patch_owner(pod, claim::adoption(owner, pod)).await?
+                    may_adopt == Some(true) && self.patch_owner(pod, self.adoption(owner, pod)).await?
                 }
             };
             if claimed {
@@ -182,6 +190,25 @@ impl Manager {
             }
         }
         Ok(mine)
+    }
+
+    fn adoption(&self, owner: &Object, pod: &Pod) -> Patch {
+        let mut body = claim::adoption(owner, pod);
+        if let (Patch::Strategic(body), Some(finalizer)) = (&mut body, self.row.finalizer) {
+            body["metadata"]["finalizers"] = json!([finalizer]);
+        }
+        body
+    }
+
+    /// What an owner lets go, it does not hold back either.
+    fn removal(&self, pod: &Pod, owner: &Uid) -> Result<Patch, Error> {
+        let mut body = claim::removal(pod, &[owner]);
+        if let (Patch::Merge(body), Some(finalizer)) = (&mut body, self.row.finalizer) {
+            let mut finalizers = decode::<Metadata>(pod)?.metadata.finalizers;
+            finalizers.retain(|name| name != finalizer);
+            body["metadata"]["finalizers"] = json!(finalizers);
+        }
+        Ok(body)
     }
 
     /// Reads the owner from the server: on the word of a stale cache, nothing may be adopted or
@@ -199,7 +226,7 @@ impl Manager {
     }
 
     /// Whether the pod was there to be patched.
-    async fn patch_owner(&self, pod: &Pod, patch: strata_client::Patch) -> Result<bool, Error> {
+    async fn patch_owner(&self, pod: &Pod, patch: Patch) -> Result<bool, Error> {
         match self.client.patch(PODS, pod.namespace(), pod.name(), None, patch).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
@@ -224,7 +251,8 @@ impl Manager {
         Ok(())
     }
 
-    async fn create_pod(&self, owner: &Object, pod: &Value) -> Result<(), Error> {
+    /// Creates one and tells of it.
+    pub async fn create_pod(&self, owner: &Object, pod: &Value) -> Result<(), Error> {
         let about = ObjectReference::of(owner);
         match self.client.create(PODS, owner.namespace(), pod).await {
             Ok(created) => {
@@ -253,7 +281,8 @@ impl Manager {
         results.into_iter().collect()
     }
 
-    async fn delete_pod(&self, owner: &Object, pod: &Pod) -> Result<(), Error> {
+    /// Deletes one and tells of it; one that is gone is deleted.
+    pub async fn delete_pod(&self, owner: &Object, pod: &Pod) -> Result<(), Error> {
         let about = ObjectReference::of(owner);
         self.expectations.deleting(&owner.key, &pod.uid);
         match self

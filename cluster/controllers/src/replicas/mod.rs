@@ -21,12 +21,14 @@ const ROWS: [Row; 2] = [
         controller: "replicaset-controller",
         queue: "replicaset",
         selector,
+        finalizer: None,
     },
     Row {
         resource: REPLICATION_CONTROLLERS,
         controller: "replication-controller",
         queue: "replicationmanager",
         selector,
+        finalizer: None,
     },
 ];
 
