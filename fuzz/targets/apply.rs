@@ -11,7 +11,7 @@ use strata_meta::{GroupVersionKind, Time};
 use strata_schema::{
     apply::{self, BuiltinKind, CustomKind, Filter, Kind, Write},
     apply_defaults,
-    structural::Structural,
+    structural::{Structural, whole_numbers},
 };
 
 fn kinds() -> &'static [Box<dyn Kind>] {
@@ -52,7 +52,11 @@ fuzz_target!(|data: &[u8]| {
     let write = Write { kind, manager, subresource: "", filter: &filter, now };
     let complete = |mut object: Value| {
         apply_defaults(kind.gvk(), &mut object);
-        kind.normalise(object)
+        // As the store gives it back.
+        kind.normalise(object).map(|mut object| {
+            whole_numbers(&mut object);
+            object
+        })
     };
     let Ok(live) = complete(live) else { return };
     // Whatever entries an object has, they were let in.
