@@ -257,7 +257,8 @@ fn flags(given: &ArgMatches) -> std::collections::BTreeMap<String, String> {
 
 /// As Go reads durations.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    strata_api::parse_duration(text).ok_or_else(|| format!("invalid duration {text:?}"))
+    let read: strata_meta::GoDuration = text.parse()?;
+    read.length().ok_or_else(|| format!("the duration {text} is negative"))
 }
 
 fn chance(text: &str) -> Result<f64, String> {

@@ -7,6 +7,7 @@
 //! Start at [`Object`], the one shared copy of an API object, then [`Status`], the
 //! one error shape that clients see.
 
+mod duration;
 mod intorstring;
 pub mod json;
 mod kind;
@@ -20,6 +21,7 @@ mod status;
 mod time;
 mod uid;
 
+pub use duration::GoDuration;
 pub use intorstring::IntOrString;
 pub use kind::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use metadata::{ObjectMeta, OwnerReference};

@@ -9,7 +9,6 @@
 //! `parser.rs` makes the tree, `execute.rs` walks it, `functions.rs` and `printing.rs` know
 //! what Go's functions give.
 
-mod duration;
 mod execute;
 mod functions;
 mod lexer;
@@ -19,7 +18,6 @@ mod table;
 mod tabs;
 mod words;
 
-pub use duration::duration;
 pub use table::{Column, Table};
 pub use tabs::align;
 pub use words::{binary_size, elapsed, ellipsis, size};

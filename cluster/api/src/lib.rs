@@ -70,7 +70,6 @@ mod zpages;
 
 pub use audit::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, AuditTruncate, AuditWebhook};
 pub use components::{Health, Shown};
-pub use duration::parse as parse_duration;
 pub use encrypt::EncryptionOptions;
 pub use health::GIT_VERSION;
 pub use options::{ApiOptions, Dialer, DirectDialer, Error, FrontProxy, LogFilter, Target};

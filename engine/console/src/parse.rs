@@ -42,7 +42,7 @@ pub(crate) fn cpus(text: &str) -> Result<i64, String> {
 
 /// `1h30m`, in nanoseconds.
 pub(crate) fn duration(text: &str) -> Result<i64, String> {
-    strata_template::duration(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
+    Ok(text.parse::<strata_meta::GoDuration>()?.nanos())
 }
 
 /// Ports in the API's form: exposed ones and their bindings.

@@ -2,6 +2,7 @@
 
 use crate::error::{Answer, ApiError};
 use std::time::Duration;
+use strata_meta::GoDuration;
 
 /// Nanoseconds since 1970 of `1700000000`, `1700000000.000000001` or RFC 3339; nothing of an empty text.
 pub(crate) fn parse(text: &str) -> Answer<Option<i128>> {
@@ -22,9 +23,11 @@ pub(crate) fn parse(text: &str) -> Answer<Option<i128>> {
 /// [`parse`], or a duration such as `10m` before now.
 pub(crate) fn parse_past(text: &str) -> Answer<Option<i128>> {
     // A bare number is a moment.
-    match strata_template::duration(text).filter(|_| text.contains(char::is_alphabetic)) {
-        Some(before) => Ok(Some(jiff::Timestamp::now().as_nanosecond() - i128::from(before))),
-        None => parse(text),
+    match text.parse::<GoDuration>() {
+        Ok(before) if text.contains(char::is_alphabetic) => Ok(Some(
+            jiff::Timestamp::now().as_nanosecond() - i128::from(before.nanos()),
+        )),
+        _ => parse(text),
     }
 }
 

@@ -13,7 +13,6 @@ pub use options::{AuditBatch, AuditDelivery, AuditLog, AuditMode, AuditOptions, 
 
 use crate::{
     core::Core,
-    duration,
     encode::conversion::conversion_of,
     metrics::waits::{Layer, Layers},
     pipeline::{Call, RequestBody},
@@ -37,7 +36,7 @@ use std::{
 };
 use strata_auth::{Notes, UserInfo};
 use strata_http::Body;
-use strata_meta::{GroupVersionKind, MicroTime, Status};
+use strata_meta::{GoDuration, GroupVersionKind, MicroTime, Status};
 use strata_schema::{protobuf, structural::as_written_down};
 
 /// The largest answer that is written down.
@@ -309,7 +308,7 @@ impl Trail {
         }
         let layers = layers.with(Layer::Authentication, authentication);
         for (key, time) in layers.told().chain([("apiserver.latency.k8s.io/total", total)]) {
-            self.annotate(key, &duration::text(time));
+            self.annotate(key, &GoDuration::from(time).to_string());
         }
     }
 

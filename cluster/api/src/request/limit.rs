@@ -1,9 +1,8 @@
 //! How long an answer may take.
 
 use super::{Query, RequestInfo};
-use crate::duration;
 use std::time::Duration;
-use strata_meta::Status;
+use strata_meta::{GoDuration, Status};
 
 /// Upstream's `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -20,12 +19,15 @@ pub(crate) fn time_limit(info: &RequestInfo, query: &Query) -> Result<Option<Dur
 fn stated_timeout(text: &str) -> Result<Duration, Status> {
     match text {
         "" | "0" => Ok(REQUEST_TIMEOUT),
-        _ => match duration::parse(text) {
-            Some(Duration::ZERO) => Ok(REQUEST_TIMEOUT),
-            Some(stated) => Ok(stated.min(REQUEST_TIMEOUT)),
-            None => Err(Status::bad_request(format_args!(
-                "invalid timeout specified in the request URL - time: invalid duration {text:?}"
-            ))),
-        },
+        _ => {
+            let refused =
+                |why: &str| Status::bad_request(format_args!("invalid timeout specified in the request URL - {why}"));
+            let stated: GoDuration = text.parse().map_err(|why: String| refused(&why))?;
+            match stated.length() {
+                Some(Duration::ZERO) => Ok(REQUEST_TIMEOUT),
+                Some(stated) => Ok(stated.min(REQUEST_TIMEOUT)),
+                None => Err(refused("it is negative")),
+            }
+        }
     }
 }

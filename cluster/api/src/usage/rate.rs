@@ -1,7 +1,7 @@
 //! From two samples of what has been used to what is used.
 
 use std::{collections::BTreeMap, time::Duration};
-use strata_meta::{Quantity, Time};
+use strata_meta::{GoDuration, Quantity, Time};
 use tokio::time::Instant;
 
 /// A container that has run for less has no rate of its own yet.
@@ -84,28 +84,7 @@ impl Rate {
 
     /// The window, as Go writes durations.
     pub(super) fn window(&self) -> String {
-        duration(Duration::from_millis(self.window_millis.unsigned_abs()))
-    }
-}
-
-/// Go's `time.Duration.String`, for whole milliseconds.
-fn duration(time: Duration) -> String {
-    let (seconds, millis) = (time.as_secs(), time.subsec_millis());
-    if seconds == 0 {
-        return if millis == 0 {
-            "0s".into()
-        } else {
-            format!("{millis}ms")
-        };
-    }
-    let fraction = match millis {
-        0 => String::new(),
-        millis => format!(".{millis:03}").trim_end_matches('0').to_owned(),
-    };
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}{fraction}s"),
-        (0, m, s) => format!("{m}m{s}{fraction}s"),
-        (h, m, s) => format!("{h}h{m}m{s}{fraction}s"),
+        GoDuration::from(Duration::from_millis(self.window_millis.unsigned_abs())).to_string()
     }
 }
 
@@ -139,18 +118,5 @@ mod tests {
         assert_eq!((rate.cpu().to_string(), rate.window()), ("200m".into(), "5s".into()));
         assert!(Rate::of_container(None, &point(20_000, 19_500, 1.0)).is_none());
         assert!(Rate::of_container(None, &point(20_000, 0, 1.0)).is_none());
-    }
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        for (millis, text) in [
-            (0, "0s"),
-            (20, "20ms"),
-            (1003, "1.003s"),
-            (61_000, "1m1s"),
-            (3_600_500, "1h0m0.5s"),
-        ] {
-            assert_eq!(duration(Duration::from_millis(millis)), text);
-        }
     }
 }

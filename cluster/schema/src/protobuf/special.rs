@@ -5,7 +5,7 @@ use super::wire::{Reader, put_bytes, put_number};
 use super::{bad, decode};
 use crate::{Error, Schema, Shape};
 use serde_json::Value;
-use strata_meta::{GroupVersionKind, MicroTime, Time};
+use strata_meta::{GoDuration, GroupVersionKind, MicroTime, Time};
 
 /// Decodes a special type's message; `None` where JSON shows null.
 pub(super) fn decode(schema: &Schema, shape: &Shape, bytes: &[u8], depth: usize) -> Result<Option<Value>, Error> {
@@ -21,7 +21,7 @@ pub(super) fn decode(schema: &Schema, shape: &Shape, bytes: &[u8], depth: usize)
         Shape::Time | Shape::MicroTime => timestamp(shape, bytes),
         Shape::Duration => {
             let nanoseconds = numbers(bytes)?[1] as i64;
-            Ok(Some(duration_text(nanoseconds).into()))
+            Ok(Some(GoDuration::from_nanos(nanoseconds).to_string().into()))
         }
         Shape::Raw | Shape::Fields | Shape::Json => {
             let raw = first_bytes(bytes)?;
@@ -59,7 +59,7 @@ pub(super) fn encode(schema: &Schema, shape: &Shape, value: &Value, out: &mut Ve
                 put_number(out, 2, nanoseconds.rem_euclid(1_000_000_000) as u64);
             }
         }
-        Shape::Duration => put_number(out, 1, parse_duration(text(value)?)? as u64),
+        Shape::Duration => put_number(out, 1, duration(text(value)?)?.nanos() as u64),
         Shape::Raw | Shape::Fields | Shape::Json => {
             if !value.is_null() {
                 put_bytes(out, 1, value.to_string().as_bytes());
@@ -153,65 +153,8 @@ fn timestamp(shape: &Shape, bytes: &[u8]) -> Result<Option<Value>, Error> {
     Ok(Some(time.to_string().into()))
 }
 
-/// `1h2m3.5s`, as Go prints durations.
-fn duration_text(nanoseconds: i64) -> String {
-    let sign = if nanoseconds < 0 { "-" } else { "" };
-    let total = nanoseconds.unsigned_abs();
-    let fraction = |whole: u64, rest: u64, digits: usize| match rest {
-        0 => whole.to_string(),
-        _ => format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0')),
-    };
-    let text = match total {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{total}ns"),
-        1_000..1_000_000 => format!("{}µs", fraction(total / 1_000, total % 1_000, 3)),
-        1_000_000..1_000_000_000 => format!("{}ms", fraction(total / 1_000_000, total % 1_000_000, 6)),
-        _ => {
-            let seconds = total / 1_000_000_000;
-            let last = fraction(seconds % 60, total % 1_000_000_000, 9);
-            match (seconds / 3600, seconds / 60 % 60) {
-                (0, 0) => format!("{last}s"),
-                (0, minutes) => format!("{minutes}m{last}s"),
-                (hours, minutes) => format!("{hours}h{minutes}m{last}s"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
-fn parse_duration(text: &str) -> Result<i64, Error> {
-    let malformed = || bad("a duration is malformed");
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let mut total = 0f64;
-    if rest == "0" {
-        return Ok(0);
-    }
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(malformed)?;
-        let amount: f64 = rest[..end].parse().map_err(|_| malformed())?;
-        let unit = &rest[end..];
-        let length = unit
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(unit.len());
-        let scale = match &unit[..length] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return Err(malformed()),
-        };
-        total += amount * scale;
-        rest = &unit[length..];
-    }
-    let nanoseconds = total as i64;
-    Ok(if negative { -nanoseconds } else { nanoseconds })
+fn duration(text: &str) -> Result<GoDuration, Error> {
+    text.parse().map_err(|_| bad("a duration is malformed"))
 }
 
 /// The type that the unions of apiextensions hold.
@@ -276,24 +219,6 @@ fn encode_schema_or(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_print_and_parse_as_go_does() {
-        for (nanoseconds, text) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_500, "1.5µs"),
-            (2_000_000, "2ms"),
-            (1_000_000_000, "1s"),
-            (90_500_000_000, "1m30.5s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (-5_000_000_000, "-5s"),
-        ] {
-            assert_eq!(duration_text(nanoseconds), text);
-            assert_eq!(parse_duration(text), Ok(nanoseconds), "{text}");
-        }
-        assert!(parse_duration("5").is_err() && parse_duration("x").is_err());
-    }
 
     #[test]
     fn an_empty_message_is_no_time_and_zeros_are_1970() {
