@@ -2,6 +2,7 @@
 
 use crate::schedule::{Fields, STAR, Schedule};
 use jiff::tz::TimeZone;
+use strata_meta::GoDuration;
 
 /// Why a text is no schedule, in the words of Go's parser.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,15 +128,12 @@ fn descriptor(text: &str, zone: TimeZone) -> Result<Schedule, InvalidSchedule> {
             let Some(period) = text.strip_prefix("@every ") else {
                 return invalid(format!("unrecognized descriptor: {text}"));
             };
-            let Some(nanos) =
-                strata_template::duration(period).filter(|_| period.ends_with(|c: char| c.is_alphabetic() || c == '0'))
-            else {
-                return invalid(format!(
-                    "failed to parse duration {period}: time: invalid duration {period:?}"
-                ));
+            let period: GoDuration = match period.parse() {
+                Ok(period) => period,
+                Err(why) => return invalid(format!("failed to parse duration {text}: {why}")),
             };
             return Ok(Schedule::Every(
-                u64::try_from(nanos / 1_000_000_000).unwrap_or(0).max(1),
+                u64::try_from(period.nanos() / 1_000_000_000).unwrap_or(0).max(1),
             ));
         }
     };

@@ -321,7 +321,10 @@ mod tests {
                 "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax",
             ),
             ("@sometimes", "unrecognized descriptor: @sometimes"),
-            ("@every x", "failed to parse duration x: time: invalid duration \"x\""),
+            (
+                "@every x",
+                "failed to parse duration @every x: time: invalid duration \"x\"",
+            ),
             (
                 "TZ=Nowhere/Land * * * * *",
                 "provided bad location Nowhere/Land: unknown time zone Nowhere/Land",
