@@ -147,6 +147,7 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         node_name: name.clone(),
         node_ips: vec![*ip],
         pods_dir: settings.pods_dir.clone().unwrap_or_else(|| data_dir.join("pods")),
+        volumes_dir: data_dir.join("volumes"),
         log_dir: settings.pod_logs_dir.clone().unwrap_or_else(|| data_dir.join("logs")),
         image_dir: data_dir.join("images"),
         seccomp_dir: data_dir.join("seccomp"),

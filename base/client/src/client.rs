@@ -184,6 +184,16 @@ impl Client {
         Ok(serde_json::from_slice(&bytes)?)
     }
 
+    /// Puts nothing to a path that is no object: the path and its query say all.
+    pub async fn put_path(&self, path: &str) -> Result<Bytes, Error> {
+        self.call(Method::PUT, path.to_owned(), JSON, None).await
+    }
+
+    /// Deletes what is at a path that is no object.
+    pub async fn delete_path(&self, path: &str) -> Result<Bytes, Error> {
+        self.call(Method::DELETE, path.to_owned(), JSON, None).await
+    }
+
     /// Reads a path that is no object, such as `/version`, accepting the media types given.
     pub async fn get_path(&self, path: &str, accept: &str) -> Result<Bytes, Error> {
         let request = http::Request::builder()

@@ -17,6 +17,7 @@ extern crate alloc;
 extern crate std;
 
 mod arch;
+pub mod block;
 pub mod capability;
 mod errno;
 pub mod file;

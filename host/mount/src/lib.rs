@@ -6,9 +6,11 @@
 //! Start at [`mount_tmpfs`] and [`unmount_below`]; [`mount_points`] reads what is mounted, [`folder_usage`]
 //! what lies in a folder.
 
+mod image;
 mod mountinfo;
 mod usage;
 
+pub use image::{grow_image, mount_image};
 pub use mountinfo::{mount_points, parse_mount_points};
 pub use usage::{FolderUsage, folder_usage};
 

@@ -24,7 +24,7 @@ use strata_http::Limits;
 use strata_meta::{Object, ObjectError, ObjectKey};
 use strata_net::{Cidr, HostPorts, NodeRoutes};
 use strata_task::{CancellationToken, TaskTracker};
-use strata_volume::{ObjectCache, VolumeManager};
+use strata_volume::{LocalVolumes, ObjectCache, VolumeManager};
 use tokio::sync::watch;
 
 /// Why an agent cannot start.
@@ -66,6 +66,7 @@ impl Agent {
             ..NodeState::default()
         };
         let context = Arc::new(Context {
+            local_volumes: LocalVolumes::new(options.volumes_dir.clone()),
             volumes: VolumeManager::new(client.clone(), objects.clone(), options.pods_dir.clone()),
             puller: Puller::new(options.images.clone(), objects.clone(), events.clone()),
             services: Informer::<Service>::start(&client, resources::SERVICES, Scope::default(), cancel.clone()),

@@ -158,6 +158,7 @@ fn volume_mounts(parts: &Parts<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> 
     for (index, mount) in mounts_of_paths.filter(|(_, mount)| !of_images(mount)) {
         let volume = parts.volumes.paths.get(&mount.name);
         let volume = volume.ok_or_else(|| ConfigError::NoVolume(mount.name.clone(), container.name.clone()))?;
+        let read_only = mount.read_only || parts.volumes.read_only.contains(&mount.name);
         let sub_path = sub_path(mount, lookup);
         let host_path = if sub_path.is_empty() {
             volume.clone()
@@ -168,13 +169,13 @@ fn volume_mounts(parts: &Parts<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> 
                 .join(&mount.name)
                 .join(&container.name)
                 .join(index.to_string());
-            subpath::pin(volume, &sub_path, &pin, mount.read_only)
+            subpath::pin(volume, &sub_path, &pin, read_only)
                 .map_err(|e| ConfigError::SubPath(mount.name.clone(), container.name.clone(), e))?
         };
         mounts.push(Mount {
             host_path,
             container_path: container_path(mount),
-            read_only: mount.read_only,
+            read_only,
             recursive_read_only: matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,

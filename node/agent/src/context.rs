@@ -13,7 +13,7 @@ use crate::{
 use std::sync::Arc;
 use strata_client::{EventRecorder, Informer, ObjectReference};
 use strata_net::HostPorts;
-use strata_volume::{ObjectCache, VolumeManager};
+use strata_volume::{LocalVolumes, ObjectCache, VolumeManager};
 use tokio::sync::watch;
 
 /// What all pods of a node share.
@@ -24,6 +24,8 @@ pub struct Context {
     pub facts: NodeFacts,
     /// Volumes.
     pub volumes: VolumeManager,
+    /// Volumes made on this node's disk.
+    pub local_volumes: LocalVolumes,
     /// Config maps and secrets.
     pub objects: Arc<ObjectCache>,
     /// Images.

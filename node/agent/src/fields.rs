@@ -87,6 +87,15 @@ impl VolumePod for PodView<'_> {
         }
     }
 
+    fn node_name(&self) -> &str {
+        &self.pod.spec.node_name
+    }
+
+    fn fs_group_on_root_mismatch(&self) -> bool {
+        let policy = self.pod.spec.security_context.fs_group_change_policy.as_deref();
+        policy == Some("OnRootMismatch")
+    }
+
     fn fs_group(&self) -> Option<u32> {
         self.pod
             .spec

@@ -25,6 +25,7 @@ mod fields;
 mod grpc;
 mod handler;
 mod hostports;
+mod local_volumes;
 mod logs;
 mod manager;
 mod managers;

@@ -67,6 +67,7 @@ impl PodManager {
         if self.cancel.run_until_cancelled(self.pods.synced()).await.is_none() {
             return;
         }
+        self.context.local_volumes.restore().await;
         self.find_running();
         for (_, pod) in self.pods.list() {
             // What runs already was taken by an earlier agent.

@@ -28,6 +28,8 @@ pub struct AgentOptions {
     pub node_ips: Vec<IpAddr>,
     /// Directory with a folder per pod (volumes, /etc/hosts, termination messages).
     pub pods_dir: PathBuf,
+    /// Directory of the volumes that the node makes for claims.
+    pub volumes_dir: PathBuf,
     /// Directory of the containers' logs.
     pub log_dir: PathBuf,
     /// Directory of Localhost seccomp profiles.

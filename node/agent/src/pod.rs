@@ -217,6 +217,8 @@ pub struct PodSecurityContext {
     pub supplemental_groups_policy: Option<String>,
     /// Group that volumes are given to.
     pub fs_group: Option<i64>,
+    /// `OnRootMismatch`: not if the volume's root is the group's already.
+    pub fs_group_change_policy: Option<String>,
     /// System call filter.
     pub seccomp_profile: Option<SeccompProfile>,
     /// Kernel settings of the pod's namespaces.

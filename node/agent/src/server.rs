@@ -6,6 +6,7 @@ use crate::{
     cadvisor,
     container::{POD_NAME, POD_NAMESPACE, POD_UID},
     context::Context,
+    local_volumes,
     logs::{self, LogOptions},
     pod::Pod,
     query::Query,
@@ -113,6 +114,10 @@ impl Server {
             ["metrics", "resource"] if reading => Ok(exposition(usage::exposition(&self.context).await)),
             ["metrics", "cadvisor"] if reading => Ok(exposition(cadvisor::exposition(&self.context, &self.pods).await)),
             ["metrics", "probes"] if reading => Ok(exposition(self.context.tries.exposition())),
+            ["volumes", name] => {
+                let answer = local_volumes::serve(&self.context.local_volumes, request.method(), name, &query);
+                Ok(json(answer.await?))
+            }
             ["configz"] if reading => Ok(json(self.configz())),
             ["metrics"] => Ok(exposition(summary::metrics(&self.context, &self.pods))),
             ["containerLogs", namespace, pod, container] if reading => {

@@ -42,6 +42,17 @@ pub enum VolumeError {
         /// What it should be.
         expected: &'static str,
     },
+    /// A claim that stands for nothing that can be used.
+    #[error("error processing PVC {claim}: {why}")]
+    Claim {
+        /// Its namespace and name.
+        claim: String,
+        /// Why not.
+        why: String,
+    },
+    /// A persistent volume that cannot be provided here.
+    #[error("{0}")]
+    Persistent(String),
     /// A source this version does not provide.
     #[error("volume {0:?} has a source that is not supported")]
     Unsupported(String),

@@ -5,14 +5,15 @@ use crate::{
     Volume, VolumeError,
     atomic::{self, Payload},
     payload::{self, DEFAULT_MODE},
+    persistent::Persistent,
 };
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 use strata_client::{Client, Resource, resources};
 use strata_meta::{Object, Time, Uid};
@@ -54,8 +55,12 @@ pub trait VolumePod: Sync {
     fn uid(&self) -> &Uid;
     /// Its service account.
     fn service_account(&self) -> &str;
+    /// The node that it is bound to.
+    fn node_name(&self) -> &str;
     /// The group that volumes are given to.
     fn fs_group(&self) -> Option<u32>;
+    /// Whether a persistent volume whose root is the group's already is left as it is.
+    fn fs_group_on_root_mismatch(&self) -> bool;
     /// Its volumes.
     fn volumes(&self) -> &[Volume];
     /// The value of a field of the pod (`metadata.*`, `spec.*`, `status.*`).
@@ -69,6 +74,8 @@ pub trait VolumePod: Sync {
 pub struct PodVolumes {
     /// Host path by volume name.
     pub paths: BTreeMap<String, PathBuf>,
+    /// Names of the volumes that no container may write, whatever it asks for.
+    pub read_only: BTreeSet<String>,
     /// When the content must be looked at again (a token ages).
     pub refresh_at: Option<Time>,
 }
@@ -81,12 +88,16 @@ struct Token {
 /// Tokens by pod, audience and lifetime.
 type Tokens = HashMap<(Uid, String, i64), Token>;
 
+/// What claims stand for, by pod and volume.
+type Claimed = HashMap<(Uid, String), Persistent>;
+
 /// Provides and removes the volumes of pods below `<root>/<pod uid>/volumes`.
 pub struct VolumeManager {
     client: Client,
     objects: Arc<ObjectCache>,
     root: PathBuf,
     tokens: Mutex<Tokens>,
+    claimed: Mutex<Claimed>,
 }
 
 impl VolumeManager {
@@ -97,7 +108,16 @@ impl VolumeManager {
             objects,
             root,
             tokens: Mutex::default(),
+            claimed: Mutex::default(),
         }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn claimed(&self) -> MutexGuard<'_, Claimed> {
+        self.claimed.lock().expect("no holder of this lock panics")
     }
 
     /// Where everything of a pod lives.
@@ -111,10 +131,19 @@ impl VolumeManager {
     pub async fn set_up(&self, pod: &dyn VolumePod) -> Result<PodVolumes, (String, VolumeError)> {
         let mut result = PodVolumes::default();
         for volume in pod.volumes().iter().filter(|volume| volume.image.is_none()) {
-            let path = self
-                .set_up_one(pod, volume, &mut result.refresh_at)
-                .await
-                .map_err(|e| (volume.name.clone(), e))?;
+            let named = |e| (volume.name.clone(), e);
+            let path = match self.persistent(pod, volume).await.map_err(named)? {
+                Some(persistent) => {
+                    if persistent.read_only {
+                        result.read_only.insert(volume.name.clone());
+                    }
+                    persistent.path
+                }
+                None => self
+                    .set_up_one(pod, volume, &mut result.refresh_at)
+                    .await
+                    .map_err(named)?,
+            };
             result.paths.insert(volume.name.clone(), path);
         }
         Ok(result)
@@ -274,6 +303,7 @@ impl VolumeManager {
     /// Unmounts and removes everything of a pod.
     pub async fn tear_down(&self, uid: &Uid) -> Result<(), VolumeError> {
         self.objects.release(uid);
+        self.claimed().retain(|(owner, _), _| owner != uid);
         self.tokens
             .lock()
             .expect("no holder of this lock panics")
@@ -334,7 +364,7 @@ fn add_downward(
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
 ) -> Result<T, VolumeError> {
     tokio::task::spawn_blocking(work)
@@ -371,7 +401,7 @@ fn make_directory(
 }
 
 /// core/v1 HostPathType.
-fn host_path(source: &HostPath) -> Result<PathBuf, VolumeError> {
+pub(crate) fn host_path(source: &HostPath) -> Result<PathBuf, VolumeError> {
     use std::os::unix::fs::FileTypeExt;
     let path = PathBuf::from(&source.path);
     let kind = source.kind.as_deref().unwrap_or("");

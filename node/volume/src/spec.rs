@@ -17,6 +17,10 @@ pub struct Volume {
     pub config_map: Option<KeysSource>,
     /// Keys of a secret as files.
     pub secret: Option<KeysSource>,
+    /// What a claim is bound to.
+    pub persistent_volume_claim: Option<ClaimSource>,
+    /// The same of a claim that is made for the pod.
+    pub ephemeral: Option<Ephemeral>,
     /// Several sources in one directory.
     pub projected: Option<Projected>,
     /// Fields of the pod as files.
@@ -35,6 +39,20 @@ pub struct ImageSource {
     /// Always, IfNotPresent or Never.
     pub pull_policy: String,
 }
+
+/// core/v1 PersistentVolumeClaimVolumeSource.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimSource {
+    /// The claim, in the pod's namespace.
+    pub claim_name: String,
+    /// Whether no container may write it.
+    pub read_only: bool,
+}
+
+/// core/v1 EphemeralVolumeSource; its template is for who makes the claim.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Ephemeral {}
 
 /// core/v1 EmptyDirVolumeSource.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

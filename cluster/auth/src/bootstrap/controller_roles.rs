@@ -372,3 +372,17 @@ pub(super) const CONTROLLER_ROLES: &[Role] = &[
         ],
     ),
 ];
+
+/// Roles of controllers that upstream does not have.
+pub(super) const OWN_CONTROLLER_ROLES: &[Role] = &[role(
+    "system:controller:local-volume-provisioner",
+    &[
+        "create delete get list update watch : core : persistentvolumes",
+        "get list update watch : core : persistentvolumeclaims",
+        "update : core : persistentvolumeclaims/status",
+        "create get list watch : storage.k8s.io : storageclasses",
+        "get list watch : core : nodes",
+        "delete update : core : nodes/proxy",
+        "create patch update : core events.k8s.io : events",
+    ],
+)];

@@ -6,7 +6,7 @@ mod namespaced;
 
 use crate::rbac::PolicyRule;
 use cluster_roles::CLUSTER_ROLES;
-use controller_roles::CONTROLLER_ROLES;
+use controller_roles::{CONTROLLER_ROLES, OWN_CONTROLLER_ROLES};
 use namespaced::{CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS, ROLES};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -83,13 +83,14 @@ pub fn bootstrap_policy() -> Vec<Value> {
     let mut objects: Vec<Value> = CLUSTER_ROLES
         .iter()
         .chain(CONTROLLER_ROLES)
+        .chain(OWN_CONTROLLER_ROLES)
         .chain(ROLES)
         .map(role_object)
         .collect();
     aggregate(&mut objects);
     let bindings = CLUSTER_ROLE_BINDINGS.iter().chain(ROLE_BINDINGS);
     objects.extend(bindings.map(|b| binding_object(b.namespace, b.name, b.role, b.subjects)));
-    objects.extend(CONTROLLER_ROLES.iter().map(|role| {
+    objects.extend(CONTROLLER_ROLES.iter().chain(OWN_CONTROLLER_ROLES).map(|role| {
         let account = role.name.strip_prefix(CONTROLLER_PREFIX).unwrap_or(role.name);
         binding_object(
             "",

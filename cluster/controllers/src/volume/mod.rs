@@ -8,6 +8,7 @@ mod choose;
 mod claims;
 mod ephemeral;
 mod execute;
+mod local;
 mod types;
 mod volumes;
 mod written;
@@ -119,6 +120,7 @@ pub(crate) fn start(context: &Arc<Context>) {
     );
     let classes = Informer::start_with(&shared, STORAGE_CLASSES, everywhere(), cancel.clone(), Tracked::decode);
     ephemeral::start(context, &claims);
+    local::start(context, &claims, &volumes, &classes);
     let binder = Arc::new(Binder {
         client: context.client(CONTROLLER),
         events: EventRecorder::new(context.client(CONTROLLER), "persistentvolume-controller", ""),

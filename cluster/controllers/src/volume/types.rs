@@ -32,6 +32,7 @@ pub(super) type Volume = Tracked<VolumeView>;
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Meta {
     pub annotations: BTreeMap<String, String>,
+    pub finalizers: Vec<String>,
     pub creation_timestamp: Option<Time>,
 }
 
@@ -53,6 +54,8 @@ pub(super) struct ClaimSpec {
     pub selector: Option<LabelSelector>,
     pub resources: Resources,
     pub volume_attributes_class_name: Option<String>,
+    pub data_source: Option<serde::de::IgnoredAny>,
+    pub data_source_ref: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +115,9 @@ pub(super) struct ClassView {
     pub metadata: Meta,
     pub provisioner: String,
     pub volume_binding_mode: String,
+    pub reclaim_policy: String,
+    pub mount_options: Vec<String>,
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// The mode that an absent one means.
