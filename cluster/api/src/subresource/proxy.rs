@@ -11,7 +11,7 @@ use crate::{
 };
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{HOST, LOCATION},
+    header::{HOST, LOCATION, UPGRADE},
 };
 use serde_json::Value;
 use std::{
@@ -35,11 +35,11 @@ pub(super) async fn serve(
     let query = request.uri().query().map_or(String::new(), |q| format!("?{q}"));
     let uri = format!("/{}{query}", rest.trim_start_matches('/'));
     let (mut parts, body) = request.into_parts();
-    let RequestBody::Network(body) = body else {
+    if matches!(body, RequestBody::Memory(_)) && parts.headers.contains_key(UPGRADE) {
         return Err(Status::bad_request(
             "streams are not served to clients inside the process",
         ));
-    };
+    }
     let (upstream, host) = match place {
         Place::Node(name) => (dial_agent(&call.core, &row.resource, &name).await?, name),
         Place::Pod(node, address) => (dial_pod(&call.core, &node, address).await?, address.to_string()),
