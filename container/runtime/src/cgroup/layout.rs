@@ -191,6 +191,8 @@ fn make_below(hierarchy: &Hierarchy, directory: &str) -> strata_sys::Result<()> 
 /// switched on from above.
 fn populate(hierarchy: &Hierarchy, directory: &str) -> strata_sys::Result<()> {
     let (parent, _) = directory.rsplit_once('/').ok_or(Errno::NOENT)?;
+    // Whatever the umask of this process is, programs of every user may read what limits them.
+    rustix::fs::chmod(directory, Mode::from_raw_mode(0o755))?;
     if hierarchy.unified {
         return delegate(parent);
     }
