@@ -287,6 +287,9 @@ pub struct NodeSettings {
     /// The node's disk is filled by others too: a full one evicts no pod and removes no image.
     #[arg(long, hide = true)]
     pub shared_disk: bool,
+    /// Folder with manifests of pods that this node runs by itself (static pods).
+    #[arg(long, env = "STRATA_POD_MANIFEST_PATH")]
+    pub pod_manifest_path: Option<PathBuf>,
     /// Folder for volumes of pods; in the data directory by default.
     #[arg(long, hide = true)]
     pub pods_dir: Option<PathBuf>,

@@ -25,7 +25,7 @@ use strata_meta::{Object, ObjectError, ObjectKey};
 use strata_net::{Cidr, HostPorts, NodeRoutes};
 use strata_task::{CancellationToken, TaskTracker};
 use strata_volume::{LocalVolumes, ObjectCache, VolumeManager};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,7 @@ impl Agent {
             network: network.clone(),
             ports: host_ports(&options.instance),
             node: OwnNode::follow(&client, &name, cancel.clone()),
+            room: Notify::new(),
             tries: Tries::default(),
             state: watch::channel(state).0,
             orders: Orders::default(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use strata_client::{EventRecorder, Informer, ObjectReference};
 use strata_net::HostPorts;
 use strata_volume::{LocalVolumes, ObjectCache, VolumeManager};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What all pods of a node share.
 pub struct Context {
@@ -40,6 +40,8 @@ pub struct Context {
     pub ports: Result<Arc<HostPorts>, String>,
     /// The node as the API shows it.
     pub node: Informer<OwnNode>,
+    /// Told when a pod gives back what it had of the node.
+    pub room: Notify,
     /// How probes go.
     pub tries: Tries,
     /// What the node says about itself.

@@ -1,18 +1,24 @@
 //! The pods of this node: a worker for each, fed from the API and from the engine.
 
+mod own;
+
 use crate::{
     admission::{self, OwnNode, Refusal},
+    allocation::{self, PendingResize},
     container::POD_UID,
     context::{Context, pod_reference},
     eviction,
     pod::Pod,
     start,
+    statics::{self, mirror},
     worker::{self, Found, Handle, Letter},
 };
+use own::Statics;
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use strata_client::{EventType, Informer, resources};
 use strata_engine::{Engine, EngineEvent, SandboxId};
@@ -35,12 +41,19 @@ pub struct PodManager {
     found: HashMap<Uid, Found>,
     /// The pods that this node has taken.
     taken: HashMap<Uid, Arc<Pod>>,
+    /// Those that ask for other resources than they have, and since when.
+    pending: HashMap<Uid, (ObjectKey, Instant)>,
+    statics: Statics,
+    /// Whether the manifests of static pods have been read (or there are none).
+    statics_known: bool,
     cancel: CancellationToken,
 }
 
 enum Change {
     Present(Arc<Pod>),
     Gone(Uid),
+    /// A mirror of a static pod is there, or no longer.
+    Mirror(Arc<Pod>, bool),
 }
 
 impl PodManager {
@@ -52,6 +65,9 @@ impl PodManager {
             workers: HashMap::new(),
             found: HashMap::new(),
             taken: HashMap::new(),
+            pending: HashMap::new(),
+            statics: Statics::default(),
+            statics_known: false,
             cancel,
         }
     }
@@ -63,27 +79,44 @@ impl PodManager {
             return;
         };
         let mut events = engine.events();
+        self.find_running();
+        let mut manifests = self.follow_manifests();
+        match &mut manifests {
+            // These run whether or not there is an API.
+            Some(manifests) => {
+                let first = self.cancel.clone().run_until_cancelled_owned(manifests.recv()).await;
+                let Some(Some(first)) = first else { return };
+                self.set_statics(first).await;
+            }
+            None => self.statics_known = true,
+        }
         // An informer that is cancelled before its first list never has one.
         if self.cancel.run_until_cancelled(self.pods.synced()).await.is_none() {
             return;
         }
         self.context.local_volumes.restore().await;
-        self.find_running();
         for (_, pod) in self.pods.list() {
             // What runs already was taken by an earlier agent.
             if self.found.contains_key(&pod.metadata.uid) && !pod.is_finished() {
-                self.taken.insert(pod.metadata.uid.clone(), pod);
+                self.taken
+                    .insert(pod.metadata.uid.clone(), allocation::as_reported(&pod));
             }
         }
         let (sender, mut changes) = mpsc::channel(CHANGES);
         self.pods.on_change(move |change| {
             let replaced = match (&change.old, &change.new) {
-                (Some(old), Some(new)) => (old.metadata.uid != new.metadata.uid).then(|| old.metadata.uid.clone()),
-                (Some(old), None) => Some(old.metadata.uid.clone()),
+                (Some(old), Some(new)) => (old.metadata.uid != new.metadata.uid).then_some(old),
+                (Some(old), None) => Some(old),
                 (None, _) => None,
             };
-            let gone = replaced.map(Change::Gone);
-            let present = change.new.clone().map(Change::Present);
+            let gone = replaced.map(|pod| match mirror::is_mirror(pod) {
+                true => Change::Mirror(pod.clone(), true),
+                false => Change::Gone(pod.metadata.uid.clone()),
+            });
+            let present = change.new.clone().map(|pod| match mirror::is_mirror(&pod) {
+                true => Change::Mirror(pod, false),
+                false => Change::Present(pod),
+            });
             for letter in gone.into_iter().chain(present) {
                 if sender.try_send(letter).is_err() {
                     tracing::error!("more pod changes than can be queued; the next look at all pods catches up");
@@ -102,6 +135,11 @@ impl PodManager {
                 () = self.cancel.cancelled() => return,
                 Some(change) = changes.recv() => self.pass(change).await,
                 Some(order) = orders.recv() => self.tell(&order.uid, Letter::End(order.ended)).await,
+                () = self.context.room.notified() => {
+                    self.start_statics().await;
+                    self.resize_pending().await;
+                }
+                Some(pods) = next(&mut manifests) => self.set_statics(pods).await,
                 Some(uid) = refresh.recv() => self.tell(&uid, Letter::Refresh).await,
                 event = events.recv() => match event {
                     Ok(event) => self.engine_event(&engine, &event).await,
@@ -110,6 +148,7 @@ impl PodManager {
                 },
                 _ = orphans.tick() => {
                     self.look_at_all().await;
+                    self.resize_pending().await;
                     self.remove_orphans().await;
                 }
             }
@@ -131,23 +170,39 @@ impl PodManager {
         }
     }
 
+    /// The node's own pods, if there is a folder of their manifests.
+    fn follow_manifests(&self) -> Option<mpsc::Receiver<Vec<Arc<Pod>>>> {
+        let folder = self.context.options.static_pods.clone()?;
+        let (sender, receiver) = mpsc::channel(1);
+        let node = self.context.options.node_name.clone();
+        tokio::spawn(statics::follow(folder, node, sender, self.cancel.clone()));
+        Some(receiver)
+    }
+
     async fn pass(&mut self, change: Change) {
         match change {
+            Change::Mirror(pod, gone) => self.mirror(&pod, gone).await,
             Change::Gone(uid) => {
                 self.taken.remove(&uid);
+                self.pending.remove(&uid);
+                self.context.room.notify_one();
                 self.tell(&uid, Letter::Gone).await;
             }
             Change::Present(pod) => {
                 let uid = pod.metadata.uid.clone();
                 match self.workers.get(&uid) {
                     Some(worker) if worker.is_finished() => {}
-                    Some(worker) => worker.send(Letter::Pod(pod)).await,
+                    Some(worker) => {
+                        let worker = worker.clone();
+                        worker.send(Letter::Pod(self.allocate(pod))).await;
+                    }
                     None => {
                         let mut found = self.found.remove(&uid).unwrap_or_default();
                         let begun = !found.sandboxes.is_empty() || !found.containers.is_empty();
                         if !begun && !pod.is_finished() && !pod.is_deleting() {
                             found.refused = self.take(&pod).await.err();
                         }
+                        let pod = if begun { self.allocate(pod) } else { pod };
                         let worker = worker::spawn(self.context.clone(), pod, found, self.cancel.child_token());
                         self.workers.insert(uid, worker);
                     }
@@ -181,6 +236,84 @@ impl PodManager {
             }
         }
         verdict
+    }
+
+    /// Gives a pod the resources that it asks for, or leaves it those it has.
+    fn allocate(&mut self, pod: Arc<Pod>) -> Arc<Pod> {
+        let uid = pod.metadata.uid.clone();
+        let Some(has) = self.taken.get(&uid).cloned() else {
+            return pod;
+        };
+        if !allocation::differs(&pod, &has) {
+            self.pending.remove(&uid);
+            self.taken.insert(uid, pod.clone());
+            return pod;
+        }
+        let mut kept = allocation::with_resources_of(&pod, &has);
+        if pod.is_deleting() || pod.is_finished() {
+            return Arc::new(kept);
+        }
+        let generation = pod.metadata.generation;
+        let others = self.others(&uid);
+        let verdict = self.node().and_then(|node| admission::admit(&pod, &others, &node));
+        let about = pod_reference(&pod);
+        let events = &self.context.events;
+        match verdict {
+            Ok(()) => {
+                let message = allocation::describe("Pod resize started", &pod, generation, "");
+                events.event(&about, EventType::Normal, "ResizeStarted", message);
+                self.pending.remove(&uid);
+                self.taken.insert(uid, pod.clone());
+                // What this one gives back may be what another waits for.
+                self.context.room.notify_one();
+                pod
+            }
+            Err(refusal) => {
+                let pending = PendingResize {
+                    message: refusal.message,
+                    generation,
+                };
+                let told = has.pending_resize.as_ref().map(|p| p.generation) == Some(generation);
+                if !told {
+                    let message = allocation::describe("Pod resize Deferred", &pod, generation, &pending.message);
+                    events.event(&about, EventType::Warning, "ResizeDeferred", message);
+                }
+                let key = ObjectKey::new(&pod.metadata.namespace, &pod.metadata.name);
+                self.pending.entry(uid.clone()).or_insert((key, Instant::now()));
+                kept.pending_resize = Some(pending);
+                let kept = Arc::new(kept);
+                self.taken.insert(uid, kept.clone());
+                kept
+            }
+        }
+    }
+
+    /// Looks again at the changes of resources that there was no room for, in upstream's order: what asks for
+    /// no more, priority, class, then what has waited longest.
+    async fn resize_pending(&mut self) {
+        let mut waiting = Vec::new();
+        for (uid, (key, since)) in &self.pending {
+            let (Some(pod), Some(has)) = (self.pods.get(key), self.taken.get(uid)) else {
+                continue;
+            };
+            if pod.metadata.uid == *uid {
+                let more = allocation::asks_for_more(&pod, has);
+                let priority = Reverse(pod.spec.priority.unwrap_or(0));
+                let class = crate::resources::qos_class(&pod) != crate::resources::Qos::Guaranteed;
+                waiting.push(((more, priority, class, *since), pod));
+            }
+        }
+        waiting.sort_by_key(|(order, _)| *order);
+        for (_, pod) in waiting {
+            let uid = pod.metadata.uid.clone();
+            let before = self.taken.get(&uid).cloned();
+            let now = self.allocate(pod);
+            let changed = before
+                .is_none_or(|before| before.pending_resize != now.pending_resize || allocation::differs(&before, &now));
+            if changed {
+                self.tell(&uid, Letter::Pod(now)).await;
+            }
+        }
     }
 
     /// The pods that take up room, as they were taken; one whose work is done takes none.
@@ -220,7 +353,10 @@ impl PodManager {
     }
 
     async fn look_at_all(&mut self) {
-        let present: Vec<Arc<Pod>> = self.pods.list().into_iter().map(|(_, pod)| pod).collect();
+        let api = self.pods.list().into_iter().map(|(_, pod)| pod);
+        let mut present: Vec<Arc<Pod>> = api.filter(|pod| !mirror::is_mirror(pod)).collect();
+        let own = self.statics.all().filter(|(uid, _)| self.workers.contains_key(*uid));
+        present.extend(own.map(|(_, pod)| pod.clone()));
         let known: HashSet<Uid> = present.iter().map(|pod| pod.metadata.uid.clone()).collect();
         let gone: Vec<Uid> = self
             .workers
@@ -255,14 +391,15 @@ impl PodManager {
     async fn remove_orphans(&mut self) {
         let mut orphans: HashSet<Uid> = self.found.drain().map(|(uid, _)| uid).collect();
         orphans.extend(self.context.volumes.known_pods());
-        let api: HashSet<Uid> = self
+        let mut known: HashSet<Uid> = self
             .pods
             .list()
             .iter()
             .map(|(_, pod)| pod.metadata.uid.clone())
             .collect();
+        known.extend(self.statics.all().map(|(uid, _)| uid.clone()));
         for uid in orphans {
-            if api.contains(&uid) || self.workers.get(&uid).is_some_and(|w| !w.is_finished()) {
+            if known.contains(&uid) || self.workers.get(&uid).is_some_and(|w| !w.is_finished()) {
                 continue;
             }
             let context = self.context.clone();
@@ -273,5 +410,12 @@ impl PodManager {
                 }
             });
         }
+    }
+}
+
+async fn next(manifests: &mut Option<mpsc::Receiver<Vec<Arc<Pod>>>>) -> Option<Vec<Arc<Pod>>> {
+    match manifests {
+        Some(manifests) => manifests.recv().await,
+        None => std::future::pending().await,
     }
 }

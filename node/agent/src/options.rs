@@ -34,6 +34,8 @@ pub struct AgentOptions {
     pub log_dir: PathBuf,
     /// Directory of Localhost seccomp profiles.
     pub seccomp_dir: PathBuf,
+    /// Folder with manifests of pods that are this node's own.
+    pub static_pods: Option<PathBuf>,
     /// The cgroup below which every pod's lies, absolute in every hierarchy.
     pub cgroup_root: String,
     /// Nameservers of pods.

@@ -4,7 +4,16 @@
 //! sidecars (KEP-753) stay beside the rest, the restart policy decides about ended ones, and
 //! a pod that shall end loses its containers first, its sandbox then.
 
-use crate::pod::{Container, Pod};
+mod resize;
+mod restart;
+
+use crate::{
+    pod::{Container, Pod, Resources},
+    resources::Cgroup,
+    worker::Progress,
+};
+pub use resize::{Need, in_progress as resize_in_progress, need};
+pub use restart::{Again, all_could_restart, all_restart, phase, restarts};
 use std::{collections::BTreeMap, time::Duration};
 use strata_meta::Time;
 
@@ -26,6 +35,10 @@ pub struct Observed {
     pub busy: bool,
     /// The pod had ended for good before this agent saw it.
     pub over: bool,
+    /// What the pod's cgroup was given.
+    pub pod_cgroup: Option<Cgroup>,
+    /// How far a change of resources is.
+    pub resize: Progress,
 }
 
 /// Why the node itself ends a pod.
@@ -124,6 +137,12 @@ pub struct Instance {
     pub busy: bool,
     /// Not to be tried again before this.
     pub not_before: Option<Time>,
+    /// The resources it has.
+    pub resources: Option<Resources>,
+    /// What becomes of it after its end.
+    pub again: Again,
+    /// All of the pod is begun anew, and this one has not been since.
+    pub anew: bool,
 }
 
 impl Instance {
@@ -144,6 +163,17 @@ impl Instance {
             unhealthy: None,
             busy: false,
             not_before: None,
+            resources: None,
+            again: Again::ByPolicy,
+            anew: false,
+        }
+    }
+
+    /// The same as if it ran.
+    pub fn as_running(&self) -> Self {
+        Self {
+            state: State::Running { since: Time::now() },
+            ..self.clone()
         }
     }
 
@@ -184,7 +214,13 @@ pub enum Action {
         reason: String,
         /// Seconds between the polite and the hard end, if not the pod's.
         grace: Option<u64>,
+        /// What becomes of it then.
+        again: Again,
     },
+    /// Bring what runs to the resources that the pod has.
+    Resize,
+    /// All containers have ended so that all are begun anew.
+    Renew,
     /// End and remove the sandbox, which no container needs any more.
     StopSandbox,
     /// Everything has stopped: clean up and let the API forget the pod.
@@ -231,7 +267,21 @@ pub fn plan(pod: &Pod, observed: &Observed, now: Time) -> Plan {
         return plan;
     }
     match &observed.sandbox {
-        Some(sandbox) if sandbox.ready => plan_containers(pod, observed, now, &mut plan),
+        Some(sandbox) if sandbox.ready && all_restart(pod, observed) => {
+            kill_running(pod, observed, "", &mut plan);
+            for action in &mut plan.actions {
+                if let Action::Kill { grace, .. } = action {
+                    *grace = Some(0);
+                }
+            }
+            if plan.actions.is_empty() && !anything_busy(observed) {
+                plan.actions.push(Action::Renew);
+            }
+        }
+        Some(sandbox) if sandbox.ready => {
+            plan_containers(pod, observed, now, &mut plan);
+            resize::plan_resize(pod, observed, now, &mut plan);
+        }
         Some(sandbox) => {
             // The sandbox died under its containers: they cannot go on without it.
             kill_running(pod, observed, "sandbox has ended", &mut plan);
@@ -280,41 +330,6 @@ impl Phase {
     }
 }
 
-/// The phase that follows from what is observed (upstream `getPhase`).
-pub fn phase(pod: &Pod, observed: &Observed) -> Phase {
-    if observed.ended.is_some() {
-        return Phase::Failed;
-    }
-    let policy = pod.spec.restart_policy.as_str();
-    for init in pod.spec.init_containers.iter().filter(|c| !c.is_sidecar()) {
-        match observed.containers.get(&init.name).and_then(Instance::exit) {
-            Some(exit) if exit.code == 0 => {}
-            Some(_) if policy == "Never" => return Phase::Failed,
-            _ => return Phase::Pending,
-        }
-    }
-    let instances: Vec<Option<&Instance>> = pod
-        .spec
-        .containers
-        .iter()
-        .map(|c| observed.containers.get(&c.name))
-        .collect();
-    let fresh = |i: &Option<&Instance>| i.is_none_or(|i| matches!(i.state, State::Waiting { .. }) && i.last.is_none());
-    if instances.iter().any(fresh) {
-        return Phase::Pending;
-    }
-    let exits: Vec<&Exit> = instances.iter().flatten().filter_map(|i| i.exit()).collect();
-    if exits.len() < instances.len() || policy == "Always" {
-        return Phase::Running;
-    }
-    let all_well = exits.iter().all(|exit| exit.code == 0);
-    match (all_well, policy) {
-        (true, _) => Phase::Succeeded,
-        (false, "Never") => Phase::Failed,
-        (false, _) => Phase::Running,
-    }
-}
-
 /// A pod that shall end: containers, then sidecars in reverse, then the sandbox.
 fn plan_end(pod: &Pod, observed: &Observed, plan: &mut Plan) {
     kill_running(pod, observed, "", plan);
@@ -344,6 +359,7 @@ fn kill_running(pod: &Pod, observed: &Observed, reason: &str, plan: &mut Plan) {
         container: c.name.clone(),
         reason: reason.to_owned(),
         grace: None,
+        again: Again::ByPolicy,
     };
     let alive = |c: &&Container| {
         observed
@@ -377,7 +393,7 @@ fn plan_containers(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
     }
     let started_before = pod.spec.containers.iter().any(|c| {
         let instance = observed.containers.get(&c.name);
-        instance.is_some_and(|i| i.is_running() || i.exit().is_some() || i.last.is_some())
+        instance.is_some_and(|i| !i.anew && (i.is_running() || i.exit().is_some() || i.last.is_some()))
     });
     for init in &pod.spec.init_containers {
         let instance = observed.containers.get(&init.name);
@@ -434,21 +450,25 @@ fn plan_container(pod: &Pod, container: &Container, instance: Option<&Instance>,
     }
     let start_at = match &instance.state {
         State::Running { .. } => {
-            if let Some((reason, grace)) = restart_reason(container, instance) {
+            if let Some((reason, grace, again)) = restart_reason(pod, container, instance) {
                 plan.actions.push(Action::Kill {
                     container: name,
                     reason,
                     grace,
+                    again,
                 });
             }
             return;
         }
         State::Waiting { .. } => instance.not_before,
         State::Exited(exit) => {
-            if !restarts(pod, container, exit.code) {
+            if instance.again == Again::ByPolicy && !restarts(pod, container, exit.code) {
                 return;
             }
-            let pause = restart_pause(instance.attempt + 1).as_secs();
+            let pause = match instance.again {
+                Again::AtOnce => 0,
+                _ => restart_pause(instance.attempt + 1).as_secs(),
+            };
             let by_backoff = exit.finished.plus_seconds(i64::try_from(pause).unwrap_or(i64::MAX));
             Some(instance.not_before.map_or(by_backoff, |t| t.max(by_backoff)))
         }
@@ -469,24 +489,19 @@ fn next_attempt(instance: &Instance) -> u32 {
     }
 }
 
-fn restart_reason(container: &Container, instance: &Instance) -> Option<(String, Option<u64>)> {
+fn restart_reason(pod: &Pod, container: &Container, instance: &Instance) -> Option<(String, Option<u64>, Again)> {
+    let name = &container.name;
     if let Some(Unhealthy { why, grace }) = &instance.unhealthy {
-        return Some((why.clone(), *grace));
+        let never = container.restart_policy.as_deref().unwrap_or(&pod.spec.restart_policy) == "Never";
+        let again = if never { Again::ByPolicy } else { Again::AfterPause };
+        return Some((why.clone(), *grace, again));
     }
-    let changed = !instance.image.is_empty() && instance.image != container.image;
-    let why = || format!("Container {} definition changed, will be restarted", container.name);
-    changed.then(|| (why(), None))
-}
-
-/// Whether an ended container runs again.
-pub fn restarts(pod: &Pod, container: &Container, code: i32) -> bool {
-    match pod.spec.restart_policy.as_str() {
-        _ if container.is_sidecar() => true,
-        "Never" => false,
-        "OnFailure" => code != 0,
-        // An init container that ended well has done its work, whatever the policy.
-        _ => code != 0 || !pod.spec.init_containers.iter().any(|c| c.name == container.name),
+    if !instance.image.is_empty() && instance.image != container.image {
+        let why = format!("Container {name} definition changed, will be restarted");
+        return Some((why, None, Again::AtOnce));
     }
+    let resize = need(container, instance) == Need::Restart;
+    resize.then(|| (format!("Container {name} resize requires restart"), None, Again::AtOnce))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 mod container;
 
+use crate::allocation::PendingResize;
 pub use container::*;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use strata_meta::{ObjectMeta, Quantity, Time, placement::NodeSelector, placement::Toleration};
 use strata_volume::Volume;
 
@@ -18,6 +19,12 @@ pub struct Pod {
     pub spec: PodSpec,
     /// What the API says is.
     pub status: PodStatus,
+    /// A change of resources that the node has not accepted; `spec` has those it has.
+    #[serde(skip)]
+    pub pending_resize: Option<PendingResize>,
+    /// Of a pod that is this node's own: all that its manifest says.
+    #[serde(skip)]
+    pub manifest: Option<Arc<serde_json::Value>>,
 }
 
 /// The part of core/v1 PodStatus that the agent reads back.
@@ -43,6 +50,8 @@ pub struct PodStatus {
     pub container_statuses: Vec<ReportedContainer>,
     /// The same of init containers.
     pub init_container_statuses: Vec<ReportedContainer>,
+    /// The resources that the pod as a whole had.
+    pub resources: Option<Resources>,
 }
 
 /// What was last reported of one container.
@@ -53,6 +62,8 @@ pub struct ReportedContainer {
     pub name: String,
     /// How often it was restarted.
     pub restart_count: u32,
+    /// The resources it had.
+    pub resources: Option<Resources>,
 }
 
 /// core/v1 PodSpec.
@@ -286,8 +297,7 @@ impl Pod {
 
     /// Whether the pod is this node's own, which the API only mirrors.
     pub fn is_static(&self) -> bool {
-        let source = self.metadata.annotations.get("kubernetes.io/config.source");
-        source.is_some_and(|source| source != "api")
+        self.manifest.is_some()
     }
 
     /// Whether the API asks for the pod's end.

@@ -36,10 +36,12 @@ struct Rhythm {
 impl From<&Probe> for Rhythm {
     fn from(probe: &Probe) -> Self {
         let or = |value: u32, default: u32| if value == 0 { default } else { value };
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let exact = &probe.exact;
         Self {
-            delay: Duration::from_secs(probe.initial_delay_seconds.into()),
-            period: Duration::from_secs(or(probe.period_seconds, 10).into()),
-            timeout: Duration::from_secs(or(probe.timeout_seconds, 1).into()),
+            delay: exact.delay().unwrap_or(seconds(probe.initial_delay_seconds)),
+            period: exact.period().unwrap_or(seconds(or(probe.period_seconds, 10))),
+            timeout: exact.timeout().unwrap_or(seconds(or(probe.timeout_seconds, 1))),
             successes: or(probe.success_threshold, 1),
             failures: or(probe.failure_threshold, 3),
         }

@@ -3,6 +3,7 @@
 use crate::{
     planner::Observed,
     pod::Pod,
+    statics::mirror,
     status::{self, Context},
 };
 use serde_json::Value;
@@ -79,6 +80,11 @@ impl Reporter {
         self.reports.send_replace(Report::Status(pod.clone(), value));
     }
 
+    /// Reports the same again: what the API had of it is lost.
+    pub fn again(&self) {
+        self.reports.send_modify(|_| {});
+    }
+
     /// Reports the last status, then lets the API forget the pod.
     pub fn delete(&self, pod: &Arc<Pod>) {
         self.reports
@@ -108,8 +114,13 @@ async fn tell(client: &Client, report: &Report) -> Result<(), Error> {
         Report::Status(pod, value) => (pod, value, false),
         Report::Delete(pod, value) => (pod, value, true),
     };
+    let uid = match &pod.manifest {
+        None => pod.metadata.uid.clone(),
+        Some(_) if delete => return mirror::remove(client, pod).await,
+        Some(manifest) => mirror::present(client, pod, manifest).await?,
+    };
     let (namespace, name) = (pod.metadata.namespace.as_str(), pod.metadata.name.as_str());
-    let patch = Patch::Strategic(status::status_patch(pod, value.clone()));
+    let patch = Patch::Strategic(status::status_patch(pod, &uid, value.clone()));
     accept_gone(
         client
             .patch(resources::PODS, namespace, name, Some("status"), patch)

@@ -10,6 +10,7 @@ use crate::{
     logs::{self, LogOptions},
     pod::Pod,
     query::Query,
+    statics::mirror::runs_as,
     streams, summary, usage,
     watcher::LogWatcher,
 };
@@ -182,7 +183,7 @@ impl Server {
 
     /// The instances of a container, newest first.
     fn instances(&self, pod: &Pod, container: &str) -> Vec<ContainerStatus> {
-        let uid = pod.metadata.uid.as_str();
+        let uid = runs_as(pod);
         let mut all = self.context.options.engine.list_containers();
         all.retain(|c| c.name == container && c.labels.get(POD_UID).map(String::as_str) == Some(uid));
         all.sort_by_key(|c| std::cmp::Reverse(c.attempt));
@@ -204,9 +205,7 @@ impl Server {
     fn sandbox(&self, namespace: &str, pod: &str) -> Result<SandboxStatus, Refusal> {
         let pod = self.pod(namespace, pod)?;
         let all = self.context.options.engine.list_sandboxes().into_iter();
-        let newest = all
-            .filter(|s| s.uid == pod.metadata.uid.as_str())
-            .max_by_key(|s| s.attempt);
+        let newest = all.filter(|s| s.uid == runs_as(&pod)).max_by_key(|s| s.attempt);
         newest.ok_or_else(|| not_found(format!("sandbox of pod {:?} does not exist", pod.metadata.name)))
     }
 

@@ -2,8 +2,8 @@
 
 use crate::{
     container,
-    planner::{Exit, Instance, State, Unhealthy},
-    pod::Container,
+    planner::{Again, Exit, Instance, State, Unhealthy},
+    pod::{Container, Resources},
     start::StepError,
 };
 use std::{
@@ -37,6 +37,10 @@ pub struct Slot {
     pub not_before: Option<Time>,
     /// Something is being done to it.
     pub busy: bool,
+    /// What becomes of the present instance after its end.
+    pub again: Again,
+    /// All of the pod is begun anew, and this one has not been since.
+    pub anew: bool,
 }
 
 /// An instance of a container.
@@ -57,6 +61,8 @@ pub struct Tracked {
     pub unhealthy: Option<Unhealthy>,
     /// How it ended, read once.
     pub exit: Option<Exit>,
+    /// The resources it has.
+    pub resources: Resources,
     /// Ends its probes.
     pub probes: CancellationToken,
 }
@@ -75,6 +81,8 @@ impl Slot {
             last: self.last.clone(),
             busy: self.busy,
             not_before: self.not_before,
+            again: self.again,
+            anew: self.anew,
             ..Instance::waiting(reason)
         };
         if let Some(error) = &self.error {
@@ -86,7 +94,7 @@ impl Slot {
             return Some(instance);
         }
         let Some(tracked) = &self.current else {
-            return self.busy.then(|| waiting("ContainerCreating"));
+            return (self.busy || self.anew).then(|| waiting("ContainerCreating"));
         };
         Some(Instance {
             id: tracked.id.to_string(),
@@ -96,6 +104,7 @@ impl Slot {
             started: tracked.started,
             ready: tracked.ready,
             unhealthy: tracked.unhealthy.clone(),
+            resources: Some(tracked.resources.clone()),
             ..waiting("ContainerCreating")
         })
     }
@@ -103,9 +112,11 @@ impl Slot {
 
 impl Tracked {
     /// An instance found in the engine, new or from before a restart of the agent.
-    pub fn of(status: &ContainerStatus, resolved: (String, String)) -> Self {
+    pub fn of(status: &ContainerStatus, resolved: (String, String), resources: Resources) -> Self {
         let image = status.annotations.get(container::IMAGE).cloned().unwrap_or_default();
-        Self::new(status.id.clone(), status.attempt, image, resolved)
+        let mut tracked = Self::new(status.id.clone(), status.attempt, image, resolved);
+        tracked.resources = resources;
+        tracked
     }
 
     /// An instance of that name.
@@ -119,6 +130,7 @@ impl Tracked {
             ready: false,
             unhealthy: None,
             exit: None,
+            resources: Resources::default(),
             probes: CancellationToken::new(),
         }
     }

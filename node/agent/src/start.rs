@@ -10,7 +10,7 @@ use crate::{
     fields::PodView,
     handler::{self, Target},
     hostports,
-    pod::{Container, Handler, Pod},
+    pod::{Container, Handler, Pod, Resources},
     pull::PullError,
 };
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -61,6 +61,8 @@ pub struct ContainerUp {
     pub id: ContainerId,
     /// The image's full name and identity.
     pub image: (String, String),
+    /// The resources it was given.
+    pub resources: Resources,
     /// Why its process could not be started; it counts as an instance that ended at once.
     pub failed: Option<String>,
 }
@@ -263,6 +265,7 @@ pub async fn start_container(
         })
     })
     .map_err(|e| config_error(e.to_string()))?;
+    let resources = container.resources.clone();
     let engine = &context.options.engine;
     let id = match engine.create_container(&sandbox.id, config).await {
         Ok(id) => id,
@@ -273,6 +276,7 @@ pub async fn start_container(
                 strata_engine::Error::Runtime { .. } => Ok(ContainerUp {
                     id: ContainerId::from(strata_meta::Uid::random().as_str()),
                     image: resolved,
+                    resources,
                     failed: Some(e.to_string()),
                 }),
                 e => Err(StepError::new("CreateContainerError", e)),
@@ -285,6 +289,7 @@ pub async fn start_container(
         return Ok(ContainerUp {
             id,
             image: resolved,
+            resources,
             failed: Some(e.to_string()),
         });
     }
@@ -303,6 +308,7 @@ pub async fn start_container(
     Ok(ContainerUp {
         id,
         image: resolved,
+        resources,
         failed: None,
     })
 }

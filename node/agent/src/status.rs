@@ -3,10 +3,10 @@
 use crate::{
     planner::{self, Ended, Instance, Observed, Phase, State},
     pod::{Container, Pod},
-    resources,
+    requests, resources,
 };
 use serde_json::{Map, Value, json};
-use strata_meta::Time;
+use strata_meta::{Time, Uid};
 
 /// What a status needs beyond the pod and its observation.
 pub struct Context<'a> {
@@ -16,8 +16,14 @@ pub struct Context<'a> {
     pub now: Time,
 }
 
+/// Conditions that are there only as long as a change of resources is not at its end.
+const RESIZE_CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
 /// Conditions the agent owns; all others are left as they are.
-const OWN_CONDITIONS: [&str; 5] = [
+const OWN_CONDITIONS: [&str; 8] = [
+    "AllContainersRestarting",
+    RESIZE_CONDITIONS[0],
+    RESIZE_CONDITIONS[1],
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -51,6 +57,18 @@ pub fn pod_status(pod: &Pod, observed: &Observed, context: &Context<'_>) -> Valu
             "initContainerStatuses".into(),
             statuses(&pod.spec.init_containers).into(),
         );
+    }
+    let requests = requests::pod_requests(pod);
+    let limits = requests::pod_limits(pod);
+    fields.insert(
+        "resources".into(),
+        json!(crate::pod::Resources {
+            limits,
+            requests: requests.clone()
+        }),
+    );
+    if !requests.is_empty() {
+        fields.insert("allocatedResources".into(), json!(requests));
     }
     if !pod.spec.ephemeral_containers.is_empty() {
         fields.insert(
@@ -144,6 +162,14 @@ fn container_status(pod: &Pod, container: &Container, observed: &Observed) -> Va
         "imageID": instance.resolved.1,
         "started": instance.is_running() && instance.started,
     });
+    if pod.lasting_containers().any(|c| c.name == container.name) {
+        // What runs has what it was given; all else will have what it shall have.
+        let has = instance.resources.as_ref().filter(|_| instance.is_running());
+        status["resources"] = json!(has.unwrap_or(&container.resources));
+        if !container.resources.requests.is_empty() {
+            status["allocatedResources"] = json!(container.resources.requests);
+        }
+    }
     if !instance.id.is_empty() {
         status["containerID"] = container_id(&instance.id).into();
     }
@@ -170,6 +196,7 @@ fn states(pod: &Pod, container: &Container, instance: &Instance) -> (Value, Valu
         State::Running { since } => (json!({"running": {"startedAt": since}}), last),
         State::Exited(exit) => {
             let again = planner::restarts(pod, container, exit.code) && !pod.is_deleting();
+            let again = again && instance.again != planner::Again::AtOnce;
             let pause = planner::restart_pause(instance.attempt + 1);
             if again && !pause.is_zero() {
                 let message = format!(
@@ -218,9 +245,11 @@ fn terminated(id: &str, exit: &planner::Exit) -> Value {
 
 /// Whether a container counts as ready.
 pub fn is_ready(container: &Container, is_init: bool, instance: &Instance) -> bool {
+    let initializes = is_init && !container.is_sidecar();
     match instance.exit() {
         // An init container is ready once it has done its work.
-        Some(exit) => is_init && !container.is_sidecar() && exit.code == 0,
+        Some(exit) => initializes && exit.code == 0,
+        None if initializes => false,
         None => instance.is_running() && instance.started && instance.ready,
     }
 }
@@ -274,10 +303,60 @@ fn conditions(pod: &Pod, observed: &Observed, phase: Phase, now: Time) -> Vec<Va
     let ready = pod_ready(pod, &containers);
     let mut all = vec![sandbox, initialized_condition(pod, observed, phase), ready, containers];
     all.push(Condition::holding("PodScheduled"));
-    let mut rendered: Vec<Value> = all.into_iter().map(|c| render(pod, c, now)).collect();
+    if planner::all_could_restart(pod) {
+        all.push(all_restarting(pod, observed, phase));
+    }
+    let mut all: Vec<Value> = all.into_iter().map(|c| render(pod, c, now)).collect();
+    if phase == Phase::Pending || phase == Phase::Running {
+        all.extend(resize_conditions(pod, observed, now));
+    }
     let disruption = pod.status.conditions.iter().filter(|c| is_disruption(c));
-    rendered.extend(disruption.cloned().map(Value::Object));
-    rendered
+    all.extend(disruption.cloned().map(Value::Object));
+    all
+}
+
+fn all_restarting(pod: &Pod, observed: &Observed, phase: Phase) -> Condition {
+    const KIND: &str = "AllContainersRestarting";
+    match phase {
+        Phase::Succeeded => Condition::missing(KIND, "PodCompleted", String::new()),
+        Phase::Failed => Condition::missing(KIND, "PodFailed", String::new()),
+        _ if planner::all_restart(pod, observed) => Condition {
+            reason: "RestartAllContainersStarted",
+            message: "container exited with restart policy rule".into(),
+            ..Condition::holding(KIND)
+        },
+        _ => Condition::missing(KIND, "", String::new()),
+    }
+}
+
+/// What becomes of a change of resources (KEP-1287); there are none where there is no change.
+fn resize_conditions(pod: &Pod, observed: &Observed, now: Time) -> Vec<Value> {
+    let [pending_kind, progress_kind] = RESIZE_CONDITIONS;
+    let pending = pod.pending_resize.as_ref().map(|pending| {
+        let condition = Condition {
+            reason: "Deferred",
+            message: pending.message.clone(),
+            ..Condition::holding(pending_kind)
+        };
+        (condition, pending.generation)
+    });
+    let progress = observed.resize.generation.map(|generation| {
+        let condition = match &observed.resize.error {
+            None => Condition::holding(progress_kind),
+            Some(why) => Condition {
+                reason: "Error",
+                message: why.clone(),
+                ..Condition::holding(progress_kind)
+            },
+        };
+        (condition, generation)
+    });
+    let render = |(condition, generation): (Condition, i64)| {
+        let mut value = render(pod, condition, now);
+        value["observedGeneration"] = generation.into();
+        value
+    };
+    pending.into_iter().chain(progress).map(render).collect()
 }
 
 fn initialized_condition(pod: &Pod, observed: &Observed, phase: Phase) -> Condition {
@@ -378,11 +457,18 @@ pub fn is_own_condition(kind: &str) -> bool {
 
 /// The patch that makes the API show this status (strategic: conditions merge by type, so
 /// those of others stay; address lists are replaced).
-pub fn status_patch(pod: &Pod, mut status: Value) -> Value {
+pub fn status_patch(pod: &Pod, uid: &Uid, mut status: Value) -> Value {
     if let Some(ips) = status.get_mut("podIPs").and_then(Value::as_array_mut) {
         ips.insert(0, json!({"$patch": "replace"}));
     }
-    json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+    if let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) {
+        for kind in RESIZE_CONDITIONS.into_iter().filter(|_| pod.metadata.generation > 1) {
+            if !conditions.iter().any(|c| c["type"] == kind) {
+                conditions.push(json!({"$patch": "delete", "type": kind}));
+            }
+        }
+    }
+    json!({"metadata": {"uid": uid}, "status": status})
 }
 
 #[cfg(test)]

@@ -2,18 +2,22 @@
 //! longer actions run beside it and send their results to its mailbox.
 
 mod containers;
+mod resize;
 
 use crate::{
     admission::Refusal,
+    allocation,
     context::{Context, pod_reference},
     planner::{self, Action, Ended, Observed, SandboxState},
     pod::Pod,
     probe::Finding,
     reporter::Reporter,
+    resources::{self, Cgroup},
     slot::{Slot, Tracked},
-    start::{self, ContainerUp, SandboxUp, StepError, Wanted},
+    start::{self, ContainerUp, SandboxUp, StepError},
     status,
 };
+pub use resize::{Progress, Resized};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -44,6 +48,8 @@ pub enum Letter {
     Gone,
     /// The node itself ends the pod.
     End(Ended),
+    /// The mirror of a static pod is gone or shall go.
+    Mirror,
     /// Something happened in the engine to this pod.
     Engine,
     /// Objects in the pod's volumes have changed.
@@ -62,6 +68,8 @@ pub enum Step {
     SandboxStopped,
     /// A container is up, or why not.
     Container(String, u32, Result<ContainerUp, StepError>),
+    /// What runs has other resources, or why not.
+    Resized(Result<Resized, String>),
     /// A container is down.
     Killed(String),
     /// Volumes are up to date.
@@ -101,6 +109,8 @@ struct Worker {
     letters: mpsc::Sender<Letter>,
     slots: BTreeMap<String, Slot>,
     sandbox: Option<Sandbox>,
+    pod_cgroup: Option<Cgroup>,
+    resize: Progress,
     volumes: Option<PodVolumes>,
     ended: Option<Ended>,
     over: bool,
@@ -150,6 +160,8 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
         letters,
         slots: BTreeMap::new(),
         sandbox: None,
+        pod_cgroup: None,
+        resize: Progress::default(),
         volumes: None,
         ended: None,
         over: false,
@@ -169,6 +181,9 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
             () = cancel.cancelled() => {}
             () = worker.run() => {}
         }
+        let context = worker.context.clone();
+        drop(worker);
+        context.room.notify_one();
     });
     handle
 }
@@ -183,6 +198,8 @@ impl Worker {
             refused: true,
             ..Ended::default()
         });
+        let before = allocation::as_reported(&self.pod);
+        self.pod_cgroup = (!found.sandboxes.is_empty()).then(|| resources::pod_cgroup(&before));
         let newest = found.sandboxes.into_iter().max_by_key(|s| s.attempt);
         self.sandbox = newest.map(|s| Sandbox {
             id: s.id,
@@ -195,7 +212,9 @@ impl Worker {
         for status in containers {
             let slot = self.slots.entry(status.name.clone()).or_default();
             slot.attempt = status.attempt;
-            let tracked = Tracked::of(&status, (status.image.clone(), status.image_id.clone()));
+            let container = before.all_containers().find(|c| c.name == status.name);
+            let resources = container.map(|c| c.resources.clone()).unwrap_or_default();
+            let tracked = Tracked::of(&status, (status.image.clone(), status.image_id.clone()), resources);
             if let Some(old) = slot.current.replace(tracked) {
                 slot.last = old.exit.clone().map(|exit| (old.id.to_string(), exit));
             }
@@ -230,7 +249,8 @@ impl Worker {
         if self.pod.is_deleting() || self.ended.is_some() {
             self.ending.cancel();
         }
-        let observed = self.observe();
+        let mut observed = self.observe();
+        self.follow_resize(&mut observed);
         if let Some(at) = self.retry_at
             && at > now
             && !self.pod.is_deleting()
@@ -240,8 +260,9 @@ impl Worker {
         }
         let plan = planner::plan(&self.pod, &observed, now);
         let running = observed.containers.values().any(|c| c.is_running() || c.busy);
-        if !running && (self.over || self.ended.is_some() || planner::has_completed(&self.pod, &observed)) {
-            self.told_over.store(true, Ordering::Release);
+        let over = self.over || self.ended.is_some() || planner::has_completed(&self.pod, &observed);
+        if over && !running && !self.told_over.swap(true, Ordering::AcqRel) {
+            self.context.room.notify_one();
         }
         self.report(&observed, now);
         for action in plan.actions {
@@ -301,6 +322,8 @@ impl Worker {
             ended: self.ended.clone(),
             busy: self.busy,
             over: self.over,
+            pod_cgroup: self.pod_cgroup,
+            resize: self.resize.clone(),
         }
     }
 
@@ -318,6 +341,7 @@ impl Worker {
     fn read(&mut self, letter: Letter) {
         match letter {
             Letter::Pod(pod) => {
+                self.note_resize(&pod);
                 self.stale |= pod.shows_otherwise(&self.pod);
                 self.pod = pod;
                 if let Some(ended) = self.ended.clone() {
@@ -325,8 +349,10 @@ impl Worker {
                 }
                 self.retry_at = self.retry_at.filter(|_| !self.pod.is_deleting());
             }
+            Letter::Mirror => self.reporter.again(),
             Letter::Gone => {
-                self.gone = true;
+                // Of a static pod it is the manifest that is gone; the API still has its mirror.
+                self.gone = !self.pod.is_static();
                 let mut pod = (*self.pod).clone();
                 pod.metadata.deletion_timestamp.get_or_insert_with(Time::now);
                 self.pod = Arc::new(pod);
@@ -361,7 +387,10 @@ impl Worker {
                 container,
                 reason,
                 grace,
-            } => self.kill_container(container, reason, grace),
+                again,
+            } => self.kill_container(container, (reason, grace), again),
+            Action::Resize => self.resize(),
+            Action::Renew => self.renew(),
             Action::StopSandbox => self.stop_sandbox(),
             Action::Finish => self.finish(),
         }
@@ -408,53 +437,6 @@ impl Worker {
                 }
             };
             Step::Sandbox(attempt, result.await)
-        });
-    }
-
-    fn start_container(&mut self, name: String, attempt: u32) {
-        let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
-            // After a restart of the agent the sandbox is there and the volumes are not known.
-            self.refresh();
-            return;
-        };
-        let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
-            return;
-        };
-        let up = SandboxUp {
-            id: sandbox.id.clone(),
-            ip: sandbox.ip.clone(),
-        };
-        let target = self.target_of(&container);
-        let slot = self.slots.entry(name.clone()).or_default();
-        slot.busy = true;
-        slot.attempt = attempt;
-        let (context, pod, volumes) = (self.context.clone(), self.pod.clone(), volumes.clone());
-        let ending = self.ending.clone();
-        self.beside(async move {
-            let wanted = Wanted {
-                container: &container,
-                attempt,
-                target,
-            };
-            let result = start::start_container(&context, &pod, wanted, &up, &volumes, &ending).await;
-            Step::Container(name, attempt, result)
-        });
-    }
-
-    fn kill_container(&mut self, name: String, reason: String, grace: Option<u64>) {
-        let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(&name) else { return };
-        let Some(tracked) = &slot.current else { return };
-        slot.busy = true;
-        tracked.probes.cancel();
-        let id = tracked.id.clone();
-        let ip = self.sandbox.as_ref().map(|s| s.ip.clone()).unwrap_or_default();
-        let (context, pod) = (self.context.clone(), self.pod.clone());
-        self.beside(async move {
-            start::stop_container(&context, &pod, &container, &id, &ip, (&reason, grace)).await;
-            Step::Killed(name)
         });
     }
 
@@ -511,6 +493,7 @@ impl Worker {
                     stopped: false,
                 });
                 self.volumes = Some(volumes);
+                self.pod_cgroup = Some(resources::pod_cgroup(&self.pod));
             }
             Step::Sandbox(_, Err(error)) => {
                 self.busy = false;
@@ -529,6 +512,7 @@ impl Worker {
                 }
             }
             Step::Container(name, attempt, result) => self.container_done(&name, attempt, result),
+            Step::Resized(result) => self.resized(result),
             Step::Killed(name) => {
                 if let Some(slot) = self.slots.get_mut(&name) {
                     slot.busy = false;

@@ -225,3 +225,94 @@ fn an_unhealthy_or_changed_container_is_ended() {
         ["b"]
     );
 }
+
+#[test]
+fn a_containers_own_policy_and_rules_decide_before_the_pods() {
+    let with = |container: serde_json::Value| {
+        pod(
+            json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never", "containers": [container, {"name": "b"}]}}),
+        )
+    };
+    let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let never = json!({"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules});
+    for (container, code, again) in [
+        (json!({"name": "a"}), 1, false),
+        (json!({"name": "a", "restartPolicy": "Always"}), 0, true),
+        (json!({"name": "a", "restartPolicy": "OnFailure"}), 0, false),
+        (never.clone(), 1, false),
+        (never, 42, true),
+    ] {
+        let pod = with(container.clone());
+        let seen = observed(true, &[("a", exited(code, 0, 1)), ("b", exited(0, 0, 1))]);
+        let expected = if again {
+            Phase::Running
+        } else if code == 0 {
+            Phase::Succeeded
+        } else {
+            Phase::Failed
+        };
+        assert_eq!(phase(&pod, &seen), expected, "{container} {code}");
+        assert_eq!(
+            actions(&pod, &seen).contains(&start("a", 1)),
+            again,
+            "{container} {code}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_may_have_all_containers_begun_anew() {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [7]}}]);
+    let pod = pod(
+        json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never", "initContainers": [{"name": "i"}],
+        "containers": [{"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules}, {"name": "b"}]}}),
+    );
+    let init = ("i", exited(0, 0, 50));
+    let seen = observed(true, &[init.clone(), ("a", exited(7, 0, 1)), ("b", running())]);
+    assert_eq!(phase(&pod, &seen), Phase::Running);
+    assert_eq!(killed(&actions(&pod, &seen)), ["b"]);
+    let seen = observed(true, &[init, ("a", exited(7, 0, 1)), ("b", exited(137, 0, 1))]);
+    assert_eq!(actions(&pod, &seen), [Action::Renew]);
+    let anew = Instance {
+        anew: true,
+        attempt: 1,
+        ..Instance::waiting("ContainerCreating")
+    };
+    let seen = observed(true, &[("i", anew.clone()), ("a", anew.clone()), ("b", anew)]);
+    assert_eq!(phase(&pod, &seen), Phase::Running);
+    assert_eq!(actions(&pod, &seen), [start("i", 1)]);
+}
+
+#[test]
+fn resources_change_in_place_unless_a_restart_is_asked_for() {
+    let sized = |cpu: &str, memory: &str| json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}});
+    let pod = pod(
+        json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never", "containers": [{"name": "a",
+        "resources": sized("200m", "2Mi"), "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]}}),
+    );
+    let has = |cpu: &str, memory: &str| Instance {
+        resources: Some(serde_json::from_value(sized(cpu, memory)).expect("resources")),
+        ..running()
+    };
+    assert_eq!(actions(&pod, &observed(true, &[("a", has("200m", "2Mi"))])), []);
+    assert_eq!(
+        actions(&pod, &observed(true, &[("a", has("100m", "2Mi"))])),
+        [Action::Resize]
+    );
+    let seen = observed(true, &[("a", has("200m", "1Mi"))]);
+    assert_eq!(killed(&actions(&pod, &seen)), ["a"]);
+    // It did nothing wrong: it runs again at once, although the pod says never.
+    let ended = Instance {
+        again: Again::AtOnce,
+        ..exited(137, 5, 0)
+    };
+    let seen = observed(true, &[("a", ended)]);
+    assert_eq!(
+        (actions(&pod, &seen), phase(&pod, &seen)),
+        (vec![start("a", 6)], Phase::Running)
+    );
+    // The pod has room before a container that needs it starts.
+    let mut seen = observed(true, &[]);
+    seen.pod_cgroup = Some(Cgroup::default());
+    assert_eq!(actions(&pod, &seen), [Action::Resize]);
+}

@@ -1,7 +1,8 @@
 //! A container as a pod describes it: what the agent acts on, nothing else.
 
 use super::SeccompProfile;
-use serde::Deserialize;
+use crate::timing::Exact;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use strata_meta::{IntOrString, Quantity};
 use strata_volume::{FieldRef, ResourceFieldRef};
@@ -117,12 +118,14 @@ pub struct ContainerPort {
 }
 
 /// core/v1 ResourceRequirements.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     /// At most.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
     /// At least.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
 }
 
@@ -225,6 +228,9 @@ pub struct Probe {
     pub failure_threshold: u32,
     /// Grace of the restart that a failure causes.
     pub termination_grace_period_seconds: Option<i64>,
+    /// Times that an annotation gives in place of seconds.
+    #[serde(skip)]
+    pub exact: Exact,
 }
 
 /// What probes and lifecycle hooks do: core/v1 ProbeHandler and LifecycleHandler.

@@ -1,16 +1,17 @@
 //! What becomes of a pod's containers: started, failed, found healthy or not.
 
-use super::{Letter, RETRY_FIRST, Worker};
+use super::{Letter, RETRY_FIRST, Step, Worker};
 use crate::pod::Container;
 use crate::{
     container::POD_UID,
     context::container_reference,
-    planner::{self, Exit},
+    planner::{self, Again, Exit},
     pod::Pod,
     probe::{self, Finding},
     slot::Tracked,
-    start::{self, ContainerUp, StepError},
+    start::{self, ContainerUp, SandboxUp, StepError, Wanted},
     status::go_duration,
+    timing,
 };
 use std::sync::Arc;
 use strata_client::EventType;
@@ -31,6 +32,8 @@ impl Worker {
                 let container = self.pod.all_containers().find(|c| c.name == name);
                 let image = container.map(|c| c.image.clone()).unwrap_or_default();
                 let mut tracked = Tracked::new(up.id, attempt, image, up.image);
+                tracked.resources = up.resources;
+                (slot.again, slot.anew) = (Again::ByPolicy, false);
                 if let Some(why) = up.failed {
                     tracked.exit = Some(start_error(why));
                 }
@@ -49,6 +52,72 @@ impl Worker {
                 if slot.failures > 1 {
                     self.show_back_off(name, pause);
                 }
+            }
+        }
+    }
+
+    pub(super) fn start_container(&mut self, name: String, attempt: u32) {
+        let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
+            // After a restart of the agent the sandbox is there and the volumes are not known.
+            self.refresh();
+            return;
+        };
+        let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
+            return;
+        };
+        let up = SandboxUp {
+            id: sandbox.id.clone(),
+            ip: sandbox.ip.clone(),
+        };
+        let target = self.target_of(&container);
+        let slot = self.slots.entry(name.clone()).or_default();
+        slot.busy = true;
+        slot.attempt = attempt;
+        let (context, pod, volumes) = (self.context.clone(), self.pod.clone(), volumes.clone());
+        let ending = self.ending.clone();
+        self.beside(async move {
+            let wanted = Wanted {
+                container: &container,
+                attempt,
+                target,
+            };
+            let result = start::start_container(&context, &pod, wanted, &up, &volumes, &ending).await;
+            Step::Container(name, attempt, result)
+        });
+    }
+
+    pub(super) fn kill_container(&mut self, name: String, (reason, grace): (String, Option<u64>), again: Again) {
+        let Some(container) = self.pod.all_containers().find(|c| c.name == name).cloned() else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(&name) else { return };
+        let Some(tracked) = &slot.current else { return };
+        slot.busy = true;
+        slot.again = again;
+        tracked.probes.cancel();
+        let id = tracked.id.clone();
+        let ip = self.sandbox.as_ref().map(|s| s.ip.clone()).unwrap_or_default();
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        self.beside(async move {
+            start::stop_container(&context, &pod, &container, &id, &ip, (&reason, grace)).await;
+            Step::Killed(name)
+        });
+    }
+
+    /// All containers have ended so that all are begun anew, init containers first.
+    pub(super) fn renew(&mut self) {
+        for container in self.pod.lasting_containers() {
+            let Some(slot) = self.slots.get_mut(&container.name) else {
+                continue;
+            };
+            let Some(old) = slot.current.take() else { continue };
+            let pause = planner::restart_pause(old.attempt + 1).as_secs();
+            slot.attempt = old.attempt + 1;
+            slot.anew = true;
+            if let Some(exit) = old.exit.clone() {
+                let pause = i64::try_from(pause).unwrap_or(i64::MAX);
+                slot.not_before = Some(exit.finished.plus_seconds(pause));
+                slot.last = Some((old.id.to_string(), exit));
             }
         }
     }
@@ -105,7 +174,14 @@ impl Worker {
             return;
         }
         let ip = self.sandbox.as_ref().map(|s| s.ip.as_str()).unwrap_or_default();
-        let target = start::target(&self.context, &tracked.id, container, ip);
+        let refined = timing::refined(&self.pod, container).unwrap_or_else(|why| {
+            let about = container_reference(&self.pod, name);
+            self.context
+                .events
+                .event(&about, EventType::Warning, "InvalidProbeTiming", why);
+            container.clone()
+        });
+        let target = start::target(&self.context, &tracked.id, &refined, ip);
         let (findings, mut found) = mpsc::channel(8);
         let meta = &self.pod.metadata;
         let tries = &self.context.tries;
