@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::{net::UdpSocket, time::timeout};
 
 /// Flags beside the data directory and the port.
-pub const FLAGS: &str = "--log warn server --bind 127.0.0.1";
+pub const FLAGS: &str = "--log warn server --bind 127.0.0.1 --shared-disk";
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that has no event.

@@ -47,7 +47,7 @@ impl Server {
             .arg("server")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args(["--port", &self.port.to_string(), "--bind", "0.0.0.0"])
+            .args(["--port", &self.port.to_string(), "--bind", "0.0.0.0", "--shared-disk"])
             .args(&self.flags)
             .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())

@@ -9,7 +9,7 @@ const WHY: &str = "-o jsonpath={.status.phase}:{.status.reason}:{.status.message
 fn a_pod_that_holds_more_than_it_may_is_evicted_alone() {
     let registry = Registry::start();
     let image = build_busybox().push(&registry, "busybox:1");
-    let server = Server::start(&["--shared-disk"]);
+    let server = Server::start(&[]);
     let k = server.kubectl();
     let pod = |name: &str, volume: &str, limits: &str| {
         k.apply(&format!(
