@@ -20,7 +20,7 @@ mod words;
 
 pub use table::{Column, Table};
 pub use tabs::align;
-pub use words::{binary_size, elapsed, ellipsis, size};
+pub use words::{binary_size, elapsed, ellipsis, size, tagged};
 
 use serde_json::Value;
 

@@ -68,6 +68,15 @@ pub fn ellipsis(text: &str, most: usize) -> String {
     cut
 }
 
+/// The name of an image with the tag that is meant when there is none.
+pub fn tagged(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    match last.contains(':') || name.contains('@') {
+        true => name.to_owned(),
+        false => format!("{name}:latest"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +128,17 @@ mod tests {
     fn texts_are_cut_with_an_ellipsis() {
         assert_eq!(ellipsis("abc", 3), "abc");
         assert_eq!(ellipsis("abcd", 3), "ab…");
+    }
+
+    #[test]
+    fn an_image_without_a_tag_has_the_latest() {
+        for (name, meant) in [
+            ("busybox", "busybox:latest"),
+            ("host:5000/busybox", "host:5000/busybox:latest"),
+            ("host:5000/busybox:1", "host:5000/busybox:1"),
+            ("busybox@sha256:00", "busybox@sha256:00"),
+        ] {
+            assert_eq!(tagged(name), meant);
+        }
     }
 }

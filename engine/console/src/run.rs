@@ -87,7 +87,7 @@ async fn make(console: &Console, options: &CreateOptions, streams: [bool; 3]) ->
             if options.pull == "missing" && error.is_not_found() && error.to_string().contains("No such image") =>
         {
             if !options.quiet {
-                let name = tagged(options.image());
+                let name = strata_template::tagged(options.image());
                 // Nobody to read it is fine.
                 let _ = writeln!(std::io::stderr(), "Unable to find image '{name}' locally");
             }
@@ -153,15 +153,6 @@ impl Drop for IdFile {
             // Nothing was written to it; the failure before this matters more.
             let _ = std::fs::remove_file(&self.path);
         }
-    }
-}
-
-fn tagged(image: &str) -> String {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    if last.contains(':') || image.contains('@') {
-        image.to_owned()
-    } else {
-        format!("{image}:latest")
     }
 }
 

@@ -106,17 +106,10 @@ pub(crate) fn find_image(inner: &Inner, name: &str) -> Answer<Image> {
     }
     match inner.images.resolve(name)? {
         Some(image) => Ok(image),
-        None => Err(ApiError::not_found(format!("No such image: {}", tagged(name)))),
-    }
-}
-
-/// The name with the tag that is meant when there is none.
-pub(crate) fn tagged(name: &str) -> String {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    if last.contains(':') || name.contains('@') {
-        name.to_owned()
-    } else {
-        format!("{name}:latest")
+        None => Err(ApiError::not_found(format!(
+            "No such image: {}",
+            strata_template::tagged(name)
+        ))),
     }
 }
 

@@ -2,7 +2,7 @@
 //! that come and go.
 
 use crate::call::{Call, Filters, created, ok};
-use crate::create::{find_image, tagged};
+use crate::create::find_image;
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
 use crate::record::Record;
@@ -188,7 +188,7 @@ pub(crate) async fn tag(inner: Arc<Inner>, call: Call) -> Answer<Response<Body>>
     let (repository, tag) = (call.query("repo").to_owned(), call.query("tag").to_owned());
     let image = find_image(&inner, call.name())?;
     let target = match tag.as_str() {
-        "" => tagged(&repository),
+        "" => strata_template::tagged(&repository),
         tag => format!("{repository}:{tag}"),
     };
     let reference: Reference = target.parse()?;

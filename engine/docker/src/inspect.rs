@@ -113,7 +113,7 @@ fn fits(inner: &Inner, record: &Record, filters: &Filters) -> bool {
         .map_or("none", |health| health.status.as_str());
     let image = |wanted: &str| {
         record.image == wanted
-            || crate::create::tagged(&record.image) == crate::create::tagged(wanted)
+            || strata_template::tagged(&record.image) == strata_template::tagged(wanted)
             || record
                 .image_id
                 .trim_start_matches("sha256:")

@@ -2,7 +2,6 @@
 
 use crate::archive::Sink;
 use crate::call::{Call, stream};
-use crate::create::tagged;
 use crate::daemon::Inner;
 use crate::error::{Answer, ApiError, blocking};
 use crate::registry::credentials;
@@ -16,6 +15,7 @@ use strata_image::{
     ArchiveFormat, Credentials, Image, ImportOptions, LayerState, Platform, Progress, PullOptions, PushOptions,
     Reference,
 };
+use strata_template::tagged;
 use tokio::sync::mpsc;
 
 /// Layers whose progress may wait to be told.

@@ -25,17 +25,8 @@ fn sentence(error: &ImageError, name: &str) -> String {
             "conflict: unable to remove repository reference {name:?} (must force) - container {} is using its referenced image {image}",
             owner.get(..12).unwrap_or(owner)
         ),
-        ImageError::Absent(name) => format!("No such image: {}", tagged(name)),
+        ImageError::Absent(name) => format!("No such image: {}", strata_template::tagged(name)),
         other => other.to_string(),
-    }
-}
-
-/// A name with the tag that is meant when there is none.
-fn tagged(name: &str) -> String {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    match last.contains(':') || name.contains('@') {
-        true => name.to_owned(),
-        false => format!("{name}:latest"),
     }
 }
 
