@@ -34,6 +34,7 @@ pub use metrics::ClientMetrics;
 pub use options::{DeleteOptions, ListParams, Patch, Propagation};
 pub use queue::WorkQueue;
 pub use reference::ObjectReference;
+pub use request::with_query;
 pub use resource::{Resource, resources};
 pub use strata_meta as meta;
 pub use transport::{ListRequest, ObjectList, Pieces, Transport, WatchRequest};

@@ -120,6 +120,7 @@ resources! {
     CONTROLLER_REVISIONS = "apps" "v1" "controllerrevisions" "ControllerRevision" true;
     JOBS = "batch" "v1" "jobs" "Job" true;
     CRON_JOBS = "batch" "v1" "cronjobs" "CronJob" true;
+    HORIZONTAL_POD_AUTOSCALERS = "autoscaling" "v2" "horizontalpodautoscalers" "HorizontalPodAutoscaler" true;
     ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice" true;
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease" true;
     EVENTS_V1 = "events.k8s.io" "v1" "events" "Event" true;

@@ -1,8 +1,8 @@
 //! What all controllers share: options, informers, and the loop around a work queue.
 
 use crate::{
-    Error, cronjob, daemon, deployment, disruption, endpoints, garbage, identity, job, load_balancer, namespace,
-    namespace_objects, node, pod_gc, protection, quota, replicas, stateful,
+    Error, autoscale, cronjob, daemon, deployment, disruption, endpoints, garbage, identity, job, load_balancer,
+    namespace, namespace_objects, node, pod_gc, protection, quota, replicas, stateful,
     tracked::{Index, Tracked, undecoded},
     ttl,
     views::{Node, Pod, Service},
@@ -89,6 +89,7 @@ impl Controllers {
         cronjob::start(&context);
         ttl::start(&context);
         disruption::start(&context);
+        autoscale::start(&context);
         endpoints::start(&context);
         namespace::start(&context);
         namespace_objects::start(&context);

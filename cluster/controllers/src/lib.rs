@@ -7,6 +7,7 @@
 //! observed, tested as tables, and a thin executor that does what was decided. What they
 //! share is in `context`: the informers, and the loop around a work queue.
 
+mod autoscale;
 mod certificates;
 mod claim;
 mod conditions;
@@ -30,6 +31,7 @@ mod pod_gc;
 mod protection;
 mod quota;
 mod replicas;
+mod scale;
 mod stateful;
 mod tracked;
 mod ttl;

@@ -131,14 +131,13 @@ impl Pod {
         }
         let mut total = 0i64;
         let mut found = container.is_empty();
-        for one in self.long_running().filter(|c| container.is_empty() || c.name == container) {
+        for one in self
+            .long_running()
+            .filter(|c| container.is_empty() || c.name == container)
+        {
             let request = one.resources.requests.get(resource);
-            let request = request.ok_or_else(|| {
-                format!(
-                    "missing request for {resource} in container {} of Pod {name}",
-                    one.name
-                )
-            })?;
+            let request = request
+                .ok_or_else(|| format!("missing request for {resource} in container {} of Pod {name}", one.name))?;
             total = total.saturating_add(request.milli_value());
             found = true;
         }
@@ -252,10 +251,18 @@ pub(super) fn of_pods(
         for name in &groups.missing {
             let value = match goal {
                 _ if first.ratio > 1.0 => 0,
-                Goal::Utilization(target, ..) => requests.get(name).copied().unwrap_or(0) * i64::from(target.max(100)) / 100,
+                Goal::Utilization(target, ..) => {
+                    requests.get(name).copied().unwrap_or(0) * i64::from(target.max(100)) / 100
+                }
                 Goal::Average(target, _) => target,
             };
-            samples.insert(name.clone(), Sample { value, ..Sample::default() });
+            samples.insert(
+                name.clone(),
+                Sample {
+                    value,
+                    ..Sample::default()
+                },
+            );
         }
     }
     if up_with_unready {

@@ -71,7 +71,11 @@ impl History {
         let (stable, why) = match behavior {
             None => (self.stabilize_down(wish, now), DOWN_STABILIZED),
             Some(behavior) => {
-                let why = if wish >= bounds.current { UP_STABILIZED } else { DOWN_STABILIZED };
+                let why = if wish >= bounds.current {
+                    UP_STABILIZED
+                } else {
+                    DOWN_STABILIZED
+                };
                 (self.stabilize(wish, bounds.current, behavior, now), why)
             }
         };
@@ -113,7 +117,10 @@ impl History {
         self.wishes.retain(|(_, at)| *at >= cutoff(now, up.max(down)));
         let since = |seconds| {
             let from = cutoff(now, seconds);
-            self.wishes.iter().filter(move |(_, at)| *at > from).map(|(wish, _)| *wish)
+            self.wishes
+                .iter()
+                .filter(move |(_, at)| *at > from)
+                .map(|(wish, _)| *wish)
         };
         let lowest = since(up).fold(wish, i32::min);
         let highest = since(down).fold(wish, i32::max);
@@ -122,13 +129,7 @@ impl History {
         stable
     }
 
-    fn rated(
-        &self,
-        wish: i32,
-        bounds: Bounds,
-        behavior: &Behavior,
-        now: i64,
-    ) -> (i32, (&'static str, &'static str)) {
+    fn rated(&self, wish: i32, bounds: Bounds, behavior: &Behavior, now: i64) -> (i32, (&'static str, &'static str)) {
         let Bounds { min, max, current } = bounds;
         if wish > current {
             let rate = self.rate(current, &behavior.scale_up, true, now).max(current);
@@ -138,7 +139,11 @@ impl History {
             }
         } else if wish < current {
             let rate = self.rate(current, &behavior.scale_down, false, now).min(current);
-            let (least, why) = if min < rate { (rate, TOO_FAST_DOWN) } else { (min, TOO_FEW) };
+            let (least, why) = if min < rate {
+                (rate, TOO_FAST_DOWN)
+            } else {
+                (min, TOO_FEW)
+            };
             if wish < least {
                 return (least, why);
             }
@@ -152,7 +157,10 @@ impl History {
         if select == "Disabled" {
             return current;
         }
-        let limits = rules.policies.iter().map(|policy| self.policy_limit(current, policy, up, now));
+        let limits = rules
+            .policies
+            .iter()
+            .map(|policy| self.policy_limit(current, policy, up, now));
         // The least change is the lowest limit upwards, and the highest downwards.
         let limit = match (select == "Min") == up {
             true => limits.min(),

@@ -1,7 +1,7 @@
 //! What is read of a horizontal pod autoscaler, and the status that is written.
 
 use crate::tracked::Tracked;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use strata_meta::{LabelSelector, Quantity, Time};
 
@@ -20,6 +20,7 @@ pub(super) struct Spec {
     pub scale_target_ref: Reference,
     pub min_replicas: Option<i32>,
     pub max_replicas: i32,
+    #[serde(deserialize_with = "nullable")]
     pub metrics: Vec<Metric>,
     pub behavior: Option<Behavior>,
 }
@@ -80,7 +81,9 @@ pub(super) struct Target {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Behavior {
+    #[serde(deserialize_with = "nullable")]
     pub scale_up: Rules,
+    #[serde(deserialize_with = "nullable")]
     pub scale_down: Rules,
 }
 
@@ -90,6 +93,7 @@ pub(super) struct Behavior {
 pub(super) struct Rules {
     pub stabilization_window_seconds: Option<i32>,
     pub select_policy: Option<String>,
+    #[serde(deserialize_with = "nullable")]
     pub policies: Vec<Policy>,
     pub tolerance: Option<Quantity>,
 }
@@ -111,8 +115,9 @@ pub(super) struct Status {
     pub current_replicas: i32,
     pub desired_replicas: i32,
     /// Each as its kind of metric tells it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "nullable")]
     pub current_metrics: Vec<Value>,
+    #[serde(deserialize_with = "nullable")]
     pub conditions: Vec<Condition>,
 }
 
@@ -125,6 +130,11 @@ pub(super) struct Condition {
     pub last_transition_time: Option<Time>,
     pub reason: String,
     pub message: String,
+}
+
+/// `null` is what is empty, as Go writes it.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
 impl Status {

@@ -1,27 +1,23 @@
 //! How many pods the owners of some pods want.
 
 use super::{CONTROLLER, Failure};
-use crate::{Error, context::Context, tracked::decode, views::Pod};
+use crate::{context::Context, scale, tracked::decode, views::Pod};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 use strata_client::{
-    Client, Informer, Resource,
-    discovery::{Discovered, discover},
+    Informer, Resource,
     resources::{DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS},
 };
-use strata_meta::{GroupResource, Object, ObjectKey, OwnerReference, Uid};
-use tokio::sync::Mutex;
+use strata_meta::{Object, ObjectKey, OwnerReference, Uid};
 
 /// Finds owners: those of the built-in kinds in caches, all others by their scale.
 pub(super) struct Scales {
-    client: Client,
+    others_served: scale::Scales,
     replica_sets: Informer<Arc<Object>>,
     others: [(Resource, Informer<Arc<Object>>); 3],
-    /// Kept until it lacks something.
-    served: Mutex<Option<Arc<Discovered>>>,
 }
 
 /// What several owners want together.
@@ -58,10 +54,9 @@ impl Scales {
     pub fn new(context: &Arc<Context>) -> Self {
         let follow = |resource| (resource, context.objects(resource));
         Self {
-            client: context.client(CONTROLLER),
+            others_served: scale::Scales::new(context.client(CONTROLLER)),
             replica_sets: context.replica_sets.clone(),
             others: [DEPLOYMENTS, STATEFUL_SETS, REPLICATION_CONTROLLERS].map(follow),
-            served: Mutex::default(),
         }
     }
 
@@ -119,18 +114,17 @@ impl Scales {
 
     /// By the scale subresource, which any kind may have.
     async fn asked(&self, owner: &OwnerReference, namespace: &str) -> Result<Found, Failure> {
-        let resource = self.resource(owner).await?;
-        let path = format!(
-            "/apis/{}/{}/namespaces/{namespace}/{}/{}/scale",
-            resource.group, resource.version, resource.plural, owner.name
-        );
-        let path = match resource.group {
-            "" => path.replacen("/apis//", "/api/", 1),
-            _ => path,
-        };
-        match self.client.get_path(&path, "application/json").await {
-            Ok(body) => {
-                let scale: Sized = serde_json::from_slice(&body).map_err(|e| Failure::Said(e.to_string()))?;
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let resource = self.others_served.resource(group, &owner.kind).await;
+        let resource = resource.map_err(Failure::Unknown)?.ok_or_else(|| {
+            Failure::Said(format!(
+                "no matches for kind {:?} in version {:?}",
+                owner.kind, owner.api_version
+            ))
+        })?;
+        match self.others_served.get(resource, namespace, &owner.name).await {
+            Ok(scale) => {
+                let scale: Sized = serde_json::from_value(scale).map_err(|e| Failure::Said(e.to_string()))?;
                 let same = scale.metadata.uid == owner.uid;
                 Ok(same.then(|| (owner.uid.clone(), scale.spec.replicas.unwrap_or(0))))
             }
@@ -140,33 +134,14 @@ impl Scales {
                 if details.is_some_and(|details| !details.name.is_empty()) {
                     return Ok(None);
                 }
-                *self.served.lock().await = None;
-                let named = GroupResource::new(resource.group, resource.plural);
+                self.others_served.forget().await;
+                let named = resource.group_resource();
                 Err(Failure::Said(format!(
                     "{named} does not implement the scale subresource"
                 )))
             }
             Err(error) => Err(Failure::Said(error.to_string())),
         }
-    }
-
-    async fn resource(&self, owner: &OwnerReference) -> Result<Resource, Failure> {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        let mut served = self.served.lock().await;
-        let known = |served: &Discovered| served.of_kind(group, &owner.kind).map(|s| s.resource);
-        if let Some(resource) = served.as_deref().and_then(known) {
-            return Ok(resource);
-        }
-        let fresh = discover(&self.client)
-            .await
-            .map_err(|e| Failure::Unknown(Error::Client(e)))?;
-        let fresh = served.insert(Arc::new(fresh));
-        known(fresh).ok_or_else(|| {
-            Failure::Said(format!(
-                "no matches for kind {:?} in version {:?}",
-                owner.kind, owner.api_version
-            ))
-        })
     }
 }
 

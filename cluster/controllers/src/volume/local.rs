@@ -39,6 +39,8 @@ const CLASS: &str = "local";
 const KIND_PARAMETER: &str = "kind";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const WORKERS: usize = 4;
+/// A node that has refused to let a volume grow is asked again then.
+const RESIZE_AGAIN: Duration = Duration::from_secs(300);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Work {
@@ -167,7 +169,7 @@ impl Provisioner {
                 if let Some(claim) = self.claims.get(&key).filter(|claim| is_asked(claim)) {
                     match claim.view.spec.volume_name.as_str() {
                         "" => self.provision(&claim).await?,
-                        name => self.expand(&claim, name).await?,
+                        name => return self.expand(&claim, name).await,
                     }
                 }
             }
@@ -321,22 +323,22 @@ impl Provisioner {
     }
 
     /// Lets a volume grow to what its claim asks for by now.
-    async fn expand(&self, claim: &Arc<Claim>, name: &str) -> Result<(), Error> {
+    async fn expand(&self, claim: &Arc<Claim>, name: &str) -> Result<Option<Duration>, Error> {
         let wanted = claim.view.requested();
         let has = claim.view.status.capacity.get("storage").copied().unwrap_or_default();
         let volume = self.volumes.get(&ObjectKey::new("", name)).filter(|v| is_ours(v));
         let Some(volume) = volume.filter(|_| claim.view.is_completed() && has < wanted && !has.is_zero()) else {
-            return Ok(());
+            return Ok(None);
         };
         let (Some(node), Some(class)) = (
             volume.view.metadata.annotations.get(NODE),
             self.classes.get(&ObjectKey::new("", claim.view.class())),
         ) else {
-            return Ok(());
+            return Ok(None);
         };
         if let Err(error) = self.provide(node, name, claim, &class.view).await {
             self.tell(claim, EventType::Warning, "VolumeResizeFailed", error.to_string());
-            return Err(error);
+            return Ok(Some(RESIZE_AGAIN));
         }
         if volume.view.capacity() < wanted {
             let mut larger = value(&volume)?;
@@ -354,7 +356,7 @@ impl Provisioner {
         let grown: Claim = tracked::<ClaimView>(grown)?;
         let done = format!("ExpandVolume succeeded for volume {key}");
         self.tell(&grown, EventType::Normal, "VolumeResizeSuccessful", done);
-        Ok(())
+        Ok(None)
     }
 
     /// Has the node remove a volume, and forgets it then. A node that is gone has taken it along.

@@ -201,8 +201,8 @@ impl ClassView {
 
     pub fn is_default(&self) -> bool {
         let annotations = &self.metadata.annotations;
-        let yes = |name: &&str| annotations.get(*name).is_some_and(|value| value == "true");
-        DEFAULT_CLASS.iter().any(|name| yes(&name))
+        let yes = |name: &str| annotations.get(name).is_some_and(|value| value == "true");
+        DEFAULT_CLASS.iter().any(|name| yes(name))
     }
 }
 
