@@ -134,6 +134,9 @@ pub struct ServerArgs {
     /// Serve the API alone, as upstream's kube-apiserver is without its siblings: no controllers, scheduler, add-ons.
     #[arg(long, hide = true, requires = "no_node")]
     pub no_controllers: bool,
+    /// A KubeSchedulerConfiguration: profiles of the scheduler, their plugins and the plugins' arguments.
+    #[arg(long, conflicts_with = "no_controllers")]
+    pub scheduler_config: Option<PathBuf>,
     /// How the API server is guarded and watched.
     #[command(flatten)]
     pub api: ApiSettings,

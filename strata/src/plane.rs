@@ -16,7 +16,7 @@ use strata_auth::{ClusterCa, FRONT_PROXY_CLIENT, GROUP_MASTERS, Leaf, TokenIssue
 use strata_client::Client;
 use strata_controllers::{CertificateSigner, Controllers, ControllersOptions};
 use strata_http::{Limits, ServerTls};
-use strata_scheduler::{Scheduler, SchedulerOptions};
+use strata_scheduler::{Configuration, Scheduler, SchedulerOptions};
 use strata_store::{LogOptions, LogStore};
 use strata_task::{CancellationToken, TaskTracker};
 use tokio::net::TcpListener;
@@ -104,7 +104,7 @@ pub async fn start(
     write_kubeconfigs(args, &ca)?;
     let reconcilers = match args.no_controllers {
         true => None,
-        false => Some(reconcilers(&api, &ca, issuer, instance, cancel)?),
+        false => Some(reconcilers(&api, &ca, issuer, (instance, args), cancel)?),
     };
     Ok(Plane {
         api,
@@ -230,7 +230,7 @@ fn reconcilers(
     api: &Arc<ApiServer>,
     ca: &Arc<ClusterCa>,
     issuer: Arc<TokenIssuer>,
-    instance: &Instance,
+    (instance, args): (&Instance, &ServerArgs),
     cancel: &CancellationToken,
 ) -> Outcome<Reconcilers> {
     let server = api.clone();
@@ -251,7 +251,12 @@ fn reconcilers(
     let job_metrics = options.job_metrics.clone();
     let controllers = Controllers::start(options, cancel.clone()).during("starting the controllers")?;
     let user = UserInfo::new("system:kube-scheduler", &[strata_auth::GROUP_AUTHENTICATED]);
-    let scheduler = Scheduler::start(SchedulerOptions::new(api.client(user)), cancel.clone());
+    let options = SchedulerOptions {
+        configuration: scheduler_configuration(args.scheduler_config.as_deref())?,
+        ..SchedulerOptions::new(api.client(user))
+    };
+    let scheduler = Scheduler::start(options, cancel.clone());
+    api.counts(Box::new(scheduler.shows()));
     let signer = CertificateSigner::start(api.client(master()), ca.clone(), vec![instance.api], cancel.clone());
     api.counts(Box::new(move |page| job_metrics.show(page)));
     api.runs(Box::new(scheduler.health()), Box::new(controllers.health()));
@@ -260,6 +265,16 @@ fn reconcilers(
         scheduler,
         signer,
     })
+}
+
+fn scheduler_configuration(file: Option<&Path>) -> Outcome<Configuration> {
+    let Some(file) = file else {
+        return Ok(Configuration::default());
+    };
+    let reading = || format!("reading {}", file.display());
+    let text = std::fs::read_to_string(file).during(reading())?;
+    let value: serde_json::Value = serde_saphyr::from_str(&text).during(reading())?;
+    Configuration::read(&value).during(reading())
 }
 
 /// The composition's own identity, which may do everything.

@@ -105,6 +105,10 @@ impl Cluster {
         self.placed.get(uid).map(|placed| &placed.pod)
     }
 
+    pub fn placed_count(&self) -> usize {
+        self.placed.len()
+    }
+
     pub fn groups(&self) -> &Groups {
         &self.groups
     }

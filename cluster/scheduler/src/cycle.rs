@@ -17,6 +17,10 @@ const LEAST_SHARE: usize = 5;
 /// The plugins, and where the next search begins.
 pub(crate) struct Framework {
     plugins: Vec<Enabled>,
+    /// Those that narrow, in their turns.
+    turns: Vec<usize>,
+    /// Of how many nodes the best is taken, in percent; 0 lets the size of the cluster decide.
+    share: usize,
     start: usize,
     ties: u64,
 }
@@ -24,20 +28,11 @@ pub(crate) struct Framework {
 /// A plugin, and what of it counts.
 pub(crate) struct Enabled {
     pub plugin: Box<dyn Plugin>,
+    /// Its turn among those that leave out nodes before any is looked at.
+    pub narrows: Option<usize>,
     pub filters: bool,
     /// How much its score counts; nothing at zero.
     pub weight: i64,
-}
-
-impl From<Box<dyn Plugin>> for Enabled {
-    fn from(plugin: Box<dyn Plugin>) -> Self {
-        let weight = plugin.weight();
-        Self {
-            plugin,
-            filters: true,
-            weight,
-        }
-    }
 }
 
 /// What becomes of a pod.
@@ -60,9 +55,17 @@ pub(crate) struct Refusal {
 }
 
 impl Framework {
-    pub fn new(plugins: Vec<Enabled>) -> Self {
+    pub fn new(plugins: Vec<Enabled>, share: usize) -> Self {
         let (start, ties) = (0, 0x9e37_79b9_7f4a_7c15);
-        Self { plugins, start, ties }
+        let mut turns: Vec<usize> = (0..plugins.len()).filter(|at| plugins[*at].narrows.is_some()).collect();
+        turns.sort_by_key(|at| plugins[*at].narrows);
+        Self {
+            plugins,
+            turns,
+            share,
+            start,
+            ties,
+        }
     }
 
     /// Decides about one pod.
@@ -74,7 +77,8 @@ impl Framework {
         if let Some(node) = nominated(pod, cluster, &checks) {
             return Decision::Place(node);
         }
-        let (feasible, looked_at, refusals) = self.search(pod, cluster, &checks, feasible_wanted(cluster.node_count()));
+        let (feasible, looked_at, refusals) =
+            self.search(pod, cluster, &checks, feasible_wanted(cluster.node_count(), self.share));
         self.start = (self.start + looked_at) % cluster.nodes().len();
         match (&feasible[..], refusals.failure) {
             (_, Some(failure)) => Decision::Refuse(failure),
@@ -141,7 +145,7 @@ impl Framework {
         }
         let mut checks = Checks::default();
         let mut later = None;
-        for (at, plugin) in self.enabled() {
+        for (at, plugin) in self.narrowing() {
             match plugin.narrow(pod, cluster) {
                 Ok(None) => {}
                 Ok(Some(names)) => {
@@ -161,6 +165,8 @@ impl Framework {
                 Err(rejection) if rejection.is_resolvable() => later = Some((at, rejection)),
                 Err(rejection) => return Err(Refusal::of_all(at, rejection, cluster)),
             }
+        }
+        for (at, plugin) in self.enabled() {
             if let Some(filter) = plugin.filter(pod, cluster) {
                 checks.filters.push((at, filter));
             }
@@ -169,6 +175,10 @@ impl Framework {
             Some((at, rejection)) => Err(Refusal::of_all(at, rejection, cluster)),
             None => Ok(checks),
         }
+    }
+
+    fn narrowing(&self) -> impl Iterator<Item = (usize, &dyn Plugin)> {
+        self.turns.iter().map(|at| (*at, &*self.plugins[*at].plugin))
     }
 
     fn enabled(&self) -> impl Iterator<Item = (usize, &dyn Plugin)> {
@@ -210,8 +220,9 @@ impl Framework {
         if by == PluginSet::ALL {
             return true;
         }
-        let mut rejecting = self.enabled().filter(|(at, _)| by.contains(*at));
-        rejecting.any(|(_, plugin)| plugin.may_help(event, pod, cluster))
+        let all = self.plugins.iter().enumerate();
+        let mut rejecting = all.filter(|(at, _)| by.contains(*at));
+        rejecting.any(|(_, enabled)| enabled.plugin.may_help(event, pod, cluster))
     }
 
     /// The names of plugins.
@@ -246,11 +257,14 @@ fn score_all(scorer: &dyn Score, cluster: &Cluster, feasible: &[usize], scores: 
 }
 
 /// How many nodes that do are enough: all in a small cluster, a falling share in a large one.
-fn feasible_wanted(nodes: usize) -> usize {
+fn feasible_wanted(nodes: usize, share: usize) -> usize {
     if nodes < LEAST_FEASIBLE {
         return nodes;
     }
-    let share = 50usize.saturating_sub(nodes / 125).max(LEAST_SHARE);
+    let share = match share {
+        0 => 50usize.saturating_sub(nodes / 125).max(LEAST_SHARE),
+        share => share,
+    };
     (nodes * share / 100).max(LEAST_FEASIBLE)
 }
 
@@ -347,7 +361,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn decide(cluster: &Cluster, pod: &Pod) -> Decision {
-        Framework::new(plugins::all()).decide(pod, cluster)
+        plugins::all().decide(pod, cluster)
     }
 
     fn refusal(cluster: &Cluster, pod: &Pod) -> String {
@@ -423,7 +437,7 @@ mod tests {
             names.iter().map(|name| node(name, json!({}), json!({}), size.clone())),
             [],
         );
-        let mut framework = Framework::new(plugins::all());
+        let mut framework = plugins::all();
         let asks = json!({"containers": [{"resources": {"requests": {"cpu": "100m", "memory": "500Mi"}}}]});
         for at in 0..100 {
             let pod = waiting(&format!("p{at}"), json!({}), asks.clone());
@@ -439,16 +453,20 @@ mod tests {
 
     #[test]
     fn a_large_cluster_is_searched_in_part_and_in_turn() {
-        assert_eq!([50, 100, 500, 5000].map(feasible_wanted), [50, 100, 230, 500]);
+        assert_eq!(feasible_wanted(500, 80), 400);
+        assert_eq!(
+            [50, 100, 500, 5000].map(|nodes| feasible_wanted(nodes, 0)),
+            [50, 100, 230, 500]
+        );
     }
 
     #[test]
     fn only_what_the_rejecting_plugin_cares_about_wakes_a_pod() {
         let tainted = || node("t", json!({}), taint("NoSchedule"), json!({}));
-        let framework = Framework::new(plugins::all());
+        let framework = plugins::all();
         let cluster = cluster([tainted()], []);
         let pod = waiting("w", json!({}), json!({}));
-        let Decision::Refuse(refusal) = Framework::new(plugins::all()).decide(&pod, &cluster) else {
+        let Decision::Refuse(refusal) = plugins::all().decide(&pod, &cluster) else {
             panic!("tainted")
         };
         assert_eq!(framework.names(refusal.by), ["TaintToleration"]);

@@ -3,8 +3,10 @@
 use crate::{
     budgets::Budget,
     cluster::Cluster,
+    configuration::{Configuration, Profile},
     cycle::{Decision, Framework, Refusal},
     framework::Event,
+    metrics::Tried,
     node::Node,
     plugins::volume_binding,
     pod::Pod,
@@ -23,7 +25,7 @@ use std::{
 use strata_meta::{ObjectKey, Selector, Uid};
 
 pub(crate) struct Engine {
-    framework: Framework,
+    profiles: Vec<(Profile, Framework)>,
     cluster: Cluster,
     queue: Queue,
     known: HashMap<ObjectKey, Arc<Pod>>,
@@ -34,7 +36,6 @@ pub(crate) struct Engine {
     /// Pods whose victims are being asked to go, and whether anything has happened since that
     /// may let them fit.
     evicting: HashMap<Uid, Cell<bool>>,
-    scheduler_name: Box<str>,
 }
 
 /// What is to be done about a pod.
@@ -45,6 +46,7 @@ pub(crate) enum Action {
         node: Arc<str>,
         /// What comes first.
         volumes: VolumePlan,
+        tried: Tried,
     },
     /// Tell why it is not placed.
     Report(Report),
@@ -53,21 +55,43 @@ pub(crate) enum Action {
 }
 
 impl Engine {
-    pub fn new(framework: Framework, scheduler_name: &str) -> Self {
+    pub fn new(configuration: &Configuration) -> Self {
+        let profiles = configuration.profiles.iter();
         Self {
-            framework,
+            profiles: profiles.map(|profile| (profile.clone(), profile.framework())).collect(),
             cluster: Cluster::default(),
-            queue: Queue::default(),
+            queue: Queue::new(configuration.first_backoff, configuration.longest_backoff),
             known: HashMap::new(),
             assumed: HashSet::new(),
             volumes: HashMap::new(),
             evicting: HashMap::new(),
-            scheduler_name: scheduler_name.into(),
         }
     }
 
     pub fn lengths(&self) -> Lengths {
         self.queue.lengths()
+    }
+
+    /// How many nodes and placed pods there are, and how many of those the API has not told of yet.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        let pods = self.cluster.placed_count();
+        (self.cluster.node_count(), pods, self.assumed.len())
+    }
+
+    /// How many pods fit nowhere, by profile and by plugin that says so.
+    pub fn rejected(&self) -> Vec<(Box<str>, &'static str, usize)> {
+        let mut counts: HashMap<(usize, &'static str), usize> = HashMap::new();
+        for (pod, by) in self.queue.rejected() {
+            if let Some(at) = self.profile(pod) {
+                for plugin in self.profiles[at].1.names(by) {
+                    *counts.entry((at, plugin)).or_default() += 1;
+                }
+            }
+        }
+        let named = counts.into_iter();
+        named
+            .map(|((at, plugin), count)| (self.profiles[at].0.name.clone(), plugin, count))
+            .collect()
     }
 
     pub fn next_wakeup(&self) -> Option<Instant> {
@@ -117,10 +141,10 @@ impl Engine {
             self.forget(&uid, now);
         } else if !pod.node_name.is_empty() {
             self.pod_is_placed(pod, now);
-        } else if !pod.deleting() && pod.scheduler_name == self.scheduler_name {
+        } else if !pod.deleting() && self.profile(&pod).is_some() {
             if !self.assumed.contains(&uid) {
                 self.note_nomination(&pod);
-                self.queue.set(pod);
+                self.queue.set(pod, now);
             }
         } else {
             self.queue.remove(&uid);
@@ -171,10 +195,13 @@ impl Engine {
 
     fn wake(&mut self, event: &Event<'_>, now: Instant) {
         if self.queue.has_unschedulable() {
-            let (framework, cluster) = (&self.framework, &self.cluster);
+            let (profiles, cluster) = (&self.profiles, &self.cluster);
             let evicting = &self.evicting;
             self.queue.wake(now, |pod, by| {
-                let helps = framework.may_help(event, pod, by, cluster);
+                let mut framework = profiles
+                    .iter()
+                    .filter(|(profile, _)| profile.name == pod.scheduler_name);
+                let helps = framework.any(|(_, framework)| framework.may_help(event, pod, by, cluster));
                 let waits = evicting
                     .get(&pod.object.uid)
                     .inspect(|helped| helped.set(helped.get() || helps));
@@ -186,15 +213,23 @@ impl Engine {
     /// Decides about the next pod, if one is due.
     pub fn step(&mut self, now: Instant) -> Option<Action> {
         let pod = self.queue.pop(now)?;
-        Some(match self.framework.decide(&pod, &self.cluster) {
-            Decision::Place(node) => self.place(pod, node, now),
-            Decision::Refuse(refusal) => self.refuse(pod, refusal, now),
+        let at = self.profile(&pod)?;
+        Some(match self.profiles[at].1.decide(&pod, &self.cluster) {
+            Decision::Place(node) => self.place(pod, node, now, at),
+            Decision::Refuse(refusal) => self.refuse(pod, refusal, now, at),
         })
     }
 
-    fn place(&mut self, pod: Arc<Pod>, node: Arc<str>, now: Instant) -> Action {
+    /// Whose pod it is.
+    fn profile(&self, pod: &Pod) -> Option<usize> {
+        let mut profiles = self.profiles.iter();
+        profiles.position(|(profile, _)| profile.name == pod.scheduler_name)
+    }
+
+    fn place(&mut self, pod: Arc<Pod>, node: Arc<str>, now: Instant, at: usize) -> Action {
         let uid = &pod.object.uid;
         let known = self.cluster.node(&node).and_then(|state| state.node.clone());
+        let known = known.filter(|_| self.profiles[at].0.binds_volumes);
         let volumes = known.map_or_else(VolumePlan::default, |known| {
             volume_binding::plan(&pod, &self.cluster, &known)
         });
@@ -207,10 +242,16 @@ impl Engine {
         let placed = Arc::new(pod.placed_on(&node));
         self.cluster.place(placed.clone());
         self.wake(&Event::PodPlaced(&placed), now);
-        Action::Bind { pod, node, volumes }
+        let tried = self.queue.tried(uid, now);
+        Action::Bind {
+            pod,
+            node,
+            volumes,
+            tried,
+        }
     }
 
-    fn refuse(&mut self, pod: Arc<Pod>, refusal: Refusal, now: Instant) -> Action {
+    fn refuse(&mut self, pod: Arc<Pod>, refusal: Refusal, now: Instant, at: usize) -> Action {
         let uid = pod.object.uid.clone();
         if refusal.failed {
             self.queue.retry(&uid, now);
@@ -223,8 +264,18 @@ impl Engine {
             });
         }
         self.queue.reject(&uid, refusal.by, now);
-        tracing::debug!(pod = %pod.object.key, by = ?self.framework.names(refusal.by), "pod fits nowhere");
-        match preemption::plan(&pod, &refusal, &self.framework, &self.cluster) {
+        tracing::debug!(pod = %pod.object.key, by = ?self.profiles[at].1.names(refusal.by), "pod fits nowhere");
+        let (profile, framework) = &self.profiles[at];
+        if !profile.preempts {
+            self.cluster.nominations.remove(&uid);
+            return Action::Report(Report {
+                pod,
+                message: refusal.message,
+                failed: false,
+                nomination: Nomination::Clear,
+            });
+        }
+        match preemption::plan(&pod, &refusal, framework, &self.cluster) {
             Ok(preemption) => {
                 for other in &preemption.displaced {
                     self.cluster.nominations.remove(&other.object.uid);
@@ -309,7 +360,7 @@ impl Engine {
             // Changes were held back while the pod was assumed to be placed.
             let latest = self.known.get(&freed.object.key);
             if let Some(latest) = latest.filter(|latest| latest.object.uid == *uid) {
-                self.queue.set(latest.clone());
+                self.queue.set(latest.clone(), now);
             }
         }
         self.queue.retry(uid, now);
@@ -319,10 +370,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fixture::{node, placed, waiting},
-        plugins,
-    };
+    use crate::fixture::{node, placed, waiting};
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -333,7 +381,7 @@ mod tests {
 
     impl Bench {
         fn new(nodes: &[&str]) -> Self {
-            let engine = Engine::new(Framework::new(plugins::all()), "default-scheduler");
+            let engine = Engine::new(&Configuration::default());
             let mut bench = Self {
                 engine,
                 now: Instant::now(),

@@ -31,11 +31,6 @@ pub(crate) trait Plugin: Send + Sync {
         None
     }
 
-    /// How much the score counts.
-    fn weight(&self) -> i64 {
-        1
-    }
-
     /// Whether a pod that this plugin rejected may fit after the event.
     fn may_help(&self, _event: &Event<'_>, _pod: &Pod, _cluster: &Cluster) -> bool {
         false

@@ -4,9 +4,9 @@
 use crate::{
     budgets::Budget,
     cluster::Cluster,
+    configuration::Configuration,
     cycle::{Framework, Refusal},
     node::Node,
-    plugins,
     pod::Pod,
     preemption,
     storage::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume},
@@ -21,7 +21,7 @@ use strata_meta::{Object, ObjectError, ObjectKey};
 
 /// A cluster about whose waiting pods can be asked.
 pub struct Judge {
-    framework: Framework,
+    frameworks: HashMap<Box<str>, Framework>,
     cluster: Cluster,
     waiting: HashMap<ObjectKey, Arc<Pod>>,
 }
@@ -53,9 +53,15 @@ pub struct Victims {
 impl Judge {
     /// Reads a cluster. Kinds that placement does not look at are passed over.
     /// Errors: an object that cannot be read.
-    pub fn new<'a>(objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Result<Self, ObjectError> {
+    pub fn new<'a>(
+        objects: impl IntoIterator<Item = &'a Arc<Object>>,
+        configuration: &Configuration,
+    ) -> Result<Self, ObjectError> {
+        let profiles = configuration.profiles.iter();
         let mut judge = Self {
-            framework: Framework::new(plugins::all()),
+            frameworks: profiles
+                .map(|profile| (profile.name.clone(), profile.framework()))
+                .collect(),
             cluster: Cluster::default(),
             waiting: HashMap::new(),
         };
@@ -130,9 +136,10 @@ impl Judge {
     /// Decides about a pod that waits; `None` if there is none of that name.
     pub fn verdict(&self, pod: &ObjectKey) -> Option<Verdict> {
         let pod = self.waiting.get(pod)?;
-        Some(match self.framework.feasible(pod, &self.cluster) {
-            Ok(feasible) => self.accepted(pod, &feasible),
-            Err(refusal) => self.refused(pod, refusal),
+        let framework = self.frameworks.get(&pod.scheduler_name)?;
+        Some(match framework.feasible(pod, &self.cluster) {
+            Ok(feasible) => self.accepted(pod, &feasible, framework),
+            Err(refusal) => self.refused(pod, refusal, framework),
         })
     }
 
@@ -140,13 +147,13 @@ impl Judge {
         self.cluster.nodes()[at].name.to_string()
     }
 
-    fn accepted(&self, pod: &Pod, feasible: &[usize]) -> Verdict {
+    fn accepted(&self, pod: &Pod, feasible: &[usize], framework: &Framework) -> Verdict {
         let mut verdict = Verdict {
             feasible: feasible.iter().map(|at| self.name(*at)).collect(),
             ..Verdict::default()
         };
         verdict.feasible.sort_unstable();
-        for (plugin, scores) in self.framework.scores(pod, &self.cluster, feasible) {
+        for (plugin, scores) in framework.scores(pod, &self.cluster, feasible) {
             for (at, score) in feasible.iter().zip(scores) {
                 let of_node = verdict.scores.entry(self.name(*at)).or_default();
                 of_node.insert(plugin.to_owned(), score);
@@ -155,7 +162,7 @@ impl Judge {
         verdict
     }
 
-    fn refused(&self, pod: &Pod, refusal: Refusal) -> Verdict {
+    fn refused(&self, pod: &Pod, refusal: Refusal, framework: &Framework) -> Verdict {
         let mut verdict = Verdict {
             message: refusal.message.clone(),
             ..Verdict::default()
@@ -163,7 +170,7 @@ impl Judge {
         if refusal.failed {
             return verdict;
         }
-        match preemption::candidates(pod, &refusal, &self.framework, &self.cluster, usize::MAX) {
+        match preemption::candidates(pod, &refusal, framework, &self.cluster, usize::MAX) {
             Ok(candidates) => {
                 let best = preemption::best_of(&candidates).into_iter();
                 verdict.chosen = best.map(|candidate| candidate.node.to_string()).collect();

@@ -13,6 +13,7 @@ mod body;
 mod budgets;
 mod checks;
 mod cluster;
+mod configuration;
 mod cycle;
 mod engine;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod framework;
 mod inbox;
 mod informers;
 pub mod judge;
+mod metrics;
 mod node;
 mod nomination;
 mod plugins;
@@ -35,6 +37,7 @@ mod volume_writes;
 mod volumes;
 mod workloads;
 
+pub use configuration::{Configuration, ConfigurationError};
 pub use node::Node;
 pub use pod::Pod;
 pub use resources::Resources;

@@ -393,9 +393,10 @@ struct RawPort {
     protocol: String,
 }
 
-#[derive(Default, Deserialize)]
+/// core/v1 TopologySpreadConstraint.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct RawSpread {
+pub(crate) struct RawSpread {
     max_skew: i64,
     topology_key: String,
     when_unsatisfiable: String,
@@ -473,6 +474,11 @@ impl RawContainer {
 }
 
 impl RawSpread {
+    /// A default for pods that say nothing: its selectors come from what a pod belongs to.
+    pub fn of_no_pod(&self) -> Spread {
+        self.with(Vec::new())
+    }
+
     fn read(&self, pod: &Object) -> Result<Spread, ObjectError> {
         let mut selectors: Vec<Selector> = self.label_selector.iter().map(selector).collect::<Result<_, _>>()?;
         let known = self
@@ -483,7 +489,11 @@ impl RawSpread {
         if !matched.is_empty() && !selectors.is_empty() {
             selectors.push(Selector::from_map(&matched));
         }
-        Ok(Spread {
+        Ok(self.with(selectors))
+    }
+
+    fn with(&self, selectors: Vec<Selector>) -> Spread {
+        Spread {
             max_skew: self.max_skew,
             topology_key: self.topology_key.as_str().into(),
             hard: self.when_unsatisfiable == "DoNotSchedule",
@@ -491,6 +501,6 @@ impl RawSpread {
             min_domains: self.min_domains.unwrap_or(1),
             honor_affinity: self.node_affinity_policy.as_deref() != Some("Ignore"),
             honor_taints: self.node_taints_policy.as_deref() == Some("Honor"),
-        })
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Pods that wait: those to try now, those in backoff, and those that fit nowhere until
 //! something changes.
 
-use crate::{framework::PluginSet, pod::Pod};
+use crate::{framework::PluginSet, metrics::Tried, pod::Pod};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
@@ -10,9 +10,6 @@ use std::{
 };
 use strata_meta::Uid;
 
-/// Upstream's figures.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_MOST: Duration = Duration::from_secs(10);
 /// A pod that fits nowhere is tried again after this even if nothing seems to have changed.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
@@ -25,6 +22,8 @@ pub(crate) struct Queue {
     /// Holds every unschedulable pod, and some that are so no longer.
     parked: HashSet<Uid>,
     next_ticket: u64,
+    first_backoff: Duration,
+    longest_backoff: Duration,
 }
 
 struct Waiting {
@@ -35,6 +34,7 @@ struct Waiting {
     failed: Option<Instant>,
     /// When it came, to be served in that order.
     arrival: u64,
+    since: Instant,
 }
 
 /// Entries of the heaps count only while the pod is at the place with their ticket.
@@ -101,8 +101,17 @@ pub(crate) struct Lengths {
 }
 
 impl Queue {
+    /// A pod that was tried in vain waits for so long, and twice as long each time.
+    pub fn new(first_backoff: Duration, longest_backoff: Duration) -> Self {
+        Self {
+            first_backoff,
+            longest_backoff,
+            ..Self::default()
+        }
+    }
+
     /// Takes a new pod, or the new state of one that waits.
-    pub fn set(&mut self, pod: Arc<Pod>) {
+    pub fn set(&mut self, pod: Arc<Pod>, now: Instant) {
         let uid = pod.object.uid.clone();
         let Some(waiting) = self.waiting.get_mut(&uid) else {
             let place = if pod.gated { Place::Gated } else { Place::InFlight };
@@ -114,6 +123,7 @@ impl Queue {
                 rejected_by: PluginSet::default(),
                 failed: None,
                 arrival,
+                since: now,
             };
             self.waiting.insert(uid.clone(), waiting);
             if place != Place::Gated {
@@ -128,6 +138,22 @@ impl Queue {
             Place::Gated | Place::Unschedulable if changed => self.activate(&uid),
             _ => {}
         }
+    }
+
+    /// How often a pod was tried, and since when.
+    pub fn tried(&self, uid: &Uid, now: Instant) -> Tried {
+        let tried = self.waiting.get(uid).map(|waiting| Tried {
+            attempts: waiting.attempts,
+            waited: now.saturating_duration_since(waiting.since),
+        });
+        tried.unwrap_or_default()
+    }
+
+    /// The pods that fit nowhere, with who says so.
+    pub fn rejected(&self) -> impl Iterator<Item = (&Pod, PluginSet)> {
+        self.unschedulable()
+            .filter(|(_, waiting)| waiting.rejected_by != PluginSet::ALL)
+            .map(|(_, waiting)| (&*waiting.pod, waiting.rejected_by))
     }
 
     /// Whether it has been decided about before.
@@ -313,8 +339,10 @@ impl Queue {
 
     fn backoff_end(&self, uid: &Uid) -> Option<Instant> {
         let waiting = self.waiting.get(uid)?;
-        let doubled = BACKOFF_FIRST.saturating_mul(1 << waiting.attempts.saturating_sub(1).min(10));
-        Some(waiting.failed? + doubled.min(BACKOFF_MOST))
+        let doubled = self
+            .first_backoff
+            .saturating_mul(1 << waiting.attempts.saturating_sub(1).min(10));
+        Some(waiting.failed? + doubled.min(self.longest_backoff))
     }
 }
 
@@ -325,9 +353,9 @@ mod tests {
     use serde_json::{Value, json};
 
     fn queue(pods: &[(&str, Value)]) -> Queue {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(Duration::from_secs(1), Duration::from_secs(10));
         for (name, spec) in pods {
-            queue.set(Arc::new(waiting(name, json!({}), spec.clone())));
+            queue.set(Arc::new(waiting(name, json!({}), spec.clone())), Instant::now());
         }
         queue
     }
@@ -360,7 +388,7 @@ mod tests {
         let mut queue = queue(&[("a", json!({"schedulingGates": [{"name": "g"}]}))]);
         assert_eq!(pop(&mut queue, now), None);
         assert_eq!(queue.lengths().gated, 1);
-        queue.set(Arc::new(waiting("a", json!({}), json!({}))));
+        queue.set(Arc::new(waiting("a", json!({}), json!({}))), Instant::now());
         assert_eq!(pop(&mut queue, now).as_deref(), Some("a"));
     }
 
@@ -421,9 +449,12 @@ mod tests {
         let mut queue = queue(&[("a", json!({}))]);
         pop(&mut queue, now);
         queue.reject(&uid("a"), PluginSet::default(), now);
-        queue.set(Arc::new(waiting("a", json!({}), json!({}))));
+        queue.set(Arc::new(waiting("a", json!({}), json!({}))), Instant::now());
         assert_eq!(pop(&mut queue, now), None);
-        queue.set(Arc::new(waiting("a", json!({"new": "label"}), json!({}))));
+        queue.set(
+            Arc::new(waiting("a", json!({"new": "label"}), json!({}))),
+            Instant::now(),
+        );
         assert_eq!(pop(&mut queue, now).as_deref(), Some("a"));
     }
 }

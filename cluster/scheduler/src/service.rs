@@ -1,12 +1,12 @@
 //! The running scheduler: informers in front of the engine, writes behind it.
 
 use crate::{
-    cycle::Framework,
+    configuration::Configuration,
     engine::{Action, Engine},
     inbox::{Bound, Inbox, Mail},
     informers::Informers,
-    plugins,
-    report::Reporter,
+    metrics::{Metrics, Outcome},
+    report::{Report, Reporter},
     volume_writes::VolumeWriter,
 };
 use std::{
@@ -17,11 +17,14 @@ use std::{
     time::Instant,
 };
 use strata_client::{Client, EventRecorder};
+use strata_metrics::Page;
 use strata_task::{CancellationToken, DropGuard};
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 
 /// Bindings and reports on their way at a time; with more the engine waits.
 const IN_FLIGHT: usize = 128;
+/// As whom events are told.
+const COMPONENT: &str = "default-scheduler";
 /// Decisions between two looks into the inbox.
 const DECISIONS_AT_ONCE: usize = 64;
 
@@ -30,8 +33,8 @@ const DECISIONS_AT_ONCE: usize = 64;
 pub struct SchedulerOptions {
     /// As whom it reads and writes; upstream's is `system:kube-scheduler`.
     pub client: Client,
-    /// The `schedulerName` of the pods it places.
-    pub name: String,
+    /// Whose pods it places, and how.
+    pub configuration: Configuration,
     /// The machine it runs on, for events.
     pub host: String,
 }
@@ -41,7 +44,7 @@ impl SchedulerOptions {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            name: "default-scheduler".to_owned(),
+            configuration: Configuration::default(),
             host: String::new(),
         }
     }
@@ -51,6 +54,7 @@ impl SchedulerOptions {
 pub struct Scheduler {
     ended: oneshot::Receiver<()>,
     counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     task: AbortHandle,
     _stop: DropGuard,
 }
@@ -90,11 +94,13 @@ impl Scheduler {
     pub fn start(options: SchedulerOptions, cancel: CancellationToken) -> Self {
         let stop = cancel.child_token();
         let counters = Arc::new(Counters::default());
+        let metrics = Arc::new(Metrics::default());
         let (end, ended) = oneshot::channel();
-        let task = tokio::spawn(run(options, stop.clone(), counters.clone(), end)).abort_handle();
+        let task = tokio::spawn(run(options, stop.clone(), (counters.clone(), metrics.clone()), end)).abort_handle();
         Self {
             ended,
             counters,
+            metrics,
             task,
             _stop: stop.drop_guard(),
         }
@@ -129,6 +135,12 @@ impl Scheduler {
         move || !task.is_finished()
     }
 
+    /// Puts what it measures on a page later on.
+    pub fn shows(&self) -> impl Fn(&mut Page) + Send + Sync + use<> {
+        let metrics = self.metrics.clone();
+        move |page| metrics.show(page)
+    }
+
     /// Waits until it has ended, after its token was cancelled.
     pub async fn stopped(self) {
         let Self { ended, _stop, .. } = self;
@@ -137,7 +149,12 @@ impl Scheduler {
     }
 }
 
-async fn run(options: SchedulerOptions, stop: CancellationToken, counters: Arc<Counters>, end: oneshot::Sender<()>) {
+async fn run(
+    options: SchedulerOptions,
+    stop: CancellationToken,
+    (counters, metrics): (Arc<Counters>, Arc<Metrics>),
+    end: oneshot::Sender<()>,
+) {
     let informers = Informers::start(&options.client, &stop);
     let inbox = Arc::new(Inbox::default());
     let claim_changes = informers.post_changes(&inbox);
@@ -145,17 +162,18 @@ async fn run(options: SchedulerOptions, stop: CancellationToken, counters: Arc<C
         return;
     }
     let reporter = Reporter {
-        events: EventRecorder::new(options.client.clone(), &options.name, &options.host),
+        events: EventRecorder::new(options.client.clone(), COMPONENT, &options.host),
         volumes: VolumeWriter::new(options.client.clone(), &informers, claim_changes),
         client: options.client,
     };
     let desk = Desk {
-        engine: Engine::new(Framework::new(plugins::all()), &options.name),
+        engine: Engine::new(&options.configuration),
         informers,
         inbox: inbox.clone(),
         reporter,
         runtime: Handle::current(),
         counters,
+        metrics,
         in_flight: 0,
     };
     // A thread of its own: deciding is computing, which must not hold up the runtime.
@@ -179,6 +197,7 @@ struct Desk {
     reporter: Reporter,
     runtime: Handle,
     counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     in_flight: usize,
 }
 
@@ -226,23 +245,37 @@ impl Desk {
             if self.in_flight >= IN_FLIGHT {
                 return true;
             }
-            let Some(action) = self.engine.step(Instant::now()) else {
+            let began = Instant::now();
+            let Some(action) = self.engine.step(began) else {
                 return false;
             };
+            self.metrics.decided(began.elapsed());
             // Volumes may take minutes, in which other pods are placed.
             let waits = matches!(&action, Action::Bind { volumes, .. } if !volumes.is_empty());
             self.in_flight += usize::from(!waits);
-            self.carry_out(action);
+            self.carry_out(action, began);
         }
         true
     }
 
-    fn carry_out(&self, action: Action) {
-        let (inbox, reporter) = (self.inbox.clone(), self.reporter.clone());
+    fn carry_out(&self, action: Action, began: Instant) {
+        let (inbox, reporter, metrics) = (self.inbox.clone(), self.reporter.clone(), self.metrics.clone());
         match action {
-            Action::Bind { pod, node, volumes } => {
+            Action::Bind {
+                pod,
+                node,
+                volumes,
+                tried,
+            } => {
                 self.runtime.spawn(async move {
                     let accepted = reporter.place(&pod, &node, &volumes).await;
+                    let outcome = if accepted {
+                        metrics.placed(tried);
+                        Outcome::Scheduled
+                    } else {
+                        Outcome::Error
+                    };
+                    metrics.attempted(&pod.scheduler_name, outcome, began.elapsed());
                     let (uid, waited) = (pod.object.uid.clone(), !volumes.is_empty());
                     inbox.post(|mail| {
                         mail.bound.push(Bound { uid, accepted, waited });
@@ -250,6 +283,7 @@ impl Desk {
                 });
             }
             Action::Report(report) => {
+                self.refused(&report, 0, began);
                 self.counters.unschedulable.fetch_add(1, Ordering::Relaxed);
                 self.runtime.spawn(async move {
                     reporter.refuse(&report).await;
@@ -257,6 +291,7 @@ impl Desk {
                 });
             }
             Action::Preempt { report, preemption } => {
+                self.refused(&report, preemption.victims.len(), began);
                 self.counters.unschedulable.fetch_add(1, Ordering::Relaxed);
                 self.runtime.spawn(async move {
                     reporter.refuse(&report).await;
@@ -270,8 +305,20 @@ impl Desk {
         }
     }
 
+    fn refused(&self, report: &Report, victims: usize, began: Instant) {
+        let outcome = if report.failed {
+            Outcome::Error
+        } else {
+            self.metrics.preempted(victims);
+            Outcome::Unschedulable
+        };
+        let profile = &report.pod.scheduler_name;
+        self.metrics.attempted(profile, outcome, began.elapsed());
+    }
+
     fn count(&self) {
         let lengths = self.engine.lengths();
+        self.metrics.look_at(&self.engine, &lengths);
         let write = |counter: &AtomicU64, count: usize| counter.store(count as u64, Ordering::Relaxed);
         write(&self.counters.active, lengths.active);
         write(&self.counters.backoff, lengths.backoff);

@@ -9,10 +9,12 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// What a placed pod's required affinity to this pod counts in the score (upstream's default).
-const HARD_WEIGHT: i64 = 1;
-
-pub(super) struct InterPodAffinity;
+pub(crate) struct InterPodAffinity {
+    /// What a placed pod's required affinity to this pod counts in the score.
+    pub hard_weight: i64,
+    /// Whether what placed pods prefer is nothing to a pod that prefers nothing.
+    pub ignores_placed: bool,
+}
 
 /// A label of nodes and a value of it.
 type Domain<'a> = (&'a str, &'a str);
@@ -36,6 +38,9 @@ impl Plugin for InterPodAffinity {
     fn score<'a>(&self, pod: &'a Pod, cluster: &'a Cluster, _: &[usize]) -> Option<Box<dyn Score + 'a>> {
         let mut counts = Counts::new();
         let own = pod.pod_affinity.as_deref().map_or(&[][..], |own| &own.preferred);
+        if self.ignores_placed && own.is_empty() {
+            return None;
+        }
         for (weight, term) in own {
             let selected = select(term, cluster);
             for (state, node) in cluster.known_nodes() {
@@ -44,17 +49,13 @@ impl Plugin for InterPodAffinity {
         }
         for (node, placed) in affine_pods(cluster) {
             for term in placed.required.iter().filter(|term| means(term, pod, cluster)) {
-                add(&mut counts, node, term, HARD_WEIGHT);
+                add(&mut counts, node, term, self.hard_weight);
             }
             for (weight, term) in placed.preferred.iter().filter(|(_, term)| means(term, pod, cluster)) {
                 add(&mut counts, node, term, *weight);
             }
         }
         (!counts.is_empty()).then(|| Box::new(Preferred(counts)) as Box<dyn Score>)
-    }
-
-    fn weight(&self) -> i64 {
-        2
     }
 
     fn may_help(&self, event: &Event<'_>, pod: &Pod, cluster: &Cluster) -> bool {
@@ -283,6 +284,11 @@ mod tests {
     use crate::fixture::{cluster, node, placed, waiting};
     use serde_json::{Value, json};
 
+    const INTER_POD: InterPodAffinity = InterPodAffinity {
+        hard_weight: 1,
+        ignores_placed: false,
+    };
+
     fn term(app: &str) -> Value {
         json!({"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": "zone"})
     }
@@ -292,7 +298,7 @@ mod tests {
     }
 
     fn fitting(cluster: &Cluster, pod: &Pod) -> Vec<String> {
-        let filter = InterPodAffinity.filter(pod, cluster);
+        let filter = INTER_POD.filter(pod, cluster);
         let fits =
             |state: &NodeState, node: &Node| filter.as_ref().is_none_or(|filter| filter.check(state, node).is_ok());
         cluster
@@ -384,7 +390,7 @@ mod tests {
         };
         for (kind, expected) in [("podAffinity", [100, 100, 0]), ("podAntiAffinity", [0, 0, 100])] {
             let pod = waiting("w", json!({}), prefer(kind));
-            let score = InterPodAffinity.score(&pod, &cluster, &[0, 1, 2]).expect("preference");
+            let score = INTER_POD.score(&pod, &cluster, &[0, 1, 2]).expect("preference");
             let mut scores: Vec<i64> = cluster
                 .known_nodes()
                 .map(|(state, node)| score.score(state, node))

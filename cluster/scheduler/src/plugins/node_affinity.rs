@@ -1,16 +1,20 @@
 //! NodeAffinity, which node selectors are part of.
 
 use crate::{
-    affinity::PreferredNode,
+    affinity::{NodeAffinity as Affinity, PreferredNode},
     cluster::{Cluster, NodeState},
     framework::{Event, Filter, Plugin, Rejection, Score, normalize_by_highest},
     node::Node,
     pod::{Pod, Wish},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use strata_meta::placement::{NodeRequirement, NodeTerm};
 
-pub(super) struct NodeAffinity;
+#[derive(Default)]
+pub(crate) struct NodeAffinity {
+    /// What every pod of the profile asks for besides.
+    pub added: Option<Arc<Affinity>>,
+}
 
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
@@ -37,21 +41,26 @@ impl Plugin for NodeAffinity {
 
     fn filter<'a>(&self, pod: &'a Pod, _: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
         let wish = pod.wish();
-        let asks = !wish.node_selector.is_empty() || wish.node_affinity.required.is_some();
-        asks.then(|| Box::new(Required(wish)) as Box<dyn Filter<'a>>)
+        let added = self.added.clone().filter(|added| added.required.is_some());
+        let asks = !wish.node_selector.is_empty() || wish.node_affinity.required.is_some() || added.is_some();
+        asks.then(|| Box::new(Required { wish, added }) as Box<dyn Filter<'a>>)
     }
 
     fn score<'a>(&self, pod: &'a Pod, _: &'a Cluster, _: &[usize]) -> Option<Box<dyn Score + 'a>> {
-        let preferred = &pod.wish().node_affinity.preferred;
-        (!preferred.is_empty()).then(|| Box::new(Preferred(preferred)) as Box<dyn Score>)
-    }
-
-    fn weight(&self) -> i64 {
-        2
+        let own = &pod.wish().node_affinity.preferred;
+        let added = self.added.clone().filter(|added| !added.preferred.is_empty());
+        (!own.is_empty() || added.is_some()).then(|| Box::new(Preferred { own, added }) as Box<dyn Score>)
     }
 
     fn may_help(&self, event: &Event<'_>, pod: &Pod, _: &Cluster) -> bool {
         match event {
+            _ if event.node().is_some_and(|node| {
+                let added = self.added.as_ref().and_then(|added| added.required.as_ref());
+                added.is_some_and(|added| !added.matches(&node.object))
+            }) =>
+            {
+                false
+            }
             Event::NodeUpdated { old, new } => wants(pod.wish(), new) && !wants(pod.wish(), old),
             _ => event.node().is_some_and(|node| wants(pod.wish(), node)),
         }
@@ -81,11 +90,20 @@ pub(super) fn wants(wish: &Wish, node: &Node) -> bool {
 }
 
 #[derive(Clone)]
-struct Required<'a>(&'a Wish);
+struct Required<'a> {
+    wish: &'a Wish,
+    added: Option<Arc<Affinity>>,
+}
 
 impl<'a> Filter<'a> for Required<'a> {
     fn check(&self, _: &NodeState, node: &Node) -> Result<(), Rejection> {
-        if wants(self.0, node) {
+        let added = self.added.as_ref().and_then(|added| added.required.as_ref());
+        if added.is_some_and(|added| !added.matches(&node.object)) {
+            return Err(Rejection::unresolvable(
+                "node(s) didn't match scheduler-enforced node affinity",
+            ));
+        }
+        if wants(self.wish, node) {
             return Ok(());
         }
         Err(Rejection::unresolvable(
@@ -98,11 +116,16 @@ impl<'a> Filter<'a> for Required<'a> {
     }
 }
 
-struct Preferred<'a>(&'a [PreferredNode]);
+struct Preferred<'a> {
+    own: &'a [PreferredNode],
+    added: Option<Arc<Affinity>>,
+}
 
 impl Score for Preferred<'_> {
     fn score(&self, _: &NodeState, node: &Node) -> i64 {
-        let matching = self.0.iter().filter(|term| term.preference.matches(&node.object));
+        let added = self.added.iter().flat_map(|added| &added.preferred);
+        let all = self.own.iter().chain(added);
+        let matching = all.filter(|term| term.preference.matches(&node.object));
         matching.map(|term| term.weight).sum()
     }
 

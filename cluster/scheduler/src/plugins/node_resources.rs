@@ -14,7 +14,6 @@ pub(crate) type Weighed = Arc<[(Box<str>, i64)]>;
 
 /// How nodes are ranked by what is used of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "a configuration chooses the others")]
 pub(crate) enum Strategy {
     LeastAllocated,
     MostAllocated,

@@ -31,10 +31,6 @@ impl Plugin for TaintToleration {
             .then(|| Box::new(Tolerated(&pod.wish().tolerations)) as Box<dyn Score>)
     }
 
-    fn weight(&self) -> i64 {
-        3
-    }
-
     fn may_help(&self, event: &Event<'_>, pod: &Pod, _: &Cluster) -> bool {
         let fits = |node: &Node| untolerated(node, &pod.wish().tolerations).is_none();
         match event {

@@ -7,14 +7,19 @@ use crate::{
     node::Node,
     pod::{Pod, Spread},
 };
-use std::{collections::HashMap, rc::Rc};
+use std::{borrow::Cow, collections::HashMap, rc::Rc, sync::Arc};
+use strata_meta::Selector;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// The score of a node that lacks a topology label, until scores are normalized.
 const IGNORED: i64 = i64::MIN;
 
-pub(super) struct PodTopologySpread;
+#[derive(Default)]
+pub(crate) struct PodTopologySpread {
+    /// What pods that ask for nothing get; absent is upstream's own list.
+    pub defaults: Option<Arc<[Spread]>>,
+}
 
 impl Plugin for PodTopologySpread {
     fn name(&self) -> &'static str {
@@ -22,23 +27,26 @@ impl Plugin for PodTopologySpread {
     }
 
     fn filter<'a>(&self, pod: &'a Pod, cluster: &'a Cluster) -> Option<Box<dyn Filter<'a> + 'a>> {
-        let hard: Vec<&Spread> = pod.wish().spread.iter().filter(|spread| spread.hard).collect();
+        let own = &pod.wish().spread;
+        let hard: Vec<Cow<'a, Spread>> = if own.is_empty() {
+            let usual = self.usual(pod, cluster).into_iter().filter(|spread| spread.hard);
+            usual.map(Cow::Owned).collect()
+        } else {
+            own.iter().filter(|spread| spread.hard).map(Cow::Borrowed).collect()
+        };
         (!hard.is_empty()).then(|| Box::new(Hard::count(pod, cluster, hard)) as Box<dyn Filter<'a>>)
     }
 
     fn score<'a>(&self, pod: &'a Pod, cluster: &'a Cluster, feasible: &[usize]) -> Option<Box<dyn Score + 'a>> {
         let own = &pod.wish().spread;
-        let soft = if own.is_empty() {
-            usual(pod, cluster)
+        let soft: Vec<Spread> = if own.is_empty() {
+            let usual = self.usual(pod, cluster).into_iter();
+            usual.filter(|spread| !spread.hard).collect()
         } else {
             own.iter().filter(|spread| !spread.hard).cloned().collect()
         };
-        (!soft.is_empty())
-            .then(|| Box::new(Soft::count(pod, cluster, soft, !own.is_empty(), feasible)) as Box<dyn Score>)
-    }
-
-    fn weight(&self) -> i64 {
-        2
+        let all_labels = !own.is_empty() || self.defaults.is_some();
+        (!soft.is_empty()).then(|| Box::new(Soft::count(pod, cluster, soft, all_labels, feasible)) as Box<dyn Score>)
     }
 
     fn may_help(&self, event: &Event<'_>, pod: &Pod, _: &Cluster) -> bool {
@@ -52,17 +60,30 @@ impl Plugin for PodTopologySpread {
     }
 }
 
-/// What pods that ask for nothing get: those of one service or controller apart, softly.
-fn usual(pod: &Pod, cluster: &Cluster) -> Vec<Spread> {
-    let selectors = cluster.workloads.selectors(pod);
-    if selectors.is_empty() {
-        return Vec::new();
+impl PodTopologySpread {
+    /// What pods that ask for nothing get: those of one service or controller apart.
+    fn usual(&self, pod: &Pod, cluster: &Cluster) -> Vec<Spread> {
+        let selectors = cluster.workloads.selectors(pod);
+        if selectors.is_empty() {
+            return Vec::new();
+        }
+        let Some(defaults) = &self.defaults else {
+            return usual(&selectors);
+        };
+        let with_selectors = |spread: &Spread| Spread {
+            selectors: selectors.clone(),
+            ..spread.clone()
+        };
+        defaults.iter().map(with_selectors).collect()
     }
+}
+
+fn usual(selectors: &[Selector]) -> Vec<Spread> {
     let spread = |topology_key: &str, max_skew| Spread {
         max_skew,
         topology_key: topology_key.into(),
         hard: false,
-        selectors: selectors.clone(),
+        selectors: selectors.to_vec(),
         min_domains: 1,
         honor_affinity: true,
         honor_taints: false,
@@ -106,7 +127,7 @@ struct Hard<'a> {
 
 #[derive(Clone)]
 struct Constraint<'a> {
-    spread: &'a Spread,
+    spread: Cow<'a, Spread>,
     counts: HashMap<&'a str, i64>,
     /// Of the domain with the fewest.
     least: i64,
@@ -114,7 +135,7 @@ struct Constraint<'a> {
 }
 
 impl<'a> Hard<'a> {
-    fn count(pod: &'a Pod, cluster: &'a Cluster, hard: Vec<&'a Spread>) -> Self {
+    fn count(pod: &'a Pod, cluster: &'a Cluster, hard: Vec<Cow<'a, Spread>>) -> Self {
         let constraints = hard.iter().map(|spread| {
             let selected = spread.selected(pod, cluster);
             let mut counts = HashMap::new();
@@ -122,14 +143,14 @@ impl<'a> Hard<'a> {
                 let Some(value) = node.object.label(&spread.topology_key) else {
                     continue;
                 };
-                if has_all_labels(node, hard.iter().copied()) && spread.counts_node(pod, node) {
+                if has_all_labels(node, hard.iter().map(|spread| &**spread)) && spread.counts_node(pod, node) {
                     *counts.entry(value).or_default() += selected.staying(state);
                 }
             }
             let least = least(&counts, spread);
             let own = i64::from(spread.matches(pod));
             Constraint {
-                spread,
+                spread: spread.clone(),
                 counts,
                 least,
                 own,
@@ -167,7 +188,7 @@ impl<'a> Filter<'a> for Hard<'a> {
 
     fn shift(&mut self, other: &Pod, node: &'a Node, by: i64) {
         if other.namespace() != self.pod.namespace()
-            || !has_all_labels(node, self.constraints.iter().map(|constraint| constraint.spread))
+            || !has_all_labels(node, self.constraints.iter().map(|constraint| &*constraint.spread))
         {
             return;
         }
@@ -177,7 +198,7 @@ impl<'a> Filter<'a> for Hard<'a> {
                 && constraint.spread.counts_node(self.pod, node)
             {
                 *constraint.counts.entry(value).or_default() += by;
-                constraint.least = least(&constraint.counts, constraint.spread);
+                constraint.least = least(&constraint.counts, &constraint.spread);
             }
         }
     }
@@ -315,7 +336,7 @@ mod tests {
     }
 
     fn fitting(cluster: &Cluster, pod: &Pod) -> Vec<String> {
-        let filter = PodTopologySpread.filter(pod, cluster).expect("constrained");
+        let filter = PodTopologySpread::default().filter(pod, cluster).expect("constrained");
         let fits = cluster
             .known_nodes()
             .filter(|(state, node)| filter.check(state, node).is_ok());
@@ -341,7 +362,9 @@ mod tests {
             "zone b does not count, so a is the least"
         );
         let missing = waiting("w", x, constraint(json!({"topologyKey": "rack"})));
-        let filter = PodTopologySpread.filter(&missing, &one).expect("constrained");
+        let filter = PodTopologySpread::default()
+            .filter(&missing, &one)
+            .expect("constrained");
         let (state, node) = one.known_nodes().next().expect("nodes");
         assert!(filter.check(state, node).expect_err("no label").reasons[0].ends_with("(missing required label)"));
     }
@@ -359,7 +382,7 @@ mod tests {
         let pod = waiting("w", x, json!({}));
         let feasible: Vec<usize> = (0..3).collect();
         assert!(
-            PodTopologySpread.score(&pod, &cluster, &feasible).is_none(),
+            PodTopologySpread::default().score(&pod, &cluster, &feasible).is_none(),
             "no service, no spreading"
         );
         let selector = strata_meta::Selector::parse("app=x").expect("selector");
@@ -367,7 +390,9 @@ mod tests {
         cluster
             .workloads
             .set(crate::workloads::Workload::Service, &key, Some(selector));
-        let score = PodTopologySpread.score(&pod, &cluster, &feasible).expect("spread");
+        let score = PodTopologySpread::default()
+            .score(&pod, &cluster, &feasible)
+            .expect("spread");
         let mut scores: Vec<i64> = cluster
             .known_nodes()
             .map(|(state, node)| score.score(state, node))
