@@ -1,13 +1,14 @@
 //! One random cluster with pods that wait in it.
 
 use crate::{
-    nodes,
+    config, nodes,
     pods::{Place, pod},
     random::Random,
     storage,
 };
 use serde::Serialize;
 use serde_json::Value;
+use strata_scheduler::Configuration;
 
 /// A cluster and the pods to place in it, as the oracle reads it.
 #[derive(Serialize)]
@@ -16,6 +17,9 @@ pub struct Case {
     pub objects: Vec<Value>,
     /// As namespace/name.
     pub pending: Vec<String>,
+    /// A KubeSchedulerConfiguration; absent means the defaults.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub config: Value,
 }
 
 /// What a cluster is about; with everything at once no node would ever do.
@@ -91,6 +95,24 @@ impl Case {
             pending.push(format!("{}/{}", text("namespace"), text("name")));
             objects.push(pod);
         }
-        Self { seed, objects, pending }
+        let config = if random.percent(35) {
+            config::file(&mut random)
+        } else {
+            Value::Null
+        };
+        Self {
+            seed,
+            objects,
+            pending,
+            config,
+        }
+    }
+
+    /// What the scheduler is configured with.
+    pub fn configuration(&self) -> Result<Configuration, String> {
+        if self.config.is_null() {
+            return Ok(Configuration::default());
+        }
+        Configuration::read(&self.config).map_err(|error| format!("{error}: {}", self.config))
     }
 }

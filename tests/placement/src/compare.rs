@@ -42,7 +42,7 @@ pub fn differences(case: &Case, answer: &Answer) -> Result<Vec<String>, String> 
         return Err(format!("the oracle: {}", answer.error));
     }
     let objects: Vec<Arc<Object>> = case.objects.iter().map(object).collect::<Result<_, _>>()?;
-    let judge = Judge::new(&objects).map_err(|error| error.to_string())?;
+    let judge = Judge::new(&objects, &case.configuration()?).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     for theirs in answer.pods.iter().flatten() {
         let ours = judge.verdict(&ObjectKey::parse(&theirs.name));

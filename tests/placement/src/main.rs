@@ -7,6 +7,7 @@
 
 mod case;
 mod compare;
+mod config;
 mod nodes;
 mod pods;
 mod random;
