@@ -218,8 +218,13 @@ fn log_tail(path: &Path) -> String {
         Ok(text) => text,
         Err(error) => return format!("the log could not be read: {error}"),
     };
-    // CRI log lines: time, stream, tag, text.
-    let content = |line: &str| line.splitn(4, ' ').nth(3).map(|text| format!("{text}\n"));
+    // CRI log lines: time, stream, tag, text. A line that was not ended has the tag P.
+    let content = |line: &str| {
+        let mut parts = line.splitn(4, ' ').skip(2);
+        let (tag, text) = (parts.next()?, parts.next()?);
+        let end = if tag.starts_with('P') { "" } else { "\n" };
+        Some(format!("{text}{end}"))
+    };
     let mut tail: String = text.lines().filter_map(content).collect();
     while tail.len() > LOG_TAIL as usize {
         let cut = tail.find('\n').map_or(tail.len(), |at| at + 1);
