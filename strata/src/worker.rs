@@ -151,7 +151,10 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         log_dir: settings.pod_logs_dir.clone().unwrap_or_else(|| data_dir.join("logs")),
         image_dir: data_dir.join("images"),
         seccomp_dir: data_dir.join("seccomp"),
-        static_pods: settings.pod_manifest_path.clone(),
+        static_pods: settings.pod_manifest_path.clone().or_else(|| {
+            let named = Some(configuration.static_pod_path.as_str()).filter(|path| !path.is_empty());
+            named.map(std::path::PathBuf::from)
+        }),
         cgroup_root,
         cluster_dns: vec![options.dns],
         cluster_domain: DOMAIN.to_owned(),

@@ -16,6 +16,7 @@ use crate::{
     server::Server,
     state::NodeState,
     tries::Tries,
+    users::UserRanges,
 };
 use serde::Deserialize;
 use std::{net::IpAddr, sync::Arc};
@@ -76,6 +77,7 @@ impl Agent {
             network: network.clone(),
             ports: host_ports(&options.instance),
             node: OwnNode::follow(&client, &name, cancel.clone()),
+            users: UserRanges::new(options.pods_dir.clone()),
             room: Notify::new(),
             tries: Tries::default(),
             state: watch::channel(state).0,

@@ -117,6 +117,9 @@ pub fn configure(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError> {
     };
     let mut mounts = volume_mounts(&parts, &lookup)?;
     mounts.extend(file_mounts(&parts)?);
+    for mount in &mut mounts {
+        mount.mapped = pod.has_own_users();
+    }
     let image_volumes = image_volumes(&parts, &lookup);
     let mut config = ContainerConfig::new(&container.name, parts.image.clone());
     config.attempt = parts.attempt;
@@ -283,6 +286,7 @@ fn security(pod: &Pod, container: &Container, image: &Image, profiles: &Path) ->
         ),
         proc_mount_unmasked: own.proc_mount.as_deref() == Some("Unmasked"),
         run_as_non_root: non_root,
+        apparmor_profile: apparmor(own.app_armor_profile.as_ref().or(shared.app_armor_profile.as_ref())),
         ..Security::default()
     })
 }
@@ -294,6 +298,12 @@ fn seccomp(profile: Option<&SeccompProfile>, profiles: &Path) -> Seccomp {
         Some(p) if p.kind == "Localhost" => Seccomp::Localhost(profiles.join(&p.localhost_profile)),
         _ => Seccomp::RuntimeDefault,
     }
+}
+
+/// The one that is named; there is none by default.
+fn apparmor(profile: Option<&SeccompProfile>) -> Option<String> {
+    let named = profile.filter(|profile| profile.kind == "Localhost");
+    named.map(|profile| profile.localhost_profile.clone())
 }
 
 fn check_non_root(pod: &Pod, container: &Container, user: Option<i64>, image_user: &str) -> Result<(), ConfigError> {

@@ -9,6 +9,7 @@ use crate::{
     pull::Puller,
     state::NodeState,
     tries::Tries,
+    users::UserRanges,
 };
 use std::sync::Arc;
 use strata_client::{EventRecorder, Informer, ObjectReference};
@@ -40,6 +41,8 @@ pub struct Context {
     pub ports: Result<Arc<HostPorts>, String>,
     /// The node as the API shows it.
     pub node: Informer<OwnNode>,
+    /// Which ids of the machine pods' users are.
+    pub users: UserRanges,
     /// Told when a pod gives back what it had of the node.
     pub room: Notify,
     /// How probes go.

@@ -109,10 +109,10 @@ fn merge_options(present: &[String], more: &[DnsOption]) -> Vec<String> {
 
 /// The pod's host name: its own, else its name up to what the kernel takes (63 bytes).
 pub fn hostname(pod: &Pod) -> String {
-    let name = if pod.spec.hostname.is_empty() {
-        &pod.metadata.name
-    } else {
-        &pod.spec.hostname
+    let name = match &pod.spec.hostname_override {
+        Some(name) => name,
+        None if pod.spec.hostname.is_empty() => &pod.metadata.name,
+        None => &pod.spec.hostname,
     };
     name.chars()
         .take(63)
@@ -121,10 +121,26 @@ pub fn hostname(pod: &Pod) -> String {
         .to_owned()
 }
 
+/// Longest host name that the kernel takes.
+const HOSTNAME_MAX: usize = 64;
+
+/// What the kernel is told as the pod's host name. Error: it is too long, in upstream's words.
+pub fn node_name(pod: &Pod, domain: &str) -> Result<String, String> {
+    match fqdn(pod, domain) {
+        Some(fqdn) if pod.spec.set_hostname_as_fqdn == Some(true) && fqdn.len() > HOSTNAME_MAX => Err(format!(
+            "Failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long ({HOSTNAME_MAX} is the max, {} characters requested)",
+            fqdn.len()
+        )),
+        Some(fqdn) if pod.spec.set_hostname_as_fqdn == Some(true) => Ok(fqdn),
+        _ => Ok(hostname(pod)),
+    }
+}
+
 /// The pod's full domain name, if it has a subdomain.
 pub fn fqdn(pod: &Pod, domain: &str) -> Option<String> {
     let (subdomain, namespace) = (&pod.spec.subdomain, &pod.metadata.namespace);
-    (!subdomain.is_empty()).then(|| format!("{}.{subdomain}.{namespace}.svc.{domain}", hostname(pod)))
+    let has = !subdomain.is_empty() && pod.spec.hostname_override.is_none();
+    has.then(|| format!("{}.{subdomain}.{namespace}.svc.{domain}", hostname(pod)))
 }
 
 /// /etc/hosts of a pod that has its own network.
@@ -189,6 +205,18 @@ mod tests {
         let own = resolve(json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"],
             "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}));
         assert_eq!(own.render(), "nameserver 1.1.1.1\noptions edns0 ndots:2\n");
+    }
+
+    #[test]
+    fn a_pod_is_called_what_it_asks_to_be_called() {
+        let called = |spec| node_name(&pod(spec), "cluster.local");
+        let full = json!({"hostname": "web", "subdomain": "sub", "setHostnameAsFQDN": true});
+        assert_eq!(called(json!({"hostname": "web"})), Ok("web".into()));
+        assert_eq!(called(full), Ok("web.sub.n.svc.cluster.local".into()));
+        let other = json!({"hostname": "web", "subdomain": "sub", "hostnameOverride": "db.example"});
+        assert_eq!(called(other), Ok("db.example".into()));
+        let long = json!({"hostname": "w".repeat(50), "subdomain": "sub", "setHostnameAsFQDN": true});
+        assert!(called(long).is_err_and(|why| why.contains("is too long (64 is the max, 74 characters requested)")));
     }
 
     #[test]

@@ -53,6 +53,7 @@ mod summary;
 mod timing;
 mod tries;
 mod usage;
+mod users;
 mod watcher;
 mod worker;
 

@@ -100,6 +100,8 @@ pub struct PodSpec {
     /// The node's IPC namespace.
     #[serde(rename = "hostIPC")]
     pub host_ipc: bool,
+    /// Whether its users are the node's; no gives it a user namespace of its own.
+    pub host_users: Option<bool>,
     /// One PID namespace for all containers.
     pub share_process_namespace: Option<bool>,
     /// Settings for all containers.
@@ -232,6 +234,8 @@ pub struct PodSecurityContext {
     pub fs_group_change_policy: Option<String>,
     /// System call filter.
     pub seccomp_profile: Option<SeccompProfile>,
+    /// AppArmor profile of all containers; of the same shape as the filter.
+    pub app_armor_profile: Option<SeccompProfile>,
     /// Kernel settings of the pod's namespaces.
     pub sysctls: Vec<Sysctl>,
 }
@@ -298,6 +302,11 @@ impl Pod {
     /// Whether the pod is this node's own, which the API only mirrors.
     pub fn is_static(&self) -> bool {
         self.manifest.is_some()
+    }
+
+    /// Whether the pod has a user namespace of its own.
+    pub fn has_own_users(&self) -> bool {
+        self.spec.host_users == Some(false)
     }
 
     /// Whether the API asks for the pod's end.

@@ -102,10 +102,11 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
         (false, None) => return Err(failed(&"the node has no pod network yet (no podCIDR)")),
     };
     let meta = &pod.metadata;
-    let hostname = match dns::fqdn(pod, &options.cluster_domain) {
-        Some(fqdn) if pod.spec.set_hostname_as_fqdn == Some(true) => fqdn,
-        _ => dns::hostname(pod),
+    let users = match pod.has_own_users() {
+        false => None,
+        true => Some(tokio::task::block_in_place(|| context.users.of(&meta.uid)).map_err(|e| failed(&e))?),
     };
+    let hostname = dns::node_name(pod, &options.cluster_domain).map_err(|e| failed(&e))?;
     let config = SandboxConfig {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),
@@ -118,6 +119,7 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
         network,
         host_pid: pod.spec.host_pid,
         host_ipc: pod.spec.host_ipc,
+        users,
         share_process_namespace: pod.spec.share_process_namespace == Some(true),
         sysctls: pod
             .spec

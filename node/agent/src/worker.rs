@@ -265,6 +265,8 @@ impl Worker {
             self.context.room.notify_one();
         }
         self.report(&observed, now);
+        // This changes what the next look sees, and nobody else will ask for it.
+        let renewed = plan.actions.contains(&Action::Renew).then_some(now);
         for action in plan.actions {
             self.act(action);
         }
@@ -272,7 +274,10 @@ impl Worker {
         if self.stale || refresh_at.is_some_and(|at| at <= now) {
             self.refresh();
         }
-        [plan.wake_at, self.deadline(), refresh_at].into_iter().flatten().min()
+        [renewed, plan.wake_at, self.deadline(), refresh_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -236,3 +236,25 @@ fn a_node_runs_the_pods_of_its_own_folder_and_shows_them() {
     std::fs::remove_file(&path).expect("removed");
     k.until("get pods -o name", |out| !out.contains(&name));
 }
+
+#[test]
+fn a_pod_has_users_of_its_own() {
+    let registry = Registry::start();
+    let image = build_busybox().push(&registry, "busybox:1");
+    let server = Server::start(&[]);
+    let k = server.kubectl();
+    k.ok("create configmap settings --from-literal=color=blue");
+    k.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: apart}}\nspec: {{hostUsers: false, restartPolicy: Never, hostnameOverride: other.example, containers: [{{name: c, image: {image}, \
+         command: [sh, -ec, 'cat /proc/self/uid_map; touch /w/a; stat -c %u /w/a /settings/color; cat /settings/color; hostname'], \
+         volumeMounts: [{{name: w, mountPath: /w}}, {{name: s, mountPath: /settings}}]}}], \
+         volumes: [{{name: w, emptyDir: {{}}}}, {{name: s, configMap: {{name: settings}}}}]}}\n"
+    ));
+    let phase = k.until("get pod apart -o jsonpath={.status.phase}", |out| {
+        out == "Succeeded" || out == "Failed"
+    });
+    let logs = k.ok("logs apart");
+    assert_eq!(phase, "Succeeded", "{logs}");
+    let words: Vec<&str> = logs.split_whitespace().collect();
+    assert_eq!(words, ["0", "65536", "65536", "0", "0", "blueother.example"]);
+}

@@ -123,6 +123,8 @@ pub struct Configuration {
     pub node_lease_duration_seconds: u32,
     /// Taints the node registers with.
     pub register_with_taints: Vec<serde_json::Value>,
+    /// Folder with manifests of pods that are this node's own; empty for none.
+    pub static_pod_path: String,
 }
 
 /// How long pods of a priority, or of a higher one that has no entry, have at a shutdown.
@@ -184,6 +186,7 @@ impl Default for Configuration {
             node_status_report_frequency: Duration::from_secs(300).into(),
             node_lease_duration_seconds: 40,
             register_with_taints: Vec::new(),
+            static_pod_path: String::new(),
         }
     }
 }

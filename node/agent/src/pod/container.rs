@@ -345,6 +345,8 @@ pub struct SecurityContext {
     pub proc_mount: Option<String>,
     /// In place of the pod's.
     pub seccomp_profile: Option<SeccompProfile>,
+    /// In place of the pod's.
+    pub app_armor_profile: Option<SeccompProfile>,
 }
 
 /// core/v1 Capabilities.
