@@ -1,3 +1,5 @@
+//! What metrics ask for, as tables.
+
 use super::*;
 use serde_json::json;
 
