@@ -2,7 +2,7 @@
 
 use crate::{Error, error::During};
 use serde_json::Value;
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 use strata_client::{
     Client, Resource,
     discovery::{Discovered, discover},
@@ -42,6 +42,7 @@ impl Scales {
             "" => format!("/api/{}", resource.version),
             group => format!("/apis/{group}/{}", resource.version),
         };
+        let name = escaped(name);
         let path = format!("{prefix}/namespaces/{namespace}/{}/{name}/scale", resource.plural);
         let body = self.client.get_path(&path, "application/json").await?;
         Ok(serde_json::from_slice(&body)?)
@@ -62,4 +63,15 @@ impl Scales {
     pub async fn forget(&self) {
         *self.served.lock().await = None;
     }
+}
+
+/// A name that users wrote, as one segment of a path.
+fn escaped(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => write!(out, "%{byte:02X}").expect("writing to a String cannot fail"),
+        }
+        out
+    })
 }

@@ -186,3 +186,28 @@ async fn an_ephemeral_claim_comes_and_goes_with_its_pod() {
         .await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_none_is_asked_for_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.namespace("shop").await;
+    let client = &cluster.client;
+    let class = json!({"metadata": {"name": "local"}, "provisioner": "strata.local/volume",
+        "volumeBindingMode": "WaitForFirstConsumer"});
+    client.create(STORAGE_CLASSES, "", &class).await.unwrap();
+    let mut wanted = claim("c", "1Gi", Some("local"));
+    wanted["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "n/proxy/run?x="});
+    client.create(PERSISTENT_VOLUME_CLAIMS, "shop", &wanted).await.unwrap();
+    let told = |event: &Value| {
+        event["reason"] == "ProvisioningFailed" && text(&event["message"]).contains("Failed to get target node")
+    };
+    cluster
+        .until(EVENTS, "shop", "the refusal", |all| all.iter().any(told))
+        .await;
+    cluster
+        .until_one(PERSISTENT_VOLUME_CLAIMS, "shop", "c", |claim| {
+            claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"].is_null()
+        })
+        .await;
+    cluster.stop().await;
+}

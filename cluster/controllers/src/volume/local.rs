@@ -279,6 +279,12 @@ impl Provisioner {
         if !plain {
             return Err(Error::Incomplete(format!("kind {kind:?} is not known")));
         }
+        // Users write the annotation that the name is from; that of a node holds nothing that would end a path.
+        if self.context.nodes.get(&ObjectKey::new("", node)).is_none() {
+            return Err(Error::Incomplete(format!(
+                "Failed to get target node: node {node:?} not found"
+            )));
+        }
         let path = format!("{}?size={size}&kind={kind}", proxied(node, name));
         let answer = self.client.put_path(&path).await;
         let answer = answer.during(|| format!("node {node} making volume {name}"))?;
@@ -392,7 +398,7 @@ impl Provisioner {
     }
 }
 
-/// Where a node answers for a volume. Both names are of objects and hold nothing that a path must hide.
+/// Where a node answers for a volume. Both names are of objects that exist, and hold nothing that a path must hide.
 fn proxied(node: &str, volume: &str) -> String {
     format!("/api/v1/nodes/{node}/proxy/volumes/{volume}")
 }
