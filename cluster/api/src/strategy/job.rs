@@ -330,10 +330,26 @@ fn changed(new: &Value, old: &Value, causes: &mut Causes) {
         causes.push(wanted.invalid("can only be modified in tandem with spec.parallelism"));
     }
     now.at("selector").unchanged(causes, &was.at("selector"));
+    template_changed(new, old, causes);
+    for name in [
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
+        now.at(name).unchanged(causes, &was.at(name));
+    }
+}
+
+/// A suspended job without pods may be placed anew (KEP-2926) and given other resources (KEP-5440); nothing else of the
+/// template may change.
+fn template_changed(new: &Value, old: &Value, causes: &mut Causes) {
+    let started = json::get(old, "status.startTime").is_some() && !holds(old, "Suspended");
+    let active = json::int(old, "status.active").unwrap_or(0);
     let mut before = old.clone();
-    let never_started = json::flag(old, "spec.suspend") && json::get(old, "status.startTime").is_none();
-    if never_started {
-        // KEP-2926: scheduling directives of a suspended job may change.
+    let mut part = "spec.template";
+    if json::flag(old, "spec.suspend") && !started && active == 0 {
         for path in [
             "spec.nodeSelector",
             "spec.tolerations",
@@ -344,18 +360,28 @@ fn changed(new: &Value, old: &Value, causes: &mut Causes) {
         ] {
             json::copy(new, &mut before, &format!("spec.template.{path}"));
         }
+        for list in ["containers", "initContainers"] {
+            copy_resources(new, &mut before, &format!("spec.template.spec.{list}"));
+        }
+        part = "spec.template.spec";
     }
-    now.at("template")
-        .unchanged(causes, &Field::root(&before).at("spec.template"));
-    for name in [
-        "completionMode",
-        "podFailurePolicy",
-        "backoffLimitPerIndex",
-        "managedBy",
-        "successPolicy",
-    ] {
-        now.at(name).unchanged(causes, &was.at(name));
+    let after = Field::root(new).at(part);
+    after.unchanged(causes, &Field::root(&before).at(part));
+}
+
+/// Takes the resources of containers over, where they are the same containers.
+fn copy_resources(from: &Value, to: &mut Value, path: &str) {
+    let new = json::list(from, path);
+    let mut old = json::list(to, path).to_vec();
+    if new.len() != old.len() {
+        return;
     }
+    for (new, old) in new.iter().zip(&mut old) {
+        if json::text(new, "name") == json::text(old, "name") {
+            json::copy(new, old, "resources");
+        }
+    }
+    json::set(to, path, Value::Array(old));
 }
 
 fn cron_job(object: &Value, causes: &mut Causes) {
@@ -410,5 +436,37 @@ fn time_zone(zone: &Field<'_>, causes: &mut Causes) {
     }
     if let Err(why) = strata_cron::zone(name) {
         causes.push(zone.invalid(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspended_job_may_be_given_other_resources_and_places() {
+        let job = |status: Value, image: &str, cpu: &str| {
+            let container = json!({"name": "c", "image": image, "resources": {"requests": {"cpu": cpu}}});
+            let template = json!({"spec": {"nodeSelector": {"cpu": cpu}, "containers": [container]}});
+            json!({"spec": {"suspend": true, "template": template}, "status": status})
+        };
+        let paused =
+            json!({"startTime": "2026-01-01T00:00:00Z", "conditions": [{"type": "Suspended", "status": "True"}]});
+        let running = json!({"startTime": "2026-01-01T00:00:00Z", "active": 1});
+        for (status, image, cpu, expected) in [
+            (json!({}), "a", "2", vec![]),
+            (paused.clone(), "a", "2", vec![]),
+            (paused, "b", "2", vec!["spec.template.spec"]),
+            (running, "a", "2", vec!["spec.template"]),
+        ] {
+            let mut causes = Vec::new();
+            template_changed(
+                &job(status.clone(), image, cpu),
+                &job(status.clone(), "a", "1"),
+                &mut causes,
+            );
+            let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+            assert_eq!(fields, expected, "{status} {image} {cpu}");
+        }
     }
 }
