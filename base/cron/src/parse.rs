@@ -54,21 +54,12 @@ pub fn zone(name: &str) -> Result<TimeZone, InvalidSchedule> {
         "" | "UTC" => Ok(TimeZone::UTC),
         // The machine's zone is no part of what a schedule says.
         "Local" => Ok(TimeZone::UTC),
-        // Never a file of the machine's: the answer is the same everywhere.
+        // Names are told apart by case, as Go tells them.
         name => match jiff::tz::db().get(name) {
-            Ok(zone) if is_name(name) => Ok(zone),
+            Ok(zone) if zone.iana_name() == Some(name) => Ok(zone),
             _ => invalid(format!("unknown time zone {name}")),
         },
     }
-}
-
-/// What the time zone database allows in a name.
-fn is_name(name: &str) -> bool {
-    let is_part = |part: &str| {
-        let known = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b'+');
-        !part.is_empty() && !matches!(part, "." | "..") && part.bytes().all(known)
-    };
-    name.split('/').all(is_part)
 }
 
 /// See [`Schedule::parse`].

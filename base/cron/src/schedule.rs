@@ -306,6 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_known_by_their_exact_names() {
+        for known in [
+            "",
+            "UTC",
+            "Europe/Berlin",
+            "US/Pacific",
+            "Etc/GMT+5",
+            "Asia/Ho_Chi_Minh",
+        ] {
+            assert!(crate::zone(known).is_ok(), "{known}");
+        }
+        for unknown in ["europe/berlin", "Nowhere", "../UTC", "Europe/", "/etc/localtime"] {
+            let why = crate::zone(unknown).unwrap_err().to_string();
+            assert_eq!(why, format!("unknown time zone {unknown}"));
+        }
+    }
+
+    #[test]
     fn what_is_no_schedule_is_said_in_gos_words() {
         for (text, why) in [
             ("", "empty spec string"),
