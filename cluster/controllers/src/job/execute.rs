@@ -51,8 +51,14 @@ impl Controller {
             return Ok(Some(LOOK_AGAIN));
         }
         let pods = manager.claim(&owner, &selector, &manager.candidates(&owner)).await?;
+        // A finished pod that was counted says nothing more.
+        let counts = |pod: &Arc<Pod>| {
+            let view = &pod.view;
+            view.job_tracked || !view.phase.is_terminal() || pod.controller().is_none()
+        };
         let pods: Vec<Arc<JobPod>> = pods
             .into_iter()
+            .filter(counts)
             .map(|pod| JobPod::of(pod, &owner.uid).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let mode = job.spec.mode();
