@@ -293,6 +293,9 @@ pub struct NodeSettings {
     /// Folder with manifests of pods that this node runs by itself (static pods).
     #[arg(long, env = "STRATA_POD_MANIFEST_PATH")]
     pub pod_manifest_path: Option<PathBuf>,
+    /// Folder with the sockets of device plugins; /var/lib/kubelet, or the data directory if that is not the default one.
+    #[arg(long, env = "STRATA_PLUGINS_DIR")]
+    pub plugins_dir: Option<PathBuf>,
     /// Folder for volumes of pods; in the data directory by default.
     #[arg(long, hide = true)]
     pub pods_dir: Option<PathBuf>,

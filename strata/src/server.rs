@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
+use strata_agent::Drain;
 use strata_api::{ApiServer, LogFilter};
 use strata_auth::UserInfo;
 use strata_client::{Client, Informer, Patch, Scope, resources};
@@ -31,9 +32,11 @@ pub async fn run(args: ServerArgs, helper: Option<Helper>, log_filter: LogFilter
     args.node.configuration()?;
     let (asked, cancel) = stop_on_signal()?;
     let running = Arc::new(OnceLock::new());
+    let drain = Arc::new(OnceLock::new());
     tokio::spawn(leave(
         asked,
         running.clone(),
+        drain.clone(),
         args.api.shutdown_delay_duration,
         cancel.clone(),
     ));
@@ -50,6 +53,10 @@ pub async fn run(args: ServerArgs, helper: Option<Helper>, log_filter: LogFilter
         None => None,
         Some(helper) => Some(start_worker(&args, &plane, &instance, helper, &cancel).await?),
     };
+    if let Some(worker) = &worker {
+        // Nobody else sets it.
+        let _ = drain.set(worker.drain());
+    }
     tracing::info!(address = %plane.address, elapsed = ?began.elapsed(), "ready");
     notify("READY=1");
     cancel.cancelled().await;
@@ -127,7 +134,7 @@ async fn mark_control_plane(admin: Client, name: String, cancel: CancellationTok
 pub async fn run_node(args: NodeArgs, helper: Helper) -> Outcome {
     let mut args = args;
     args.node.configuration()?;
-    let (cancel, _) = stop_on_signal()?;
+    let (asked, cancel) = stop_on_signal()?;
     args.data_dir = make_private_dir(&args.data_dir)?;
     let name = worker::node_name(&args.node);
     let ip = worker::node_ip(&args.node)?;
@@ -149,8 +156,10 @@ pub async fn run_node(args: NodeArgs, helper: Helper) -> Outcome {
     };
     let worker = worker::start(options, &cancel).await?;
     notify("READY=1");
-    cancel.cancelled().await;
+    asked.cancelled().await;
     notify("STOPPING=1");
+    cancel.run_until_cancelled(worker.drain().run()).await;
+    cancel.cancel();
     worker.join().await;
     Ok(())
 }
@@ -169,10 +178,14 @@ fn make_private_dir(path: &Path) -> Outcome<std::path::PathBuf> {
 async fn leave(
     asked: CancellationToken,
     running: Arc<OnceLock<Arc<ApiServer>>>,
+    drain: Arc<OnceLock<Drain>>,
     delay: Duration,
     cancel: CancellationToken,
 ) {
     asked.cancelled().await;
+    if let Some(drain) = drain.get() {
+        cancel.run_until_cancelled(drain.run()).await;
+    }
     if let Some(api) = running.get() {
         api.announce_shutdown();
         tokio::select! {

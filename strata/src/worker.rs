@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use strata_agent::{Agent, AgentOptions};
+use strata_agent::{Agent, AgentOptions, Drain};
 use strata_client::Client;
 use strata_engine::{Engine, EngineOptions};
 use strata_http::ServerTls;
@@ -150,6 +150,7 @@ pub async fn start(options: WorkerOptions, cancel: &CancellationToken) -> Outcom
         volumes_dir: data_dir.join("volumes"),
         log_dir: settings.pod_logs_dir.clone().unwrap_or_else(|| data_dir.join("logs")),
         image_dir: data_dir.join("images"),
+        plugins_dir: settings.plugins_dir(data_dir),
         seccomp_dir: data_dir.join("seccomp"),
         static_pods: settings.pod_manifest_path.clone().or_else(|| {
             let named = Some(configuration.static_pod_path.as_str()).filter(|path| !path.is_empty());
@@ -191,6 +192,11 @@ fn add_hello(images: &ImageStore) -> Outcome {
 }
 
 impl Worker {
+    /// Ends its pods, for when the machine goes down.
+    pub fn drain(&self) -> Drain {
+        self.agent.drain()
+    }
+
     /// Waits until everything has ended after a cancellation.
     pub async fn join(self) {
         self.agent.join().await;

@@ -18,11 +18,11 @@ use std::{
 use tokio::net::{TcpStream, UnixStream};
 
 /// The largest answer (grpc-go's default).
-const MAX_ANSWER: usize = 4 << 20;
+pub(crate) const MAX_ANSWER: usize = 4 << 20;
 /// What the address of a server that is not at a Unix socket begins with.
 const TCP: &str = "tcp:";
 /// Flag and length in front of a message.
-const FRAME: usize = 5;
+pub(crate) const FRAME: usize = 5;
 /// Pauses between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -169,7 +169,7 @@ impl GrpcClient {
             pause = LONGEST_PAUSE.min(pause * 2);
         };
         let broken = |why: &dyn fmt::Display| GrpcStatus::new(GrpcStatus::UNAVAILABLE, why);
-        let request = request(method, message, limit)?;
+        let request = request(method, message, Some(limit))?;
         let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
         let (head, body) = response.into_parts();
         if head.status != 200 {
@@ -187,7 +187,7 @@ impl GrpcClient {
     }
 
     /// The connection, made anew if it has ended.
-    async fn ready(&self) -> io::Result<SendRequest<Body>> {
+    pub(crate) async fn ready(&self) -> io::Result<SendRequest<Body>> {
         let kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(mut sender) = kept
             && sender.ready().await.is_ok()
@@ -227,24 +227,28 @@ async fn handshake<T: crate::Io + 'static>(stream: T) -> io::Result<SendRequest<
     Ok(sender)
 }
 
-fn request(method: &str, message: &[u8], limit: Duration) -> Result<Request<Body>, GrpcStatus> {
+/// Without a limit the server is told of none.
+pub(crate) fn request(method: &str, message: &[u8], limit: Option<Duration>) -> Result<Request<Body>, GrpcStatus> {
     let length = u32::try_from(message.len())
         .map_err(|_| GrpcStatus::new(GrpcStatus::INTERNAL, "the message is too large to be sent"))?;
     let mut framed = BytesMut::with_capacity(FRAME + message.len());
     framed.put_u8(0);
     framed.put_u32(length);
     framed.put_slice(message);
-    Request::post(format!("http://localhost{method}"))
+    let mut request = Request::post(format!("http://localhost{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("user-agent", "strata")
-        .header("grpc-timeout", format!("{}m", limit.as_millis().min(99_999_999)))
+        .header("user-agent", "strata");
+    if let Some(limit) = limit {
+        request = request.header("grpc-timeout", format!("{}m", limit.as_millis().min(99_999_999)));
+    }
+    request
         .body(Body::full(framed.freeze()))
         .map_err(|e| GrpcStatus::new(GrpcStatus::INTERNAL, e))
 }
 
 /// Errors: any status but success.
-fn status(headers: &HeaderMap) -> Result<(), GrpcStatus> {
+pub(crate) fn status(headers: &HeaderMap) -> Result<(), GrpcStatus> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     match text("grpc-status").and_then(|code| code.parse().ok()) {
         Some(0) => Ok(()),

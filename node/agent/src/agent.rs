@@ -5,21 +5,24 @@ use crate::{
     cgroups,
     configuration::ConfigurationError,
     context::Context,
+    devices,
     env::Service,
     eviction::Evictor,
     manager::PodManager,
+    managers::{self, Managers},
     node::{self, NodeReporter},
     options::{AgentOptions, NetworkSlot},
     orders::Orders,
     pod::Pod,
     pull::Puller,
     server::Server,
+    shutdown::Drain,
     state::NodeState,
     tries::Tries,
     users::UserRanges,
 };
 use serde::Deserialize;
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use strata_client::{EventRecorder, Informer, Scope, resources};
 use strata_http::Limits;
 use strata_meta::{Object, ObjectError, ObjectKey};
@@ -42,6 +45,7 @@ pub enum AgentError {
 /// A running agent.
 pub struct Agent {
     tasks: TaskTracker,
+    drain: Drain,
 }
 
 impl Agent {
@@ -49,6 +53,8 @@ impl Agent {
     pub fn start(options: AgentOptions, cancel: CancellationToken) -> Result<Self, AgentError> {
         std::fs::create_dir_all(&options.pods_dir).map_err(|e| AgentError::Io("creating the directory of pods", e))?;
         std::fs::create_dir_all(&options.log_dir).map_err(|e| AgentError::Io("creating the directory of logs", e))?;
+        std::fs::create_dir_all(options.plugins_dir.join("device-plugins"))
+            .map_err(|e| AgentError::Io("creating the directory of plugins", e))?;
         let facts = node::facts(&options).map_err(|e| AgentError::Io("looking at the machine", e))?;
         let client = options.client.clone();
         let name = options.node_name.clone();
@@ -66,6 +72,14 @@ impl Agent {
             problem: Some("container runtime network not ready: no podCIDR yet".to_owned()),
             ..NodeState::default()
         };
+        let state = watch::channel(state).0;
+        let managers = Managers::new(
+            &options.configuration,
+            &options.plugins_dir,
+            state.clone(),
+            pods.clone(),
+        )?;
+        let managers = Arc::new(managers);
         let context = Arc::new(Context {
             local_volumes: LocalVolumes::new(options.volumes_dir.clone()),
             volumes: VolumeManager::new(client.clone(), objects.clone(), options.pods_dir.clone()),
@@ -80,7 +94,8 @@ impl Agent {
             users: UserRanges::new(options.pods_dir.clone()),
             room: Notify::new(),
             tries: Tries::default(),
-            state: watch::channel(state).0,
+            managers: managers.clone(),
+            state,
             orders: Orders::default(),
             options: options.clone(),
         });
@@ -98,11 +113,19 @@ impl Agent {
             }
         });
         tasks.spawn(cgroups::keep(context.clone(), pods.clone(), cancel.clone()));
+        tasks.spawn(managers.clone().keep_shared(options.engine.clone(), cancel.clone()));
+        tasks.spawn(serve_plugins(managers, options.plugins_dir.clone(), cancel.clone()));
         let thresholds = options.configuration.thresholds()?;
         tasks.spawn(Evictor::new(context.clone(), pods.clone(), thresholds).run(cancel.clone()));
+        let drain = Drain::new(context.clone(), pods.clone());
         tasks.spawn(PodManager::new(context, pods, cancel).run(refresh));
         tasks.close();
-        Ok(Self { tasks })
+        Ok(Self { tasks, drain })
+    }
+
+    /// Ends its pods, for when the machine goes down.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
     }
 
     /// Waits until everything has ended after a cancellation.
@@ -121,6 +144,18 @@ fn host_ports(instance: &str) -> Result<Arc<HostPorts>, String> {
 
 fn share(object: &Arc<Object>) -> Result<Arc<Object>, ObjectError> {
     Ok(object.clone())
+}
+
+/// Serves the sockets of plugins, until cancelled.
+async fn serve_plugins(managers: Arc<Managers>, folder: PathBuf, cancel: CancellationToken) {
+    let socket = folder.join("pod-resources/kubelet.sock");
+    let devices = devices::serve(managers.devices.clone(), cancel.clone());
+    let (devices, resources) = tokio::join!(devices, managers::serve_pod_resources(managers, &socket, cancel));
+    for (what, served) in [("device plugins", devices), ("the pod resources API", resources)] {
+        if let Err(error) = served {
+            tracing::error!(%error, what, "a socket cannot be served");
+        }
+    }
 }
 
 async fn serve(options: AgentOptions, server: Server, cancel: CancellationToken) {

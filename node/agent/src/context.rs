@@ -3,6 +3,7 @@
 use crate::{
     admission::OwnNode,
     env::Service,
+    managers::Managers,
     options::{AgentOptions, NetworkSlot, NodeFacts},
     orders::Orders,
     pod::Pod,
@@ -49,6 +50,8 @@ pub struct Context {
     pub tries: Tries,
     /// What the node says about itself.
     pub state: watch::Sender<NodeState>,
+    /// Who has which processors and devices for itself.
+    pub managers: Arc<Managers>,
     /// What the node decides about pods.
     pub orders: Orders,
 }

@@ -9,6 +9,7 @@ use crate::{
     context::{Context, pod_reference},
     eviction,
     pod::Pod,
+    shutdown,
     start,
     statics::{self, mirror},
     worker::{self, Found, Handle, Letter},
@@ -201,6 +202,7 @@ impl PodManager {
                         let begun = !found.sandboxes.is_empty() || !found.containers.is_empty();
                         if !begun && !pod.is_finished() && !pod.is_deleting() {
                             found.refused = self.take(&pod).await.err();
+                            found.begins = true;
                         }
                         let pod = if begun { self.allocate(pod) } else { pod };
                         let worker = worker::spawn(self.context.clone(), pod, found, self.cancel.child_token());
@@ -214,7 +216,11 @@ impl PodManager {
     /// Takes a pod beside those that are here, or says why not.
     async fn take(&mut self, pod: &Arc<Pod>) -> Result<(), Refusal> {
         let others = self.others(&pod.metadata.uid);
-        let pressed = eviction::refuses(&self.context.state.borrow().pressures, pod);
+        let pressed = {
+            let state = self.context.state.borrow();
+            let leaving = state.shutting_down.then(shutdown::refusal);
+            leaving.or_else(|| eviction::refuses(&state.pressures, pod))
+        };
         let mut verdict = match pressed {
             Some(refusal) => Err(refusal),
             None => admission::admit(pod, &others, self.node()?.as_ref()),

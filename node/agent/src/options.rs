@@ -52,6 +52,8 @@ pub struct AgentOptions {
     pub instance: String,
     /// Directory whose file system holds images and writable layers.
     pub image_dir: PathBuf,
+    /// Directory with the sockets between the node and its plugins (`device-plugins`, `pod-resources`).
+    pub plugins_dir: PathBuf,
     /// Settings of an administrator.
     pub configuration: Arc<Configuration>,
     /// Version shown in the node's status.

@@ -1,9 +1,10 @@
 //! What the node itself decides about pods, on its way to their workers.
 
-use crate::planner::Ended;
-use std::sync::Mutex;
+use crate::{container::POD_UID, planner::Ended};
+use std::{sync::Mutex, time::Duration};
+use strata_engine::{ContainerState, Engine};
 use strata_meta::Uid;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast::error::RecvError, mpsc};
 
 /// Orders that wait; whoever has more waits.
 const WAITING: usize = 64;
@@ -43,4 +44,24 @@ impl Orders {
     pub fn receiver(&self) -> Option<mpsc::Receiver<Order>> {
         self.receiver.lock().expect("no holder of this lock panics").take()
     }
+}
+
+/// Waits until nothing of those pods runs; whether that came to be in time.
+pub async fn gone(engine: &Engine, pods: &[Uid], limit: Duration) -> bool {
+    let mut events = engine.events();
+    let running = || {
+        engine.list_containers().iter().any(|c| {
+            let uid = c.labels.get(POD_UID).map(String::as_str);
+            c.state == ContainerState::Running && pods.iter().any(|pod| Some(pod.as_str()) == uid)
+        })
+    };
+    let gone = async {
+        // A receiver that fell behind looks again just the same.
+        while running() && !matches!(events.recv().await, Err(RecvError::Closed)) {}
+    };
+    let done = tokio::time::timeout(limit, gone).await.is_ok();
+    if !done {
+        tracing::warn!(?pods, "pods that were told to end still run");
+    }
+    done
 }

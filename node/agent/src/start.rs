@@ -268,6 +268,9 @@ pub async fn start_container(
     })
     .map_err(|e| config_error(e.to_string()))?;
     let resources = container.resources.clone();
+    let mut config = config;
+    let equipped = context.managers.equip(pod, &container.name, &mut config).await;
+    equipped.map_err(config_error)?;
     let engine = &context.options.engine;
     let id = match engine.create_container(&sandbox.id, config).await {
         Ok(id) => id,

@@ -143,6 +143,8 @@ pub struct Found {
     pub containers: Vec<ContainerStatus>,
     /// Why the node does not take it.
     pub refused: Option<Refusal>,
+    /// Whether it begins here and now.
+    pub begins: bool,
 }
 
 /// Starts the worker of a pod.
@@ -176,6 +178,10 @@ pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, found: Found, cancel: Cancell
         finished: false,
     };
     tokio::spawn(async move {
+        let mut found = found;
+        if found.begins && found.refused.is_none() {
+            found.refused = worker.set_aside().await.err();
+        }
         worker.adopt(found);
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -368,6 +374,17 @@ impl Worker {
             Letter::Done(step) => self.done(step),
             Letter::Probe(name, id, finding) => self.found_out(&name, &id, finding),
         }
+    }
+
+    /// Has devices and processors set aside for the pod; an event says why that cannot be.
+    async fn set_aside(&self) -> Result<(), Refusal> {
+        let refused = self.context.managers.admit(&self.pod).await;
+        if let Err(refusal) = &refused {
+            let (reason, message) = (refusal.reason.clone(), refusal.message.clone());
+            let about = pod_reference(&self.pod);
+            self.context.events.event(&about, EventType::Warning, reason, message);
+        }
+        refused
     }
 
     /// Ends the pod for good; what was decided first stays.

@@ -207,6 +207,7 @@ fn command_line(spec: &ClusterSpec, number: usize, program: &Path, data_dir: &Pa
         ("--node-ip", node.ip.to_string()),
         ("--pods-dir", "/var/lib/kubelet/pods".into()),
         ("--pod-logs-dir", "/var/log/pods".into()),
+        ("--plugins-dir", "/var/lib/kubelet".into()),
     ] {
         words.extend([flag.to_owned(), value]);
     }

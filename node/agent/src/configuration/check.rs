@@ -9,14 +9,10 @@ impl Configuration {
         one_of("apiVersion", &self.api_version, &[API_VERSION])?;
         one_of("kind", &self.kind, &["KubeletConfiguration"])?;
         one_of("cpuManagerPolicy", &self.cpu_manager_policy, &["none", "static"])?;
-        one_of("memoryManagerPolicy", &self.memory_manager_policy, &["None", "Static"])?;
-        let policies = ["none", "best-effort", "restricted", "single-numa-node"];
-        one_of("topologyManagerPolicy", &self.topology_manager_policy, &policies)?;
-        one_of(
-            "topologyManagerScope",
-            &self.topology_manager_scope,
-            &["container", "pod"],
-        )?;
+        for (option, value) in &self.cpu_manager_policy_options {
+            one_of("cpuManagerPolicyOptions", option, &["full-pcpus-only"])?;
+            one_of("cpuManagerPolicyOptions", value, &["true", "false"])?;
+        }
         for what in &self.enforce_node_allocatable {
             // The other two of upstream's name cgroups that an administrator makes.
             one_of("enforceNodeAllocatable", what, &["pods", "none"])?;

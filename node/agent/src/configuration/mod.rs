@@ -106,14 +106,6 @@ pub struct Configuration {
     pub cpu_manager_policy: String,
     /// Options of the static policy.
     pub cpu_manager_policy_options: BTreeMap<String, String>,
-    /// `None` or `Static`.
-    pub memory_manager_policy: String,
-    /// Memory of each node (NUMA) that no pod gets to itself.
-    pub reserved_memory: Vec<ReservedMemory>,
-    /// `none`, `best-effort`, `restricted` or `single-numa-node`.
-    pub topology_manager_policy: String,
-    /// `container` or `pod`.
-    pub topology_manager_scope: String,
     /// Whether limits of cpu are enforced.
     #[serde(rename = "cpuCFSQuota")]
     pub cpu_cfs_quota: bool,
@@ -135,16 +127,6 @@ pub struct ShutdownGrace {
     pub priority: i32,
     /// Seconds.
     pub shutdown_grace_period_seconds: u32,
-}
-
-/// Memory of a NUMA node that no pod gets to itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ReservedMemory {
-    /// The node's number.
-    pub numa_node: u32,
-    /// Bytes by kind, `memory` or `hugepages-2Mi`.
-    pub limits: BTreeMap<String, Quantity>,
 }
 
 impl Default for Configuration {
@@ -178,10 +160,6 @@ impl Default for Configuration {
             shutdown_grace_period_by_pod_priority: Vec::new(),
             cpu_manager_policy: "none".to_owned(),
             cpu_manager_policy_options: BTreeMap::new(),
-            memory_manager_policy: "None".to_owned(),
-            reserved_memory: Vec::new(),
-            topology_manager_policy: "none".to_owned(),
-            topology_manager_scope: "container".to_owned(),
             cpu_cfs_quota: true,
             node_status_report_frequency: Duration::from_secs(300).into(),
             node_lease_duration_seconds: 40,

@@ -17,7 +17,7 @@ pub use usage::volumes;
 use crate::{
     admission::Refusal,
     context::{Context, node_reference, pod_reference},
-    orders::Order,
+    orders::{self, Order},
     planner::Ended,
     pod::Pod,
     resources::{self, Qos},
@@ -29,7 +29,6 @@ use std::{
     time::{Duration, Instant},
 };
 use strata_client::{EventType, Informer};
-use strata_engine::ContainerState;
 use strata_image::CollectPolicy;
 use strata_meta::{Uid, placement::Taint};
 use strata_task::CancellationToken;
@@ -114,7 +113,11 @@ impl Evictor {
             match gone {
                 None => return,
                 Some(evicted) if !evicted.is_empty() => {
-                    if cancel.run_until_cancelled(self.cleaned_up(&evicted)).await.is_none() {
+                    if cancel
+                        .run_until_cancelled(orders::gone(&self.context.options.engine, &evicted, CLEANUP))
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                     ticks.reset_immediately();
@@ -292,31 +295,6 @@ impl Evictor {
         let uid = pod.metadata.uid.clone();
         self.told.insert(uid.clone(), Instant::now());
         self.context.orders.send(Order { uid, ended }).await
-    }
-
-    /// Waits until nothing of those pods runs, or long enough.
-    async fn cleaned_up(&self, pods: &[Uid]) {
-        let engine = &self.context.options.engine;
-        let mut events = engine.events();
-        let running = || {
-            engine.list_containers().iter().any(|c| {
-                let uid = c.labels.get(crate::container::POD_UID);
-                c.state == ContainerState::Running
-                    && pods.iter().any(|pod| Some(pod.as_str()) == uid.map(String::as_str))
-            })
-        };
-        let gone = async {
-            // A receiver that fell behind looks again just the same.
-            while running()
-                && !matches!(
-                    events.recv().await,
-                    Err(tokio::sync::broadcast::error::RecvError::Closed)
-                )
-            {}
-        };
-        if tokio::time::timeout(CLEANUP, gone).await.is_err() {
-            tracing::warn!(?pods, "evicted pods have not gone yet");
-        }
     }
 }
 
