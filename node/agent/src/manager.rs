@@ -9,8 +9,7 @@ use crate::{
     context::{Context, pod_reference},
     eviction,
     pod::Pod,
-    shutdown,
-    start,
+    shutdown, start,
     statics::{self, mirror},
     worker::{self, Found, Handle, Letter},
 };

@@ -129,7 +129,7 @@ impl StaticCpus {
     /// Processors for a container beside those that are taken; `reusable` first. Errors: reason and sentence.
     pub fn give(&self, count: usize, taken: &CpuSet, reusable: &CpuSet) -> Result<CpuSet, (&'static str, String)> {
         let threads = self.topology.size_of(|place| *place);
-        if self.full_cores && count % threads != 0 {
+        if self.full_cores && !count.is_multiple_of(threads) {
             let why = format!("SMT Alignment Error: requested {count} cpus not multiple cpus per core = {threads}");
             return Err(("SMTAlignmentError", why));
         }
