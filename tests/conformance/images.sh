@@ -20,6 +20,8 @@ folders() {
   echo "root file systems from Debian packages"
   root debian base-files base-passwd bash bind9-dnsutils bsdutils busybox-static coreutils curl dash debianutils findutils \
     grep gzip hostname iperf iproute2 libc-bin mawk mount ncurses-base netcat-openbsd perl-base procps sed stress tar util-linux
+  # BusyBox' of Debian speaks no UDP, which that of upstream's images does.
+  ln -sf nc.openbsd "$work/debian/usr/bin/nc"
   root nginx base-files base-passwd busybox-static coreutils libc-bin mawk nginx-light sed grep
 
   mkdir -p "$work"/busybox/{bin,etc,root,tmp,var,home,usr/bin,usr/sbin}
