@@ -137,6 +137,35 @@ impl TestCluster {
         self.until(&format!("{name} is placed"), node).await
     }
 
+    /// Waits until an object is as it should be.
+    pub async fn eventually(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Arc<Value> {
+        let cancel = CancellationToken::new();
+        let _stop = cancel.clone().drop_guard();
+        let followed: Informer<Value> = Informer::start(&self.admin, resource, Scope::default(), cancel);
+        let (ticks, mut changes) = watch::channel(());
+        followed.on_change(move |_| {
+            ticks.send_replace(());
+        });
+        let key = ObjectKey::new(namespace, name);
+        let seen = async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(found) = followed.get(&key).filter(|object| holds(object)) {
+                    return found;
+                }
+                changes.changed().await.expect("followed");
+            }
+        };
+        let seen = tokio::time::timeout(DEADLINE, seen).await;
+        seen.unwrap_or_else(|_| panic!("{key} is not as it should be: {:?}", followed.get(&key)))
+    }
+
     /// The condition PodScheduled.
     pub async fn condition(&self, name: &str, status: &str) -> Value {
         let condition = |cluster: &Self| {
@@ -151,13 +180,21 @@ impl TestCluster {
 
     /// The message of an event about a pod.
     pub async fn event(&self, name: &str, reason: &str) -> String {
+        self.event_with(name, reason, "").await
+    }
+
+    /// The message of an event about a pod that has these words in it.
+    pub async fn event_with(&self, name: &str, reason: &str, words: &str) -> String {
         let event = |cluster: &Self| {
             let all = cluster.events.list();
-            let mut of_pod = all.iter().filter(|(_, event)| event["involvedObject"]["name"] == name);
-            let found = of_pod.find(|(_, event)| event["reason"] == reason)?;
-            Some(found.1["message"].as_str()?.to_owned())
+            let of_pod = all.iter().filter(|(_, event)| event["involvedObject"]["name"] == name);
+            let mut messages = of_pod
+                .filter(|(_, event)| event["reason"] == reason)
+                .filter_map(|(_, event)| event["message"].as_str());
+            Some(messages.find(|message| message.contains(words))?.to_owned())
         };
-        self.until(&format!("{name} has an event {reason}"), event).await
+        let what = format!("{name} has an event {reason} with {words:?}");
+        self.until(&what, event).await
     }
 
     pub async fn namespace(&self, name: &str, labels: Value) {
