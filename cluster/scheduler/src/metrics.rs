@@ -98,6 +98,16 @@ pub(crate) struct Tried {
     pub waited: Duration,
 }
 
+impl Tried {
+    /// The same, later: the binding is waited for too.
+    pub fn after(self, took: Duration) -> Self {
+        Self {
+            waited: self.waited + took,
+            ..self
+        }
+    }
+}
+
 impl Metrics {
     pub fn attempted(&self, profile: &str, outcome: Outcome, took: Duration) {
         let labels = [profile, outcome.name()];

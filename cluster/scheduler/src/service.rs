@@ -270,7 +270,7 @@ impl Desk {
                 self.runtime.spawn(async move {
                     let accepted = reporter.place(&pod, &node, &volumes).await;
                     let outcome = if accepted {
-                        metrics.placed(tried);
+                        metrics.placed(tried.after(began.elapsed()));
                         Outcome::Scheduled
                     } else {
                         Outcome::Error
