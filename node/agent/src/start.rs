@@ -140,7 +140,14 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
         }
         return Err(failed(&why));
     }
-    let dir = context.volumes.pod_dir(&meta.uid);
+    lay_out(context, pod, &ip).map_err(|e| failed(&e))?;
+    Ok(SandboxUp { id: sandbox.id, ip })
+}
+
+/// Writes what every container of a pod is shown of its network and name. Errors: a sentence.
+fn lay_out(context: &Context, pod: &Pod, ip: &str) -> Result<(), String> {
+    let options = &context.options;
+    let dir = context.volumes.pod_dir(&pod.metadata.uid);
     let resolv = dns::pod_resolv(pod, &options.cluster_dns, &options.cluster_domain, &host_resolv());
     let hosts = if pod.spec.host_network {
         dns::node_hosts_file(
@@ -148,24 +155,32 @@ pub async fn run_sandbox(context: &Context, pod: &Pod, attempt: u32) -> Result<S
             &fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1\tlocalhost\n".into()),
         )
     } else {
-        dns::hosts_file(pod, &ip, &options.cluster_domain)
+        dns::hosts_file(pod, ip, &options.cluster_domain)
     };
     let name = if pod.spec.host_network {
         options.node_name.clone()
     } else {
-        hostname
+        dns::node_name(pod, &options.cluster_domain).map_err(|e| e.to_string())?
     };
     let files = [
         ("etc-hosts", hosts),
         ("resolv.conf", resolv.render()),
         ("hostname", format!("{name}\n")),
     ];
-    write_files(&dir, files).map_err(|e| failed(&format!("writing {}: {e}", dir.display())))?;
-    Ok(SandboxUp { id: sandbox.id, ip })
+    write_files(&dir, files).map_err(|e| format!("writing {}: {e}", dir.display()))
+}
+
+/// Completes a sandbox that an earlier agent made, which may have ended before it had written the pod's files, and leads
+/// the node's ports to it; ports that fail are said.
+pub async fn adopt(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) -> Result<(), StepError> {
+    tokio::task::block_in_place(|| lay_out(context, pod, ip))
+        .map_err(|why| StepError::new("ContainerCreating", why))?;
+    publish_ports(context, pod, sandbox, ip).await;
+    Ok(())
 }
 
 /// Leads the node's ports to a sandbox that an earlier agent made; what fails is said.
-pub async fn publish_ports(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) {
+async fn publish_ports(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) {
     if let Err(why) = hostports::publish(context, pod, sandbox, ip).await {
         let message = format!("ports of the node do not lead to the pod: {why}");
         context
@@ -196,7 +211,10 @@ fn write_files<const N: usize>(dir: &Path, files: [(&str, String); N]) -> std::i
     fs::create_dir_all(dir)?;
     for (name, text) in files {
         let path = dir.join(name);
-        fs::write(&path, text)?;
+        // Containers may be reading it.
+        if !fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            fs::write(&path, text)?;
+        }
         // Whatever user a container runs as must be able to read these.
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     }

@@ -495,11 +495,15 @@ impl Worker {
         (self.stale, self.refreshing) = (false, true);
         let (context, pod) = (self.context.clone(), self.pod.clone());
         self.beside(async move {
-            if first {
-                // An agent that was started anew knows nothing of the node's ports.
-                start::publish_ports(&context, &pod, &id, &ip).await;
-            }
-            Step::Refreshed(start::set_up_volumes(&context, &pod, &ip).await)
+            // An agent that was started anew.
+            let adopted = match first {
+                true => start::adopt(&context, &pod, &id, &ip).await,
+                false => Ok(()),
+            };
+            Step::Refreshed(match adopted {
+                Ok(()) => start::set_up_volumes(&context, &pod, &ip).await,
+                Err(error) => Err(error),
+            })
         });
     }
 
