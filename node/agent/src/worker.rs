@@ -2,6 +2,7 @@
 //! longer actions run beside it and send their results to its mailbox.
 
 mod containers;
+mod decided;
 mod resize;
 
 use crate::{
@@ -374,31 +375,6 @@ impl Worker {
             Letter::Done(step) => self.done(step),
             Letter::Probe(name, id, finding) => self.found_out(&name, &id, finding),
         }
-    }
-
-    /// Has devices and processors set aside for the pod; an event says why that cannot be.
-    async fn set_aside(&self) -> Result<(), Refusal> {
-        let refused = self.context.managers.admit(&self.pod).await;
-        if let Err(refusal) = &refused {
-            let (reason, message) = (refusal.reason.clone(), refusal.message.clone());
-            let about = pod_reference(&self.pod);
-            self.context.events.event(&about, EventType::Warning, reason, message);
-        }
-        refused
-    }
-
-    /// Ends the pod for good; what was decided first stays.
-    fn end(&mut self, ended: Ended) {
-        let mut pod = (*self.pod).clone();
-        if ended.disruption && !pod.status.conditions.iter().any(status::is_disruption) {
-            pod.status.conditions.push(status::disruption_target(&pod, &ended));
-        }
-        pod.spec.termination_grace_period_seconds = ended
-            .grace_seconds
-            .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX))
-            .or(pod.spec.termination_grace_period_seconds);
-        self.pod = Arc::new(pod);
-        self.ended.get_or_insert(ended);
     }
 
     fn act(&mut self, action: Action) {
