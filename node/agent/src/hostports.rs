@@ -11,8 +11,13 @@ use strata_net::HostPort;
 
 /// Leads the node's ports to a pod's sandbox; may be repeated. Error: a sentence for an event.
 pub async fn publish(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) -> Result<(), String> {
-    let wanted = wanted(pod, ip)?;
-    if pod.spec.host_network || wanted.is_empty() {
+    // In the node's network a pod's ports are the node's already.
+    let wanted = if pod.spec.host_network {
+        Vec::new()
+    } else {
+        wanted(pod, ip)?
+    };
+    if wanted.is_empty() {
         return Ok(());
     }
     let ports = context.ports.as_ref().map_err(Clone::clone)?.clone();

@@ -171,22 +171,26 @@ fn lay_out(context: &Context, pod: &Pod, ip: &str) -> Result<(), String> {
 }
 
 /// Completes a sandbox that an earlier agent made, which may have ended before it had written the pod's files, and leads
-/// the node's ports to it; ports that fail are said.
+/// the node's ports to it.
 pub async fn adopt(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) -> Result<(), StepError> {
     tokio::task::block_in_place(|| lay_out(context, pod, ip))
         .map_err(|why| StepError::new("ContainerCreating", why))?;
-    publish_ports(context, pod, sandbox, ip).await;
+    publish_ports(context, pod, sandbox, ip).await?;
     Ok(())
 }
 
 /// Leads the node's ports to a sandbox that an earlier agent made; what fails is said.
-async fn publish_ports(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) {
-    if let Err(why) = hostports::publish(context, pod, sandbox, ip).await {
+async fn publish_ports(context: &Context, pod: &Pod, sandbox: &SandboxId, ip: &str) -> Result<(), StepError> {
+    hostports::publish(context, pod, sandbox, ip).await.map_err(|why| {
         let message = format!("ports of the node do not lead to the pod: {why}");
-        context
-            .events
-            .event(&pod_reference(pod), EventType::Warning, "HostPortFailed", message);
-    }
+        context.events.event(
+            &pod_reference(pod),
+            EventType::Warning,
+            "HostPortFailed",
+            message.clone(),
+        );
+        StepError::new("ContainerCreating", message)
+    })
 }
 
 /// Takes the node's ports back from a sandbox that goes; what fails is said.

@@ -207,6 +207,8 @@ impl Worker {
         });
         let before = allocation::as_reported(&self.pod);
         self.pod_cgroup = (!found.sandboxes.is_empty()).then(|| resources::pod_cgroup(&before));
+        // Volumes and ports of what runs are looked at again, not only those of what starts.
+        self.stale = !found.sandboxes.is_empty();
         let newest = found.sandboxes.into_iter().max_by_key(|s| s.attempt);
         self.sandbox = newest.map(|s| Sandbox {
             id: s.id,
@@ -522,18 +524,6 @@ impl Worker {
             }
             Step::Refreshed(result) => self.refreshed(result),
             Step::Removed(result) => self.removed(result),
-        }
-    }
-
-    fn refreshed(&mut self, result: Result<PodVolumes, StepError>) {
-        let first = self.volumes.is_none();
-        self.busy = self.busy && !first;
-        self.refreshing = false;
-        match result {
-            Ok(volumes) => self.volumes = Some(volumes),
-            Err(_) if first => self.retry_at = Some(Time::now().plus_seconds(SANDBOX_RETRY)),
-            // The volumes keep what they have; the event has said why.
-            Err(_) => {}
         }
     }
 

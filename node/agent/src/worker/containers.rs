@@ -1,6 +1,6 @@
 //! What becomes of a pod's containers: started, failed, found healthy or not.
 
-use super::{Letter, RETRY_FIRST, Step, Worker};
+use super::{Letter, RETRY_FIRST, SANDBOX_RETRY, Step, Worker};
 use crate::pod::Container;
 use crate::{
     container::POD_UID,
@@ -102,6 +102,21 @@ impl Worker {
             start::stop_container(&context, &pod, &container, &id, &ip, (&reason, grace)).await;
             Step::Killed(name)
         });
+    }
+
+    pub(super) fn refreshed(&mut self, result: Result<strata_volume::PodVolumes, StepError>) {
+        let first = self.volumes.is_none();
+        self.busy = self.busy && !first;
+        self.refreshing = false;
+        match result {
+            Ok(volumes) => self.volumes = Some(volumes),
+            Err(_) if first => {
+                self.stale = true;
+                self.retry_at = Some(Time::now().plus_seconds(SANDBOX_RETRY));
+            }
+            // The volumes keep what they have; the event has said why.
+            Err(_) => {}
+        }
     }
 
     /// All containers have ended so that all are begun anew, init containers first.
