@@ -267,8 +267,17 @@ fn fixed_status(options: &AgentOptions, facts: &NodeFacts) -> Value {
         "allocatable": amounts(&|name| facts.allocatable(name)),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": node_info(&options.version),
+        "declaredFeatures": DECLARED_FEATURES,
+        "features": {"supplementalGroupsPolicy": true},
     })
 }
+
+/// What a node must say it can do before pods that need it are put there (KEP-5328), in the order of their names.
+const DECLARED_FEATURES: [&str; 3] = [
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
 
 fn node_info(version: &str) -> Value {
     let read = |path: &str| {
