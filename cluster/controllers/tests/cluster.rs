@@ -80,13 +80,12 @@ async fn storage_in_use_stays_until_nobody_uses_it() {
     let class = json!({"metadata": {"name": "fast"}, "driverName": "example.com", "parameters": {"a": "b"}});
     client.create(VOLUME_ATTRIBUTES_CLASSES, "", &class).await.unwrap();
     let volume = json!({"metadata": {"name": "disk"}, "spec": {"capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}});
+        "accessModes": ["ReadWriteOnce"], "volumeAttributesClassName": "fast",
+        "csi": {"driver": "example.com", "volumeHandle": "v"}}});
     client.create(PERSISTENT_VOLUMES, "", &volume).await.unwrap();
-    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
-    client
-        .patch(PERSISTENT_VOLUMES, "", "disk", Some("status"), bound)
-        .await
-        .unwrap();
+    let bound = |o: &Value| o["status"]["phase"] == "Bound";
+    cluster.until_one(PERSISTENT_VOLUMES, "", "disk", bound).await;
+    cluster.until_one(PERSISTENT_VOLUME_CLAIMS, "shop", "data", bound).await;
     let mut spec = template("web", "web:1")["spec"].clone();
     spec["nodeName"] = json!("n1");
     spec["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
@@ -111,11 +110,6 @@ async fn storage_in_use_stays_until_nobody_uses_it() {
         ..DeleteOptions::default()
     };
     client.delete(PODS, "shop", "user", now).await.unwrap();
-    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
-    client
-        .patch(PERSISTENT_VOLUMES, "", "disk", Some("status"), released)
-        .await
-        .unwrap();
     for (resource, namespace, name) in kinds {
         cluster
             .until(resource, namespace, "nothing left", |all| !has(all, name))
