@@ -74,7 +74,8 @@ async fn storage_in_use_stays_until_nobody_uses_it() {
     cluster.namespace("shop").await;
     cluster.node("n1", "192.168.7.1").await;
     let client = &cluster.client;
-    let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+    // No class, not even the one that is the default.
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
         "volumeAttributesClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}});
     client.create(PERSISTENT_VOLUME_CLAIMS, "shop", &claim).await.unwrap();
     let class = json!({"metadata": {"name": "fast"}, "driverName": "example.com", "parameters": {"a": "b"}});

@@ -178,16 +178,19 @@ impl Worker {
         Some(running.map_or_else(|| ContainerId::from(""), |tracked| tracked.id.clone()))
     }
 
-    pub(super) fn start_probes(&self, name: &str) {
+    pub(super) fn start_probes(&mut self, name: &str) {
         let Some(container) = self.pod.all_containers().find(|c| c.name == name) else {
             return;
         };
-        let Some(tracked) = self.slots.get(name).and_then(|slot| slot.current.as_ref()) else {
+        let Some(tracked) = self.slots.get_mut(name).and_then(|slot| slot.current.as_mut()) else {
             return;
         };
         if tracked.exit.is_some() {
             return;
         }
+        // What no probe asks is so from the start: nobody is to see it running and not ready.
+        tracked.started = container.startup_probe.is_none();
+        tracked.ready = tracked.started && container.readiness_probe.is_none();
         let ip = self.sandbox.as_ref().map(|s| s.ip.as_str()).unwrap_or_default();
         let refined = timing::refined(&self.pod, container).unwrap_or_else(|why| {
             let about = container_reference(&self.pod, name);
