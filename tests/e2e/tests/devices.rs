@@ -71,7 +71,7 @@ fn start_plugin(runtime: &Runtime, folder: &Path) -> CancellationToken {
 fn a_plugins_device_goes_to_one_container_at_a_time_and_comes_back_with_its_plugin() {
     let registry = Registry::start();
     let image = build_busybox().push(&registry, "busybox:1");
-    let server = Server::start(&["--shared-disk"]);
+    let server = Server::start(&[]);
     let k = server.kubectl();
     let runtime = Runtime::new().expect("a runtime");
     let data = server.data_dir();
