@@ -332,17 +332,30 @@ impl PodManager {
 
     fn node(&self) -> Result<Arc<OwnNode>, Refusal> {
         let key = ObjectKey::new("", &self.context.options.node_name);
-        if let Some(node) = self.context.node.get(&key) {
-            return Ok(node);
+        match self.context.node.get(&key) {
+            Some(node) if node.allocatable.is_empty() => self.with_status((*node).clone()).map(Arc::new),
+            Some(node) => Ok(node),
+            None => self.expected_node().map(Arc::new),
         }
-        let expected = OwnNode::expected(&self.context.options, &self.context.facts);
-        expected.map(Arc::new).map_err(Refusal::unknown_node)
     }
 
     async fn newest_node(&self) -> Result<OwnNode, Refusal> {
         let options = &self.context.options;
         let object = options.client.get(resources::NODES, "", &options.node_name).await;
-        OwnNode::of(&object.map_err(Refusal::unknown_node)?).map_err(Refusal::unknown_node)
+        let node = OwnNode::of(&object.map_err(Refusal::unknown_node)?).map_err(Refusal::unknown_node)?;
+        self.with_status(node)
+    }
+
+    /// A node that has been registered and whose status has not been written yet has what that will say.
+    fn with_status(&self, mut node: OwnNode) -> Result<OwnNode, Refusal> {
+        if node.allocatable.is_empty() {
+            node.allocatable = self.expected_node()?.allocatable;
+        }
+        Ok(node)
+    }
+
+    fn expected_node(&self) -> Result<OwnNode, Refusal> {
+        OwnNode::expected(&self.context.options, &self.context.facts).map_err(Refusal::unknown_node)
     }
 
     async fn tell(&self, uid: &Uid, letter: Letter) {
