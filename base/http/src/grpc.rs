@@ -6,6 +6,7 @@ use crate::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
@@ -118,6 +119,25 @@ impl fmt::Debug for GrpcClient {
     }
 }
 
+/// Sends a call: the headers of its answer, and what follows. Errors: the server says no at once.
+pub(crate) async fn begin(
+    sender: &mut SendRequest<Body>,
+    request: Request<Body>,
+) -> Result<(HeaderMap, Incoming), GrpcStatus> {
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|e| GrpcStatus::new(GrpcStatus::UNAVAILABLE, e))?;
+    let (head, body) = response.into_parts();
+    if head.status != 200 {
+        let why = format!("unexpected HTTP status code received from server: {}", head.status);
+        return Err(GrpcStatus::new(GrpcStatus::UNAVAILABLE, why));
+    }
+    // A server that has nothing but a status to say sends no trailers.
+    if head.headers.contains_key("grpc-status") {
+        status(&head.headers)?;
+    }
+    Ok((head.headers, body))
+}
+
 impl GrpcClient {
     /// Of a path, or of `@` and a name in the abstract namespace.
     pub fn new(address: impl Into<String>) -> Self {
@@ -168,21 +188,10 @@ impl GrpcClient {
             tokio::time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         };
-        let broken = |why: &dyn fmt::Display| GrpcStatus::new(GrpcStatus::UNAVAILABLE, why);
-        let request = request(method, message, Some(limit))?;
-        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
-        let (head, body) = response.into_parts();
-        if head.status != 200 {
-            let why = format!("unexpected HTTP status code received from server: {}", head.status);
-            return Err(GrpcStatus::new(GrpcStatus::UNAVAILABLE, why));
-        }
-        // A server that has nothing but a status to say sends no trailers.
-        if head.headers.contains_key("grpc-status") {
-            status(&head.headers)?;
-        }
+        let (headers, body) = begin(&mut sender, request(method, message, Some(limit))?).await?;
         let collected = Limited::new(body, MAX_ANSWER + FRAME).collect().await;
-        let collected = collected.map_err(|e| broken(&e))?;
-        status(collected.trailers().unwrap_or(&head.headers))?;
+        let collected = collected.map_err(|e| GrpcStatus::new(GrpcStatus::UNAVAILABLE, e))?;
+        status(collected.trailers().unwrap_or(&headers))?;
         unframed(collected.to_bytes())
     }
 

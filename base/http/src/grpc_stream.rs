@@ -1,8 +1,8 @@
 //! The client's side of a gRPC call with a stream of answers.
 
 use crate::{
-    Body, GrpcClient, GrpcStatus,
-    grpc::{FRAME, MAX_ANSWER, request, status},
+    GrpcClient, GrpcStatus,
+    grpc::{FRAME, MAX_ANSWER, begin, request, status},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -21,18 +21,9 @@ impl GrpcClient {
     ///
     /// Errors: nobody answers, or the server says no at once.
     pub async fn stream(&self, method: &str, message: &[u8]) -> Result<GrpcStream, GrpcStatus> {
-        let broken = |why: &dyn std::fmt::Display| GrpcStatus::new(GrpcStatus::UNAVAILABLE, why);
-        let mut sender = self.ready().await.map_err(|e| broken(&e))?;
-        let request: http::Request<Body> = request(method, message, None)?;
-        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
-        let (head, body) = response.into_parts();
-        if head.status != 200 {
-            let why = format!("unexpected HTTP status code received from server: {}", head.status);
-            return Err(GrpcStatus::new(GrpcStatus::UNAVAILABLE, why));
-        }
-        if head.headers.contains_key("grpc-status") {
-            status(&head.headers)?;
-        }
+        let ready = self.ready().await;
+        let mut sender = ready.map_err(|e| GrpcStatus::new(GrpcStatus::UNAVAILABLE, e))?;
+        let (_, body) = begin(&mut sender, request(method, message, None)?).await?;
         Ok(GrpcStream {
             body,
             held: BytesMut::new(),
